@@ -1,0 +1,1 @@
+"""The terms an objective is made of, one family a file."""

@@ -1,0 +1,1 @@
+"""Measuring models: size, speed, quality, calibration, fidelity."""

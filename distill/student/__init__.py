@@ -1,0 +1,1 @@
+"""Students: how they are made and where their first weights come from."""

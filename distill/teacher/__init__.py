@@ -1,0 +1,1 @@
+"""The teacher: readied, stored, and its outputs computed once."""

@@ -1,0 +1,105 @@
+"""The command ``distill``: a thin Hydra shell around ``train.run``.
+
+Only what composing needs is imported here, so that help and mistakes answer at once.
+"""
+
+import os
+import shutil
+import sys
+import traceback
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from distill.config import check, conf_dir, register_resolvers
+from distill.errors import UserError
+from distill.messages import user_message
+from distill.sweep import exit_code
+
+FAILED = "error.txt"
+UNTOUCHED = {"run.log", "config.yaml"}
+
+
+class Shell:
+    """Runs a command's jobs. Hydra must not see failures: it would add lines of its own."""
+
+    def __init__(self):
+        self.failure: Exception | None = None
+
+    def job(self, config: DictConfig) -> None:
+        """One run, or one job of a sweep."""
+        hydra_config = HydraConfig.get()
+        folder = Path(hydra_config.runtime.output_dir)
+        try:
+            config = _resume(config, list(hydra_config.overrides.task))
+            config.output_dir = str(folder)
+            check(config)
+            # Heavy imports wait until the config is known to be right.
+            from distill.quiet import quiet
+
+            quiet()
+            from distill.train import run
+
+            print(run(config))
+            (folder / FAILED).unlink(missing_ok=True)  # of an earlier attempt, resumed
+        except Exception as error:
+            message = user_message(error)
+            if hydra_config.mode == RunMode.MULTIRUN:  # the other jobs go on
+                print(f"error: {message or traceback.format_exc()}", file=sys.stderr)
+            else:
+                self.failure = error
+            if self.failure is None or not (message and _remove_if_untouched(folder)):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / FAILED).write_text((message or repr(error)) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Entry point: compose, run, and answer a mistake with one line and exit code 2."""
+    register_resolvers()
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints errors its own way and exits with 1
+    shell = Shell()
+    try:
+        hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(shell.job)()
+        if shell.failure is not None:
+            raise shell.failure
+    except KeyboardInterrupt:
+        print("interrupted: distill resume=FOLDER continues the run", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        message = user_message(error)
+        if message is None or wants_traceback:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(exit_code())
+
+
+def _resume(config: DictConfig, overrides: list[str]) -> DictConfig:
+    """The config to run: this one, or that of the run to continue."""
+    if config.resume is None:
+        config.overrides = overrides
+        return config
+    others = [override for override in overrides if not override.startswith("resume=")]
+    if others:
+        raise UserError(
+            f"resume continues a run with its own settings: leave out {' '.join(others)}"
+        )
+    from distill.runfolder import resumed
+
+    return resumed(config.resume)
+
+
+def _remove_if_untouched(folder: Path) -> bool:
+    """Remove what would look like a run, if a mistake was found before anything was trained."""
+    untouched = folder.is_dir() and {file.name for file in folder.iterdir()} <= UNTOUCHED
+    if untouched:
+        shutil.rmtree(folder)
+    return untouched
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Where conf/ is, what its interpolations mean, and the check of everything a user can set."""
+
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from distill import naming
+from distill.errors import UserError
+
+PACKAGE = Path(__file__).parent
+
+
+def conf_dir() -> str:
+    """Absolute path of conf/: the checkout's, or the copy that a wheel carries."""
+    checkout = PACKAGE.parent / "conf"
+    return str(checkout if (checkout / "config.yaml").is_file() else PACKAGE / "conf")
+
+
+def register_resolvers() -> None:
+    """Interpolations that conf/ uses."""
+    OmegaConf.register_new_resolver(
+        "user_cache", lambda: platformdirs.user_cache_dir("distill"), replace=True
+    )
+    for resolver in (
+        naming.run_dir,
+        naming.sweep_dir,
+        naming.job_dir,
+        naming.path_name,
+        naming.layers_name,
+    ):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+
+
+def check(config: DictConfig) -> None:
+    """Check names and types of everything that can be set, before anything is loaded.
+
+    Every node with a ``_target_`` is matched against the signature it will be called with.
+
+    Raises:
+        UserError: naming the first option that is missing, unknown or of the wrong type.
+    """
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise UserError(f"{missing[0]} has no value: set {missing[0]}=...")
+        plain = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(" ".join(str(error).split())) from error
+    for key, wanted in (("seed", int), ("control", bool), ("resume", str | None)):
+        _check_type(key, plain.get(key), wanted)
+    if plain["seed"] < 0:
+        raise UserError(f"seed={plain['seed']}: it must be 0 or above")
+    for group in ("task", "data", "teacher", "student", "objective", "optimizer", "trainer"):
+        if not isinstance(plain.get(group), Mapping) or "_target_" not in plain[group]:
+            raise UserError(f"{group}={plain.get(group)}: it is a group, see distill --help")
+        _check_node(group, plain[group])
+
+
+def _check_node(path: str, node: Mapping[str, Any]) -> None:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and "_target_" in value:
+            _check_node(f"{path}.{key}", value)
+    target = node["_target_"]
+    try:
+        called = get_object(target)
+    except Exception as error:  # hydra wraps whatever the import raises
+        raise UserError(f"{path}._target_={target} cannot be imported: {error}") from error
+    signature = inspect.signature(called)
+    hints = typing.get_type_hints(called.__init__ if inspect.isclass(called) else called)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for key, value in node.items():
+        if key in ("_target_", "_convert_"):
+            continue
+        if key in signature.parameters:
+            if not (isinstance(value, Mapping) and "_target_" in value):
+                _check_type(f"{path}.{key}", value, hints.get(key, Any))
+        elif not open_ended:
+            raise UserError(unknown_option(f"{path}.{key}", path, signature.parameters))
+    for name, parameter in signature.parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind in (
+            parameter.KEYWORD_ONLY,
+            parameter.POSITIONAL_OR_KEYWORD,
+        )
+        if required and name not in node:
+            raise UserError(f"{path}.{name} has no value: set {path}.{name}=...")
+
+
+def unknown_option(option: str, path: str, known: typing.Iterable[str]) -> str:
+    """The line for an option that does not exist, with the nearest one that does."""
+    known = list(known)
+    close = difflib.get_close_matches(option.rsplit(".", 1)[-1], known, 1, cutoff=0.5)
+    where = f"{path}." if path else ""
+    if close:
+        return f"there is no option {option}: did you mean {where}{close[0]}?"
+    return f"there is no option {option}: {path or 'the top level'} has {', '.join(known)}"
+
+
+def _check_type(option: str, value: Any, wanted: Any) -> None:
+    if not _fits(value, wanted):
+        raise UserError(f"{option}={value}: it must be {_in_words(wanted)}")
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if wanted is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin is typing.Literal:
+        return value in arguments and type(value) in {type(option) for option in arguments}
+    if origin in (list, tuple):
+        elements = [argument for argument in arguments if argument is not Ellipsis]
+        return isinstance(value, list) and all(
+            any(_fits(item, element) for element in elements) for item in value
+        )
+    if origin is dict:
+        return isinstance(value, Mapping) and all(
+            _fits(key, arguments[0]) and _fits(item, arguments[1]) for key, item in value.items()
+        )
+    if wanted is None or wanted is type(None):
+        return value is None
+    if wanted is float:
+        return isinstance(value, float | int) and not isinstance(value, bool)
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return not isinstance(wanted, type) or isinstance(value, wanted)
+
+
+def _in_words(wanted: Any) -> str:
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_in_words(option) for option in arguments)
+    if origin is typing.Literal:
+        return " or ".join(str(option).lower() for option in arguments)
+    if origin in (list, tuple):
+        return f"a list of {_in_words(arguments[0])}" if arguments else "a list"
+    if origin is dict:
+        return "a mapping"
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return words.get(
+        wanted, "null" if wanted in (None, type(None)) else getattr(wanted, "__name__", str(wanted))
+    )

@@ -1,0 +1,190 @@
+"""Tokenised examples, and batches of like length padded to their longest."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+from transformers import PreTrainedTokenizerBase
+
+from distill.cache import key_of, locked
+
+# Shuffled examples are sorted by length within pools of so many batches: enough for batches of
+# nearly equal length, few enough that what stands in one batch differs from epoch to epoch.
+POOL_BATCHES = 50
+IGNORED_LABEL = -100
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash of everything that determines the ids a tokenizer gives."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab())
+    special = sorted(map(str, tokenizer.special_tokens_map.items()))
+    parts = [type(tokenizer).__name__, content, str(special), str(tokenizer.model_input_names)]
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+
+
+def encode(
+    rows: Dataset,
+    content: str,
+    tokenizer: PreTrainedTokenizerBase,
+    task,
+    max_length: int,
+    cache_dir: Path,
+) -> Dataset:
+    """Tokenise a split once; a later call with the same content maps the stored file.
+
+    Args:
+        rows: examples with the task's columns and ``label``.
+        content: hash of their content.
+        tokenizer: any tokenizer.
+        task: its ``encode`` turns rows into ids.
+        max_length: tokens an example is cut to.
+        cache_dir: where the result is kept.
+
+    Returns:
+        Memory-mapped rows with the tokenizer's ids, ``label`` and ``length``.
+    """
+    key = key_of(
+        kind="encoded", format=1, content=content, tokenizer=tokenizer_hash(tokenizer),
+        task=task.name, max_length=max_length,
+    )  # fmt: skip
+
+    def tokenise(batch: Mapping[str, list]) -> dict[str, list]:
+        encoded = task.encode(tokenizer, batch, max_length)
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        return encoded | {"label": batch["label"], "length": lengths}
+
+    file = cache_dir / "encoded" / f"{key}.arrow"
+    with locked(file):
+        return rows.map(
+            tokenise,
+            batched=True,
+            remove_columns=rows.column_names,
+            cache_file_name=str(file),
+            new_fingerprint=key,
+        )
+
+
+class LengthBatches(Sampler[list[int]]):
+    """Batches of examples of like length.
+
+    Shuffled, the order depends on seed and epoch alone. Every example comes once an epoch.
+
+    Args:
+        lengths: tokens an example, ``(N,)``.
+        batch_size: examples a batch; the last one may be smaller.
+        seed: of the shuffling; ``None`` keeps one order, the longest first.
+    """
+
+    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int | None):
+        self.lengths = np.asarray(lengths)
+        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch, also after resuming."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self.seed is None:
+            yield from self._cut(np.argsort(-self.lengths, kind="stable"))
+            return
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = random.permutation(len(self.lengths))
+        pool = POOL_BATCHES * self.batch_size
+        batches = [
+            batch
+            for start in range(0, len(order), pool)
+            for batch in self._cut(_sorted_by(self.lengths, order[start : start + pool]))
+        ]
+        for index in random.permutation(len(batches)):
+            yield batches[index]
+
+    def _cut(self, order: np.ndarray) -> Iterator[list[int]]:
+        for start in range(0, len(order), self.batch_size):
+            yield order[start : start + self.batch_size].tolist()
+
+
+def _sorted_by(lengths: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    return indices[np.argsort(lengths[indices], kind="stable")]
+
+
+class Collate:
+    """Rows -> tensors, padded to the longest row of the batch.
+
+    Args:
+        tokenizer: whose padding values are used.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self.padding = {
+            "input_ids": tokenizer.pad_token_id,
+            "token_type_ids": tokenizer.pad_token_type_id,
+        }
+
+    def __call__(self, rows: Mapping[str, list]) -> dict[str, Tensor]:
+        """Ids ``(B, L)`` and ``attention_mask`` ``(B, L)``."""
+        count, longest = len(rows["input_ids"]), max(map(len, rows["input_ids"]))
+        batch = {"attention_mask": np.zeros((count, longest), dtype=np.int64)}
+        for key, value in self.padding.items():
+            if key not in rows:
+                continue
+            padded = np.full((count, longest), value, dtype=np.int64)
+            for index, ids in enumerate(rows[key]):
+                padded[index, : len(ids)] = ids
+                batch["attention_mask"][index, : len(ids)] = 1
+            batch[key] = padded
+        return {key: torch.from_numpy(value) for key, value in batch.items()}
+
+
+class Batches(torch.utils.data.Dataset):
+    """Examples of one split that give whole batches: indices in, tensors out.
+
+    Args:
+        student: rows encoded for the student.
+        collate: pads them.
+        teacher: the same examples encoded for a teacher that runs live.
+        collate_teacher: pads those.
+        teacher_logits: the teacher's stored logits, ``(N, C)``, in the order of the rows.
+    """
+
+    def __init__(
+        self,
+        student: Dataset,
+        collate: Collate,
+        teacher: Dataset | None = None,
+        collate_teacher: Collate | None = None,
+        teacher_logits: np.ndarray | None = None,
+    ):
+        self.student, self.collate = student, collate
+        self.teacher, self.collate_teacher = teacher, collate_teacher
+        self.teacher_logits = teacher_logits
+
+    def __len__(self) -> int:
+        return len(self.student)
+
+    def __getitem__(self, indices: list[int]) -> dict[str, dict[str, Tensor] | Tensor]:
+        """``student`` and ``teacher`` inputs, ``labels`` ``(B,)``, ``teacher_logits`` ``(B, C)``."""
+        rows = self.student[indices]
+        batch = {"student": self.collate(rows), "labels": torch.tensor(rows["label"])}
+        if self.teacher is not None:
+            batch["teacher"] = self.collate_teacher(self.teacher[indices])
+        if self.teacher_logits is not None:
+            batch["teacher_logits"] = torch.from_numpy(self.teacher_logits[indices])
+        return batch
+
+    def loader(self, batch_size: int, seed: int | None) -> DataLoader:
+        """Batches of like length; shuffled if a seed is given."""
+        sampler = LengthBatches(self.student["length"], batch_size, seed)
+        # sampler, not batch_sampler: the data set itself gives whole batches.
+        return DataLoader(self, sampler=sampler, batch_size=None)

@@ -1,0 +1,122 @@
+"""Examples from files: csv, tsv, jsonl, json, parquet and txt, also compressed with gzip."""
+
+import csv
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset, Features, Value
+
+from distill.data.source import SPLIT_NAMES, Source, read_with_datasets
+from distill.errors import UserError
+
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "json",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".txt": "text",
+}
+
+
+@dataclass(kw_only=True)
+class Files(Source):
+    """A folder with train, validation and test files, or single files.
+
+    Attributes:
+        path: a folder, one file (all splits are then cut from it), or a mapping of split to file.
+        quotes: whether fields may stand in double quotes; by default they may in csv and may not
+            in tsv, as GLUE's files and the media type's definition have it.
+    """
+
+    path: str | dict[str, str]
+    quotes: bool | None = None
+
+    def read(self, cache_dir: Path) -> dict[str, Dataset]:
+        """Read every split's file; all csv and tsv columns as strings, just as they stand."""
+        return {
+            split: self._read_file(file, cache_dir) for split, file in self._find_files().items()
+        }
+
+    def _find_files(self) -> dict[str, Path]:
+        if isinstance(self.path, Mapping):
+            files = {split: Path(file).expanduser() for split, file in self.path.items()}
+            for split, file in files.items():
+                if split not in ("train", "validation", "test"):
+                    raise UserError(f"data.path has the split {split}: use train, validation, test")
+                if not file.is_file():
+                    raise UserError(f"data.path: there is no file {file}")
+        else:
+            path = Path(self.path).expanduser()
+            if path.is_file():
+                files = {"train": path}
+            elif path.is_dir():
+                files = self._files_in(path)
+            else:
+                raise UserError(f"data.path={path}: there is no such file or folder")
+        if "train" not in files:
+            raise UserError(
+                f"data.path={self.path}: no training file (train.csv, train.jsonl, ...)"
+            )
+        for file in files.values():
+            if _suffix(file) not in FORMATS:
+                raise UserError(
+                    f"{file}: its format is none of {', '.join(FORMATS)} (or those .gz)"
+                )
+        return files
+
+    @staticmethod
+    def _files_in(folder: Path) -> dict[str, Path]:
+        files: dict[str, Path] = {}
+        for file in sorted(folder.iterdir()):
+            split = SPLIT_NAMES.get(file.name.split(".")[0].lower())
+            if split is None or _suffix(file) not in FORMATS:
+                continue
+            if split in files:
+                raise UserError(
+                    f"{folder} has two files for {split} ({files[split].name}, {file.name}): "
+                    "name one with data.path={train: ..., test: ...}"
+                )
+            files[split] = file
+        return files
+
+    def _read_file(self, file: Path, cache_dir: Path) -> Dataset:
+        suffix = _suffix(file)
+        options = {}
+        if FORMATS[suffix] == "csv":
+            quotes = self.quotes if self.quotes is not None else suffix == ".csv"
+            dialect = {
+                "sep": "," if suffix == ".csv" else "\t",
+                "quoting": csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+            }
+            # Strings, or pandas would guess a type a chunk; keep_default_na, or a text that is
+            # literally NA or null would vanish.
+            columns = {name: Value("string") for name in _header(file, dialect)}
+            options = dialect | {"features": Features(columns), "keep_default_na": False}
+        return read_with_datasets(
+            FORMATS[suffix],
+            data_files={"train": str(file)},
+            cache_dir=cache_dir,
+            what=str(file),
+            **options,
+        )["train"]
+
+
+def _suffix(file: Path) -> str:
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    if suffixes[-1:] == [".gz"]:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _header(file: Path, dialect: dict) -> list[str]:
+    opener = gzip.open if file.suffix.lower() == ".gz" else open
+    try:
+        with opener(file, "rt", encoding="utf-8-sig", newline="") as lines:
+            return next(csv.reader(lines, delimiter=dialect["sep"], quoting=dialect["quoting"]))
+    except StopIteration:
+        raise UserError(f"{file} is empty") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {file}: {error}") from error

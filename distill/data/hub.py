@@ -1,0 +1,45 @@
+"""Examples from the Hugging Face hub, by name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset
+
+from distill.data.source import SPLIT_NAMES, Source, read_with_datasets
+from distill.errors import UserError
+
+
+@dataclass(kw_only=True)
+class Hub(Source):
+    """A data set of the hub.
+
+    Attributes:
+        path: its id, such as ``stanfordnlp/imdb``.
+        subset: its configuration, such as ``sst2`` of ``nyu-mll/glue``.
+        splits: which of its splits serve as train, validation and test, where their names do not
+            say it.
+        revision: commit, tag or branch to take.
+    """
+
+    path: str
+    subset: str | None = None
+    splits: dict[str, str] | None = None
+    revision: str | None = None
+
+    def read(self, cache_dir: Path) -> dict[str, Dataset]:
+        """Download (or take from the cache) and pick the splits."""
+        what = f"the data set {self.path} from the hub"
+        loaded = read_with_datasets(
+            self.path, self.subset, revision=self.revision, cache_dir=cache_dir, what=what
+        )
+        if self.splits is None:
+            named = {SPLIT_NAMES.get(split): data for split, data in loaded.items()}
+            splits = {split: data for split, data in named.items() if split}
+        else:
+            absent = [split for split in self.splits.values() if split not in loaded]
+            if absent:
+                raise UserError(f"{self.path} has no split {absent[0]}: it has {', '.join(loaded)}")
+            splits = {ours: loaded[theirs] for ours, theirs in self.splits.items()}
+        if "train" not in splits:
+            raise UserError(f"{self.path} has no train split: set data.splits={{train: NAME}}")
+        return splits

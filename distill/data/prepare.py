@@ -1,0 +1,192 @@
+"""From a source's own rows to checked splits with one set of column names."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from distill.data.source import Source
+from distill.errors import UserError
+
+# A split that is missing is cut from train: this share of it, at most so many examples.
+CUT_SHARE, CUT_MOST = 0.1, 2000
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Checked examples, ready for any tokenizer.
+
+    Attributes:
+        name: what reports call them.
+        splits: ``train``, ``validation`` and ``test``, each with the columns ``text``, perhaps
+            ``text_pair``, and ``label`` (ids).
+        label_names: the classes in the order of their ids.
+        evaluated_on: the source's split that serves as ``test``.
+        fingerprint: of the evaluated split's content and the label names; runs with equal
+            fingerprints can be compared.
+        hashes: the content of each split, for cache keys.
+        notes: what a reader of the report should know (splits that were cut, texts that were
+            dropped, texts of the test split that also stand in train).
+    """
+
+    name: str
+    splits: dict[str, Dataset]
+    label_names: list[str]
+    evaluated_on: str
+    fingerprint: str
+    hashes: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Examples a split."""
+        return {split: len(rows) for split, rows in self.splits.items()}
+
+
+def prepare(source: Source, task, cache_dir: Path) -> Data:
+    """Read a source, check every row, cut what is missing and turn labels into ids.
+
+    Rows that stay in train are in the order of a hash of their text, so a smaller
+    ``data.limit`` takes a subset of what a larger one takes, whatever the file's order.
+
+    Raises:
+        UserError: for every mistake in the data that can be found before training.
+    """
+    notes: list[str] = []
+    read = source.read(cache_dir)
+    splits = {
+        split: _select_columns(split, read[split], source) for split in SPLITS if split in read
+    }
+    splits = {split: _check_texts(split, rows, source, notes) for split, rows in splits.items()}
+    splits, evaluated_on = _complete(splits, source, notes)
+    names = task.label_names(splits, source.labels)
+    splits = {split: _with_ids(split, rows, names, task) for split, rows in splits.items()}
+    keys = {split: _row_hashes(rows) for split, rows in splits.items()}
+    shared = int(np.isin(keys["test"], keys["train"]).sum())
+    if shared:
+        notes.append(f"{shared} of the {len(keys['test'])} evaluated texts also stand in train.")
+    hashes = {split: _fingerprint(keys[split], splits[split], names) for split in splits}
+    return Data(source.name, splits, names, evaluated_on, hashes["test"], hashes, notes)
+
+
+def _select_columns(split: str, rows: Dataset, source: Source) -> Dataset:
+    pair = source.text_pair
+    if pair == "auto":
+        pair = "text_pair" if "text_pair" in rows.column_names else None
+    wanted = {"text": source.text, "text_pair": pair, "label": source.label}
+    wanted = {ours: theirs for ours, theirs in wanted.items() if theirs is not None}
+    for ours, theirs in wanted.items():
+        if theirs not in rows.column_names:
+            raise UserError(
+                f"data.{ours}={theirs}: {split} has no such column, "
+                f"it has {', '.join(rows.column_names)}"
+            )
+    if len(set(wanted.values())) < len(wanted):
+        raise UserError(f"one column serves twice: {', '.join(wanted.values())}")
+    rows = rows.select_columns(list(wanted.values()))
+    return rows.rename_columns({theirs: ours for ours, theirs in wanted.items() if ours != theirs})
+
+
+def _check_texts(split: str, rows: Dataset, source: Source, notes: list[str]) -> Dataset:
+    if len(rows) == 0:
+        raise UserError(f"{split} has no examples")
+    columns = [column for column in ("text", "text_pair") if column in rows.column_names]
+    for column in columns:
+        if rows.features[column].dtype not in ("string", "large_string"):
+            raise UserError(
+                f"the column of data.{column} holds {rows.features[column].dtype} in {split}, "
+                "not text"
+            )
+    empty = [
+        start + offset
+        for start, batch in _batches(rows, columns)
+        for offset, texts in enumerate(zip(*(batch[column] for column in columns), strict=True))
+        if any(text is None or not text.strip() for text in texts)
+    ]
+    if not empty:
+        return rows
+    if source.empty == "error":
+        raise UserError(
+            f"{len(empty)} texts of {split} are empty (the first in row {empty[0] + 1}): "
+            "mend them or leave them out with data.empty=drop"
+        )
+    notes.append(f"{len(empty)} empty texts of {split} were left out.")
+    kept = np.setdiff1d(np.arange(len(rows)), empty)
+    if not len(kept):
+        raise UserError(f"every text of {split} is empty")
+    return rows.select(kept)
+
+
+def _complete(
+    splits: dict[str, Dataset], source: Source, notes: list[str]
+) -> tuple[dict[str, Dataset], str]:
+    splits = dict(splits)
+    evaluated_on = "test"
+    if "test" in splits and _unlabelled(splits["test"]):
+        del splits["test"]
+        notes.append("The test split has no labels and is not used.")
+    if "test" not in splits and "validation" in splits:
+        splits["test"] = splits.pop("validation")
+        evaluated_on = "validation"
+        notes.append("There is no labelled test split: the validation split serves as one.")
+    train = splits["train"]
+    order = np.argsort(_row_hashes(train), kind="stable")
+    for split in ("test", "validation"):
+        if split in splits:
+            continue
+        count = min(int(len(train) * CUT_SHARE), CUT_MOST)
+        if split == "validation" and source.limit is not None:
+            count = min(count, max(200, source.limit // 10))
+        if count < 1:
+            raise UserError(
+                f"{len(train)} training examples are too few to cut a {split} split from"
+            )
+        splits[split] = train.select(order[:count])
+        order = order[count:]
+        evaluated_on = "train" if split == "test" else evaluated_on
+        notes.append(
+            f"There is no {split} split: {count} examples were cut from train, chosen by a hash "
+            "of their text."
+        )
+    if source.limit is not None and source.limit < len(order):
+        notes.append(f"{source.limit} of {len(order)} training examples are used (data.limit).")
+        order = order[: source.limit]
+    splits["train"] = train.select(order)
+    return {split: splits[split] for split in SPLITS}, evaluated_on
+
+
+def _unlabelled(rows: Dataset) -> bool:
+    return all(value in (None, -1, "-1", "") for value in rows.unique("label"))
+
+
+def _with_ids(split: str, rows: Dataset, names: list[str], task) -> Dataset:
+    ids = task.label_ids(split, rows, names)
+    return rows.remove_columns("label").add_column("label", ids)
+
+
+def _batches(rows: Dataset, columns: list[str], size: int = 10_000) -> Iterator[tuple[int, dict]]:
+    selected = rows.select_columns(columns)
+    for start in range(0, len(rows), size):
+        yield start, selected[start : start + size]
+
+
+def _row_hashes(rows: Dataset) -> np.ndarray:
+    """64 bits of SHA-256 a row's text(s), ``(N,)``."""
+    columns = [column for column in ("text", "text_pair") if column in rows.column_names]
+    hashes = np.empty(len(rows), dtype=np.uint64)
+    for start, batch in _batches(rows, columns):
+        for offset, texts in enumerate(zip(*(batch[column] for column in columns), strict=True)):
+            digest = hashlib.sha256("\x1f".join(texts).encode()).digest()
+            hashes[start + offset] = int.from_bytes(digest[:8], "little")
+    return hashes
+
+
+def _fingerprint(hashes: np.ndarray, rows: Dataset, names: list[str]) -> str:
+    digest = hashlib.sha256("\x1f".join(names).encode())
+    digest.update(hashes.tobytes())
+    digest.update(np.asarray(rows["label"], dtype=np.int64).tobytes())
+    return digest.hexdigest()[:16]

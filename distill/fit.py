@@ -1,0 +1,211 @@
+"""One training, from first weights to the best ones: a teacher's, a student's or a control's."""
+
+import difflib
+import inspect
+import logging
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import (
+    Callback,
+    EarlyStopping,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
+from pytorch_lightning.loggers import Logger
+from torch.utils.data import DataLoader
+
+from distill import hardware
+from distill.errors import UserError
+from distill.module import DistillationModule
+
+log = logging.getLogger(__name__)
+
+# What this program sets itself; a user who set them too would be ignored.
+OURS = (
+    "callbacks", "logger", "default_root_dir", "enable_checkpointing", "enable_progress_bar",
+    "enable_model_summary", "fast_dev_run", "num_sanity_val_steps", "use_distributed_sampler",
+    "overfit_batches", "profiler", "plugins", "barebones", "max_time", "max_steps", "min_steps",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training came to.
+
+    Attributes:
+        best: the best value of the task's metric on validation.
+        best_epoch: when it was reached, from 1.
+        epochs: how many were run.
+        seconds: wall time.
+    """
+
+    best: float
+    best_epoch: int
+    epochs: int
+    seconds: float
+
+
+class Fitter:
+    """A Lightning trainer's settings, checked before anything runs.
+
+    Args:
+        max_epochs: at most so many passes over the training split.
+        patience: validations without a new best after which training stops; ``None`` never stops.
+        accelerator: ``auto``, ``cpu``, ``gpu`` (``cuda``) or ``mps``.
+        precision: ``auto`` (bf16 where the device is good at it), ``bf16-mixed``, ``16-mixed`` or
+            ``32-true``.
+        devices: 1 for now.
+        strategy: ``auto`` for now.
+        **lightning: any other argument of ``pytorch_lightning.Trainer`` but those this program
+            sets itself.
+
+    Raises:
+        UserError: for anything a trainer would refuse or ignore.
+    """
+
+    def __init__(
+        self,
+        max_epochs: int = 3,
+        patience: int | None = 3,
+        accelerator: str = "auto",
+        precision: str | int = "auto",
+        devices: int = 1,
+        strategy: str = "auto",
+        **lightning: Any,
+    ):
+        if max_epochs < 1:
+            raise UserError(f"trainer.max_epochs={max_epochs}: it must be 1 or more")
+        if patience is not None and patience < 1:
+            raise UserError(f"trainer.patience={patience}: 1 or more, or null to never stop early")
+        if devices != 1 or strategy != "auto":
+            raise UserError(
+                "one run uses one device so far: leave trainer.devices=1 and trainer.strategy=auto"
+            )
+        known = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
+        for name in lightning:
+            if name in OURS:
+                raise UserError(f"trainer.{name} is set by distill itself and cannot be given")
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1)
+                hint = f": did you mean trainer.{close[0]}?" if close else ""
+                raise UserError(f"trainer.{name} is no argument of Lightning's Trainer{hint}")
+        self.max_epochs, self.patience = max_epochs, patience
+        self.hardware = hardware.resolve(accelerator, precision)
+        self.lightning = lightning
+
+    def fit(
+        self,
+        module: DistillationModule,
+        train: DataLoader,
+        validation: DataLoader,
+        checkpoints: Path,
+        seed: int,
+        logger: Logger | None = None,
+        max_epochs: int | None = None,
+        what: str = "student",
+    ) -> Fitted:
+        """Train a module and leave the weights in it that were best on validation.
+
+        Continues from ``checkpoints/last.ckpt`` if there is one, to the bit as if it had never
+        stopped.
+
+        Args:
+            module: what to train.
+            train: batches of the training split.
+            validation: batches of the validation split.
+            checkpoints: folder for ``last.ckpt`` and ``best.ckpt``.
+            seed: of everything random in this training.
+            logger: where curves go.
+            max_epochs: in place of the trainer's own.
+            what: how progress calls it.
+        """
+        monitor = f"{module.prefix}validation/{module.task.metric}"
+        best = ModelCheckpoint(
+            checkpoints, "best", monitor=monitor, mode="max", save_weights_only=True,
+            save_on_train_epoch_end=False, enable_version_counter=False,
+        )  # fmt: skip
+        last = ModelCheckpoint(
+            checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False
+        )
+        epochs = _EpochLines(what, monitor)
+        callbacks: list[Callback] = [best, last, epochs]
+        if self.patience is not None:
+            callbacks.append(EarlyStopping(monitor, mode="max", patience=self.patience))
+        if sys.stderr.isatty():
+            callbacks.append(TQDMProgressBar(leave=False))
+        settings = {"deterministic": self.hardware.accelerator == "cuda"} | self.lightning
+        resume = checkpoints / "last.ckpt"
+        module.train()  # transformers loads in evaluation mode, and Lightning keeps what it finds
+        pl.seed_everything(seed, verbose=False)
+        started = time.perf_counter()
+        with warnings.catch_warnings():
+            # Lightning asks torch in a way that torch 2.13 deprecates.
+            warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
+            # Batches come from memory-mapped files: workers would cost more than they bring.
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            # Fewer batches than log_every_n_steps: the epoch's last values are logged anyway.
+            warnings.filterwarnings("ignore", ".*number of training batches.*smaller than.*")
+            # A folder that is not empty is what resuming means.
+            warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+            trainer = pl.Trainer(
+                accelerator=self.hardware.accelerator,
+                devices=1,
+                precision=self.hardware.precision,
+                max_epochs=max_epochs or self.max_epochs,
+                callbacks=callbacks,
+                logger=logger or False,
+                enable_progress_bar=sys.stderr.isatty(),
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                **settings,
+            )
+            try:
+                trainer.fit(
+                    module, train, validation, ckpt_path=str(resume) if resume.exists() else None
+                )
+            except SystemExit:  # what Lightning makes of an interrupt
+                raise KeyboardInterrupt from None
+        seconds = time.perf_counter() - started
+        if best.best_model_path:
+            state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+            module.load_state_dict(state["state_dict"])
+        value = float(best.best_model_score) if best.best_model_score is not None else float("nan")
+        return Fitted(value, epochs.best_epoch, trainer.current_epoch, seconds)
+
+
+class _EpochLines(Callback):
+    """One log line an epoch, for terminals without a progress bar and for ``run.log``."""
+
+    def __init__(self, what: str, monitor: str):
+        self.what, self.monitor = what, monitor
+        self.best, self.best_epoch, self.started = float("-inf"), 0, 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        if self.monitor not in metrics:
+            return
+        value = float(metrics[self.monitor])
+        epoch = trainer.current_epoch + 1
+        if value > self.best:
+            self.best, self.best_epoch = value, epoch
+        log.info(
+            "%s: epoch %d of %d, loss %.4f, %s %.4f, %.0f s",
+            self.what, epoch, trainer.max_epochs, float(metrics[f"{module.prefix}train/loss"]),
+            self.monitor.removeprefix(module.prefix), value, time.perf_counter() - self.started,
+        )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.best_epoch = state["best"], state["best_epoch"]

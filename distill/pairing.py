@@ -1,0 +1,67 @@
+"""Teacher and student on the same examples: who reads what, and what the teacher says of it."""
+
+from distill.data.batches import Batches, Collate, encode
+from distill.data.prepare import Data
+from distill.job import Job
+from distill.measure.models import Measured
+from distill.models import fitting_length
+from distill.student.base import Student
+from distill.teacher.outputs import stored
+from distill.teacher.ready import Teacher
+
+
+class Pairing:
+    """The splits as student, control and teacher get them.
+
+    Attributes:
+        train: for the student; each batch brings along what the objective needs of the teacher.
+        train_alone: the same examples in the same order without the teacher, for the control.
+        validation: for student and control.
+        test: for student and control.
+        teacher: the teacher on the evaluated split, ready to be compared with.
+        seconds: what computing the teacher's outputs took in this run.
+        reused: whether none had to be computed.
+    """
+
+    def __init__(self, job: Job, data: Data, teacher: Teacher, student: Student):
+        self._job, self._data, self._teacher = job, data, teacher
+        self.seconds, self.reused = 0.0, True
+        length = fitting_length(student.model.config, job.source.max_length)
+        rows = {
+            split: encode(
+                data.splits[split], data.hashes[split], student.tokenizer, job.task, length,
+                job.cache_dir,
+            )
+            for split in data.splits
+        }  # fmt: skip
+        collate = Collate(student.tokenizer)
+        self.train_alone = Batches(rows["train"], collate)
+        self.validation = Batches(rows["validation"], collate)
+        self.test = Batches(rows["test"], collate)
+        if not job.objective.needs:
+            self.train = self.train_alone
+        elif job.live:
+            seen = self._seen_by_teacher("train")
+            self.train = Batches(rows["train"], collate, seen.student, seen.collate)
+        else:
+            logits = self._said_by_teacher("train", self._seen_by_teacher("train"))
+            self.train = Batches(rows["train"], collate, teacher_logits=logits)
+        seen = self._seen_by_teacher("test")
+        said = self._said_by_teacher("test", seen)
+        self.teacher = Measured("teacher", teacher.name, teacher.model, seen, said)
+
+    def _seen_by_teacher(self, split: str) -> Batches:
+        rows = encode(
+            self._data.splits[split], self._data.hashes[split], self._teacher.tokenizer,
+            self._job.task, self._job.source.max_length, self._job.cache_dir,
+        )  # fmt: skip
+        return Batches(rows, Collate(self._teacher.tokenizer))
+
+    def _said_by_teacher(self, split: str, seen: Batches):
+        logits, seconds, reused = stored(
+            self._teacher, seen, self._data.hashes[split], self._job.task,
+            self._job.source.max_length, self._job.fitter.hardware, self._job.cache_dir, split,
+        )  # fmt: skip
+        self.seconds += seconds
+        self.reused &= reused
+        return logits

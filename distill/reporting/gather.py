@@ -1,0 +1,127 @@
+"""Find runs: finished ones with their reports, and all others with the reason."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distill.errors import UserError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its report, and its resolved config where the folder has one."""
+
+    path: Path
+    directory: str  # the path for reading, relative to the parent of what was asked for
+    report: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name that the run gave itself."""
+        return self.report["run"]["name"]
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that it was trained with."""
+        return self.report["run"]["seed"]
+
+    @cached_property
+    def config(self) -> dict[str, str] | None:
+        """The resolved config as ``{"data.limit": "100"}``, None where there is no config.yaml."""
+        try:
+            content = (self.path / "config.yaml").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        import yaml  # here, for reading many reports without a config takes none of it
+
+        return dict(_leaves(yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))))
+
+    @cached_property
+    def overrides(self) -> dict[str, str]:
+        """What the user typed: ``["student=half", "~control"]`` as a dictionary."""
+        pairs = (override.partition("=") for override in self.report["run"]["overrides"])
+        return {
+            key.lstrip("+~"): "removed" if key.startswith("~") else value.strip("'\"")
+            for key, _, value in pairs
+        }
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run without a report that can be read."""
+
+    directory: str
+    state: str  # "not finished", "failed", "unreadable" or "repeated"
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.directory}: {self.state}" + (f" ({self.reason})" if self.reason else "")
+
+
+def gather(paths: Sequence[Path | str]) -> tuple[list[Run], list[Unfinished]]:
+    """All runs in and under ``paths``, each once, in the order of their folders' names.
+
+    A run's folder is one with report.json; one with config.yaml but no report.json is not
+    finished; error.txt says why one has failed. Hidden folders (``.hydra``) are not looked into.
+
+    Raises:
+        UserError: a path that does not exist.
+    """
+    roots = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise UserError(f"there is no {path}: give run folders, sweeps or a folder above them")
+        roots.append(path.resolve().parent if path.is_file() else path.resolve())
+    base = Path(os.path.commonpath([root.parent for root in roots])) if roots else Path()
+    runs, unfinished = [], []
+    for folder, files in _folders(roots):
+        directory = folder.relative_to(base).as_posix()
+        if "report.json" in files:
+            found = _read(folder, directory)
+            (runs if isinstance(found, Run) else unfinished).append(found)
+        elif "error.txt" in files:
+            lines = (folder / "error.txt").read_text(encoding="utf-8", errors="replace").split("\n")
+            reason = next((line.strip() for line in lines if line.strip()), "")
+            unfinished.append(Unfinished(directory, "failed", reason))
+        elif "config.yaml" in files:
+            unfinished.append(Unfinished(directory, "not finished"))
+    return runs, unfinished
+
+
+def _folders(roots: Iterable[Path]) -> Iterator[tuple[Path, set[str]]]:
+    """Each folder in and under ``roots`` once, with the names of its files."""
+    seen = set()
+    for root in roots:
+        for name, folders, files in os.walk(root):
+            folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+            if name not in seen:
+                seen.add(name)
+                yield Path(name), set(files)
+
+
+def _read(folder: Path, directory: str) -> Run | Unfinished:
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        schema = report["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        return Unfinished(directory, "unreadable", f"report.json: {error}")
+    if schema != SCHEMA:
+        return Unfinished(directory, "unreadable", f"report.json has schema {schema}, not {SCHEMA}")
+    return Run(folder, directory, report)
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted path, value) of everything in a config; a list counts as one value."""
+    if isinstance(node, dict) and node:
+        for key, child in node.items():
+            yield from _leaves(child, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node if isinstance(node, str) else json.dumps(node, default=str)

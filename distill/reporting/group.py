@@ -1,0 +1,130 @@
+"""Which runs are the same but for their seed, and in which settings the others differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from distill.reporting.gather import Run, Unfinished
+
+# Where a run stands and what it is called says nothing about what it did.
+NOT_SETTINGS = frozenset({"output_dir", "cache_dir", "name", "resume", "overrides", "hydra"})
+DEFAULT = "default"
+
+
+@dataclass
+class Group:
+    """Runs that differ only by seed, sorted by it."""
+
+    runs: list[Run]
+    name: str
+    settings: dict[str, str] = field(default_factory=dict)  # those in which the groups differ
+
+
+def group(runs: Sequence[Run]) -> tuple[list[Group], list[Unfinished]]:
+    """Put runs that differ only by seed together, and name what tells the groups apart.
+
+    Runs are alike when their resolved configs are, but for seeds and paths; where one of them has
+    no config.yaml, when their overrides are. Of several runs with one seed, the last one started
+    counts, for a repetition is no further draw: the others are returned beside the groups.
+    """
+    with_config = all(run.config is not None for run in runs)
+    members: dict[tuple, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: str(run.report["run"]["started"]), reverse=True):
+        settings = _settings(run, run.config if with_config else run.overrides)
+        shapes = tuple((m["role"], (m.get("size") or {}).get("parameters")) for m in _trained(run))
+        key = (*sorted(settings.items()), *shapes)
+        members.setdefault(key, []).append(run)
+    groups, repeated = [], []
+    for alike in members.values():
+        latest: dict[int | None, Run] = {}
+        for run in alike:
+            kept = latest.setdefault(run.seed, run)
+            if kept is not run:
+                reason = f"same settings and seed as the later {kept.directory}"
+                repeated.append(Unfinished(run.directory, "repeated", reason))
+        kept_runs = sorted(latest.values(), key=lambda run: (run.seed is None, run.seed))
+        groups.append(Group(kept_runs, kept_runs[0].name))
+    groups.sort(key=lambda group: group.runs[0].directory)
+    _name_groups(groups)
+    _name_differences(groups)
+    return groups, repeated
+
+
+def _trained(run: Run) -> list[dict]:
+    return [model for model in run.report["models"] if model["role"] != "teacher"]
+
+
+def _settings(run: Run, values: Mapping[str, str]) -> dict[str, str]:
+    """``values`` without seeds, names and what holds the run's own path."""
+    own = (run.config or {}).get("output_dir") or run.overrides.get("output_dir")
+    return {
+        key: value
+        for key, value in values.items()
+        if key.rpartition(".")[2] != "seed"
+        and key.partition(".")[0] not in NOT_SETTINGS
+        and not (own and own in value)
+    }
+
+
+def _name_groups(groups: Sequence[Group]) -> None:
+    """The first run's name without its seed, job number and time, and what all names begin with.
+
+    Where the names would no longer tell the groups apart, they stay as they are.
+    """
+    names = []
+    for group in groups:
+        name = re.sub(r"^\d+-(?=.)|-\d{4}-\d{6}$", "", group.name)
+        names.append(re.sub(rf"[-_ ,.]*\b(seed|s)[-_=]?{group.runs[0].seed}\b", "", name))
+    if len(set(names)) < len(names) or not all(names):
+        return
+    words = [name.split("-") for name in names]
+    shared = 0
+    while len(words) > 1 and all(len(w) > shared + 1 for w in words):
+        if len({w[shared] for w in words}) > 1:
+            break
+        shared += 1
+    for group, parts in zip(groups, words, strict=True):
+        group.name = "-".join(parts[shared:])
+
+
+def _name_differences(groups: Sequence[Group]) -> None:
+    """Fill in ``settings``: what the user typed, and where that is too little, the config."""
+    typed = [_settings(group.runs[0], group.runs[0].overrides) for group in groups]
+    configs = [_settings(group.runs[0], group.runs[0].config or {}) for group in groups]
+
+    def differing(keys: Iterable[str], among: Sequence[int]) -> dict[str, list[str]]:
+        columns = {
+            key: [configs[i].get(key, typed[i].get(key, DEFAULT)) for i in among] for key in keys
+        }
+        return {key: column for key, column in columns.items() if len(set(column)) > 1}
+
+    everyone = range(len(groups))
+    columns = differing(dict.fromkeys(key for t in typed for key in t), everyone)
+    keys = list(columns)
+    looks: dict[tuple, list[int]] = {}
+    for i in everyone:
+        looks.setdefault(tuple(column[i] for column in columns.values()), []).append(i)
+    for alike in looks.values():
+        keys += differing(dict.fromkeys(key for i in alike for key in configs[i]), alike)
+    columns = differing(dict.fromkeys(keys), everyone)
+    for key, name in zip(columns, _short_names(columns), strict=True):
+        for group, value in zip(groups, columns[key], strict=True):
+            group.settings[name] = value
+
+
+def _short_names(keys: Iterable[str]) -> list[str]:
+    """The shortest dotted ends that tell the keys apart: ``soft_targets.weight``, ``layers``."""
+    keys = list(keys)
+
+    def end(key: str, parts: int) -> str:
+        return ".".join(key.split(".")[-parts:])
+
+    names = []
+    for key in keys:
+        parts = 1
+        while parts <= key.count(".") and sum(end(k, parts) == end(key, parts) for k in keys) > 1:
+            parts += 1
+        names.append(end(key, parts))
+    return names

@@ -1,0 +1,86 @@
+"""A run's folder: what stands where, and what an interrupted run left in it."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from distill.errors import UserError
+from distill.fit import Fitted
+
+# Repeating a run from its config.yaml: Hydra takes it as the primary config, so it has to say
+# itself where the new run goes.
+HYDRA = {"run": {"dir": "${run_dir:${output_dir},${resume},${name}}"}, "output_subdir": None}
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: made if it is not there.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def write_config(self, config: DictConfig) -> None:
+        """Write config.yaml: resolved, and itself a complete config that repeats the run."""
+        plain = OmegaConf.to_container(config, resolve=True)
+        plain |= {"output_dir": None, "resume": None}
+        header = (
+            "# Repeats this run: distill --config-path FOLDER --config-name config\n"
+            "# (FOLDER: the absolute path of this one; further overrides may follow)\n"
+        )
+        content = OmegaConf.to_yaml(OmegaConf.create(plain | {"hydra": HYDRA}))
+        _replace(self.path / "config.yaml", header + content)
+
+    def checkpoints(self, role: str) -> Path:
+        """Where a role's ``last.ckpt`` lies: the student's on top, the control's below."""
+        folder = self.path / "checkpoints"
+        return folder if role == "student" else folder / role
+
+    def finished(self, role: str) -> Fitted | None:
+        """What a role's training came to, if an earlier attempt at this run finished it."""
+        file = self.path / role / "training.json"
+        return Fitted(**json.loads(file.read_text())) if file.is_file() else None
+
+    def save(
+        self, role: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fitted: Fitted
+    ) -> None:
+        """Save a trained model, whole or not at all, and drop the checkpoints it stands for."""
+        partial = self.path / f".{role}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        (partial / "training.json").write_text(json.dumps(asdict(fitted), indent=2) + "\n")
+        os.replace(partial, self.path / role)
+        (self.checkpoints(role) / "best.ckpt").unlink(missing_ok=True)
+        if role != "student":
+            shutil.rmtree(self.checkpoints(role), ignore_errors=True)
+
+
+def resumed(folder: str) -> DictConfig:
+    """The config of a run that was interrupted.
+
+    Raises:
+        UserError: if there is none, or it is finished.
+    """
+    path = Path(folder).expanduser()
+    if not (path / "config.yaml").is_file():
+        raise UserError(f"resume={folder}: there is no run in it (config.yaml is missing)")
+    if (path / "report.json").is_file():
+        raise UserError(f"resume={folder}: this run is finished, its report is report.md")
+    config = OmegaConf.load(path / "config.yaml")
+    config.pop("hydra", None)
+    return config
+
+
+def _replace(path: Path, content: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(content, encoding="utf-8")
+    os.replace(partial, path)

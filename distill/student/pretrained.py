@@ -1,0 +1,41 @@
+"""Any pretrained model as the student."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill import models
+from distill.errors import UserError
+from distill.student.base import Student
+from distill.teacher.ready import Teacher
+
+
+@dataclass(kw_only=True)
+class Pretrained:
+    """A pretrained model with its own tokenizer, which may be another than the teacher's.
+
+    Attributes:
+        path: a folder, a hub id, a run's folder (its student), or ``package:NAME``.
+        name: what reports call it; the end of its path if not given.
+    """
+
+    path: str
+    name: str | None = None
+
+    def __post_init__(self):
+        if self.name is None:
+            self.name = self.path.removeprefix("package:").rstrip("/").split("/")[-1]
+
+    def check(self, teacher_config) -> None:
+        """Find out whether there is such a model, before anything is trained."""
+        models.load_config(models.locate(self.path, "student.path"), "student.path")
+
+    def build(self, teacher: Teacher, task, label_names: list[str], cache_dir: Path) -> Student:
+        """The student with its first weights and, where its own does not fit, a new head."""
+        path = models.locate(self.path, "student.path")
+        tokenizer = models.load_tokenizer(path, "student.path")
+        try:
+            model = task.load(path, label_names)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"student.path={self.path} cannot be loaded: {reason}") from error
+        return Student(self.name, model, tokenizer, f"the pretrained {self.path}")

@@ -1,0 +1,61 @@
+"""What happens around the jobs of ``distill -m``: names before, the report after each of them."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from distill.errors import UserError
+from distill.naming import SWEPT
+
+_outcome = {"failed": False}
+
+
+class SweepReport(Callback):
+    """Keeps the sweep's own report up to date: it is whole even if the sweep is cut short."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Note what the sweep varies, for the jobs' names."""
+        strategy = str(config.get("trainer", {}).get("strategy", "auto"))
+        if strategy.startswith(("ddp", "fsdp", "deepspeed")) and "spawn" not in strategy:
+            raise UserError(
+                f"distill -m with trainer.strategy={strategy}: every process would run the whole "
+                "sweep again; use trainer.strategy=ddp_spawn, or start one process a device "
+                "from outside (torchrun)"
+            )
+        given = list(config.hydra.overrides.task)
+        params = config.hydra.sweeper.get("params") or {}
+        given += [f"{key}={value}" for key, value in params.items()]
+        swept = [
+            override.get_key_element()
+            for override in OverridesParser.create().parse_overrides(given)
+            if override.is_sweep_override()
+        ]
+        os.environ[SWEPT] = ",".join(swept)
+
+    def on_job_end(self, config: DictConfig, **_: Any) -> None:
+        """Write the sweep's report anew."""
+        if config.hydra.mode == RunMode.MULTIRUN:
+            _write(Path(config.hydra.sweep.dir))
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Print the sweep's report, and remember whether a job failed."""
+        folder = Path(config.hydra.sweep.dir)
+        print(_write(folder))
+        _outcome["failed"] = any(folder.glob("*/error.txt"))
+        os.environ.pop(SWEPT, None)
+
+
+def exit_code() -> int:
+    """2 if a job of the sweep failed, 0 otherwise."""
+    return 2 if _outcome["failed"] else 0
+
+
+def _write(folder: Path) -> str:
+    from distill.reporting import compare
+
+    return compare.write_sweep(folder)

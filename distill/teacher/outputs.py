@@ -1,0 +1,96 @@
+"""The teacher's logits, computed once per teacher and data, memory-mapped for ever after."""
+
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+
+from distill.cache import key_of, made_once
+from distill.data.batches import Batches, tokenizer_hash
+from distill.errors import UserError
+from distill.hardware import Hardware
+from distill.inference import logits_of
+from distill.teacher.ready import Teacher
+
+log = logging.getLogger(__name__)
+
+# A stored split is checked against the teacher on so many examples each time it is opened.
+CHECKED = 8
+
+
+def stored(
+    teacher: Teacher,
+    examples: Batches,
+    content: str,
+    task,
+    max_length: int,
+    hardware: Hardware,
+    cache_dir: Path,
+    what: str = "train",
+) -> tuple[np.ndarray, float, bool]:
+    """Logits of the teacher for every example of a split, at temperature 1.
+
+    The key covers the teacher's weights, its tokenizer, the split's content, the length examples
+    are cut to and the precision. Besides, a few examples are computed anew whenever the file is
+    opened: what was damaged or made by another version of a library is found out.
+
+    Args:
+        teacher: made ready.
+        examples: the split, encoded for the teacher.
+        content: hash of the split's content.
+        task: its name is part of the key.
+        max_length: tokens an example was cut to.
+        hardware: where and how precisely to compute.
+        cache_dir: where the result is kept.
+        what: the split's name, for the log.
+
+    Returns:
+        Memory-mapped fp32 logits ``(N, C)`` in the order of the rows, the seconds it took in this
+        run (0 where reused), and whether it was reused.
+
+    Raises:
+        UserError: if what is stored is not what the teacher says.
+    """
+    key = key_of(
+        kind="outputs", format=1, teacher=teacher.hash, tokenizer=tokenizer_hash(teacher.tokenizer),
+        content=content, task=task.name, max_length=max_length, precision=hardware.precision,
+    )  # fmt: skip
+    folder = cache_dir / "outputs" / key
+    started = time.perf_counter()
+
+    def compute(partial: Path) -> None:
+        log.info("teacher: computing its outputs for %d examples of %s", len(examples), what)
+        file: np.memmap | None = None
+        for indices, logits in logits_of(teacher.model, examples, hardware):
+            if file is None:
+                shape = (len(examples), *logits.shape[1:])
+                file = np.lib.format.open_memmap(partial / "logits.npy", "w+", np.float32, shape)
+            file[indices] = logits
+        assert file is not None
+        file.flush()
+
+    reused = made_once(folder, compute)
+    logits = np.load(folder / "logits.npy", mmap_mode="r")
+    if reused:
+        _check(logits, teacher, examples, hardware, folder)
+    return logits, 0.0 if reused else time.perf_counter() - started, reused
+
+
+def _check(
+    logits: np.ndarray, teacher: Teacher, examples: Batches, hardware: Hardware, folder: Path
+) -> None:
+    chosen = np.linspace(0, len(examples) - 1, min(CHECKED, len(examples)), dtype=int).tolist()
+    if len(logits) == len(examples):
+        subset = Batches(examples.student.select(chosen), examples.collate)
+        fresh = np.empty((len(chosen), *logits.shape[1:]), dtype=np.float32)
+        for indices, values in logits_of(teacher.model, subset, hardware):
+            fresh[indices] = values
+        # Other companions in the batch change the padding, and with it the rounding.
+        tolerance = 1e-3 if hardware.precision == "32-true" else 0.05
+        scale = max(1.0, float(np.abs(fresh).max()))
+        if np.abs(logits[chosen] - fresh).max() <= tolerance * scale:
+            return
+    raise UserError(
+        f"the stored outputs in {folder} are not what the teacher says now: delete that folder"
+    )

@@ -1,0 +1,226 @@
+"""Make the teacher ready: load it, align its labels, fine-tune it where it needs to be, once."""
+
+import logging
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from distill import models
+from distill.cache import key_of, made_once
+from distill.data.batches import Batches, Collate, encode, tokenizer_hash
+from distill.data.prepare import Data
+from distill.errors import UserError
+from distill.fit import Fitter
+from distill.losses.hard_labels import HardLabels
+from distill.module import DistillationModule
+from distill.objective import Objective
+from distill.optimizer import AdamW
+from distill.teacher.spec import TeacherSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher whose head is trained for the task.
+
+    Attributes:
+        name: what reports call it.
+        model: in evaluation mode, its classes in the data's order.
+        tokenizer: its own.
+        hash: of its weights.
+        seconds: what fine-tuning took in this run; 0 where it was not needed or was reused.
+        reused: whether it came as it is or from the cache.
+        folder: where transformers can load it from.
+    """
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    hash: str
+    seconds: float
+    reused: bool
+    folder: str
+
+
+def ready(
+    settings: TeacherSettings,
+    data: Data,
+    task,
+    fitter: Fitter,
+    max_length: int,
+    cache_dir: Path,
+) -> Teacher:
+    """Load the teacher; fine-tune it if its head is not trained for these classes.
+
+    A fine-tuned teacher is kept in ``cache_dir`` under a key of everything that determines it:
+    weights, tokenizer, training and validation data, lengths and the settings of the training.
+
+    Raises:
+        UserError: if there is no such model, or it needs fine-tuning and must not be.
+    """
+    path = models.locate(settings.path, "teacher.path")
+    config = models.load_config(path, "teacher.path")
+    tokenizer = models.load_tokenizer(path, "teacher.path")
+    models.fitting_length(config, max_length)
+    order = _trained_head(config, settings, data.label_names, task)
+    # What the checkpoint lacks starts from random weights: drawn from the teacher's own seed.
+    torch.manual_seed(settings.seed)
+    model = _load(task, path, data.label_names, keep_head=order is not None)
+    if order is not None:
+        if order != list(range(len(order))):
+            _reorder_head(model, order)
+            log.info("teacher: its classes are put into the data's order by name")
+        log.info("teacher: %s has a head trained for these classes and is used as it is", path)
+        return Teacher(
+            settings.name, model.eval(), tokenizer, models.weights_hash(model), 0.0, True, path
+        )
+    if settings.fine_tune is False:
+        raise UserError(
+            f"teacher.path={settings.path} has no head trained for {', '.join(data.label_names)} "
+            "and teacher.fine_tune=false forbids to train one"
+        )
+    _reset_head(model)
+    key = key_of(
+        kind="teacher", format=1,
+        weights=models.weights_hash(model), tokenizer=tokenizer_hash(tokenizer),
+        task=task.name, metric=task.metric, train=data.hashes["train"],
+        validation=data.hashes["validation"], max_length=max_length, epochs=settings.epochs,
+        learning_rate=AdamW(learning_rate=settings.learning_rate).rate_for(model),
+        batch_size=settings.batch_size, seed=settings.seed, patience=fitter.patience,
+        precision=fitter.hardware.precision, lightning=str(sorted(fitter.lightning.items())),
+    )  # fmt: skip
+    folder = cache_dir / "teachers" / f"{settings.name}-{data.name}-{key}"
+    started = time.perf_counter()
+
+    def fine_tune(partial: Path) -> None:
+        _fine_tune(model, tokenizer, settings, data, task, fitter, max_length, cache_dir, partial)
+
+    reused = made_once(folder, fine_tune)
+    seconds = 0.0 if reused else time.perf_counter() - started
+    if reused:
+        log.info("teacher: fine-tuned before with the same settings on the same data, reused")
+    # Loaded either way, so that this run and the ones that reuse it hold the very same teacher.
+    model = _load(task, str(folder), data.label_names, keep_head=True).eval()
+    return Teacher(
+        settings.name, model, tokenizer, models.weights_hash(model), seconds, reused, str(folder)
+    )
+
+
+def _trained_head(config, settings: TeacherSettings, names: list[str], task) -> list[int] | None:
+    """Where the data's classes stand in the teacher's head; ``None`` if it has to be trained."""
+    architecture = (config.architectures or [""])[0]
+    if settings.fine_tune is True or not architecture.endswith(task.head):
+        if settings.labels is not None:
+            raise UserError("teacher.labels names the classes of a head that will not be used")
+        return None
+    theirs = dict(enumerate(settings.labels)) if settings.labels else config.id2label
+    if settings.labels and len(settings.labels) != config.num_labels:
+        raise UserError(
+            f"teacher.labels names {len(settings.labels)} classes, its head has {config.num_labels}"
+        )
+    order = task.head_order(theirs, names)
+    if order is None:
+        if settings.labels:
+            raise UserError(
+                f"teacher.labels={list(settings.labels)} are not the data's classes {names}"
+            )
+        log.warning(
+            "teacher: its head knows %s, the data have %s: a new head is fine-tuned "
+            "(if they mean the same, name its classes with teacher.labels=[...])",
+            ", ".join(config.id2label.values()), ", ".join(names),
+        )  # fmt: skip
+    return order
+
+
+def _load(task, path: str, names: list[str], keep_head: bool) -> PreTrainedModel:
+    # The head's names are set after loading where a trained head must be kept as it is.
+    settings = {} if keep_head else task.head_settings(names)
+    try:
+        model = task.auto_model.from_pretrained(
+            path, dtype=torch.float32, ignore_mismatched_sizes=not keep_head, **settings
+        )
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"the model in {path} cannot be loaded: {reason}") from error
+    if keep_head:
+        model.config.update(task.head_settings(names))
+    return model
+
+
+def _output_layer(model: PreTrainedModel) -> nn.Linear:
+    """The head's last linear layer, one row a class."""
+    linear = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(model.base_model_prefix + ".")
+    ]
+    assert linear and linear[-1].out_features == model.config.num_labels
+    return linear[-1]
+
+
+def _reorder_head(model: PreTrainedModel, order: list[int]) -> None:
+    layer = _output_layer(model)
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight[order].clone())
+        if layer.bias is not None:
+            layer.bias.copy_(layer.bias[order].clone())
+
+
+def _reset_head(model: PreTrainedModel) -> None:
+    """Draw the whole head anew: one of the same shape may have been trained for another task."""
+    std = getattr(model.config, "initializer_range", 0.02)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and not name.startswith(model.base_model_prefix + "."):
+            nn.init.normal_(module.weight, std=std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _fine_tune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: TeacherSettings,
+    data: Data,
+    task,
+    fitter: Fitter,
+    max_length: int,
+    cache_dir: Path,
+    folder: Path,
+) -> None:
+    rows = {
+        split: Batches(
+            encode(data.splits[split], data.hashes[split], tokenizer, task, max_length, cache_dir),
+            Collate(tokenizer),
+        )
+        for split in ("train", "validation")
+    }
+    objective = Objective("fine_tuning", hard_labels=HardLabels(weight=1.0)).bind(task)
+    optimizer = AdamW(learning_rate=settings.learning_rate)
+    log.info(
+        "teacher: fine-tuning %s on %d examples, learning rate %.0e",
+        settings.name, len(data.splits["train"]), optimizer.rate_for(model),
+    )  # fmt: skip
+    module = DistillationModule(model, objective, task, optimizer, prefix="teacher/")
+    checkpoints = folder / "checkpoints"
+    fitted = fitter.fit(
+        module,
+        rows["train"].loader(settings.batch_size, settings.seed),
+        rows["validation"].loader(settings.batch_size, None),
+        checkpoints,
+        settings.seed,
+        max_epochs=settings.epochs,
+        what="teacher",
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    shutil.rmtree(checkpoints)
+    log.info(
+        "teacher: best validation %s %.4f in epoch %d, kept for later runs",
+        task.metric, fitted.best, fitted.best_epoch,
+    )  # fmt: skip

@@ -1,0 +1,182 @@
+"""Tiny models and data made on the spot: everything here runs offline in seconds."""
+
+import csv
+import os
+import random
+import sys
+from pathlib import Path
+
+# Before any library reads them: no network, no cache of the person who runs the tests.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertTokenizerFast,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+GOOD = ["good", "great", "lovely", "fine", "bright", "warm"]
+BAD = ["bad", "awful", "dull", "poor", "cold", "weak"]
+FILLER = ["the", "film", "story", "was", "and", "a", "very", "rather", "plot", "cast"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+@pytest.fixture(autouse=True)
+def _few_threads():
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    yield
+    GlobalHydra.instance().clear()
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> BertTokenizerFast:
+    return make_tokenizer(FILLER + GOOD + BAD)
+
+
+def make_tokenizer(words: list[str]) -> BertTokenizerFast:
+    vocabulary = {token: index for index, token in enumerate(SPECIAL + words)}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return BertTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+        sep_token="[SEP]", mask_token="[MASK]",
+    )  # fmt: skip
+
+
+def make_model(family: str = "bert", labels=("negative", "positive"), layers: int = 4, **settings):
+    """A tiny classifier of a family with random weights."""
+    shape = {"vocab_size": 32, "max_position_embeddings": 64} | settings
+    head = {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {name: index for index, name in enumerate(labels)},
+    }
+    usual = {
+        "hidden_size": 32, "num_hidden_layers": layers, "num_attention_heads": 2,
+        "intermediate_size": 64, "pad_token_id": 0,
+    }  # fmt: skip
+    distilbert = {"dim": 32, "n_layers": layers, "n_heads": 2, "hidden_dim": 64, "pad_token_id": 0}
+    config, model = {
+        "bert": (BertConfig, BertForSequenceClassification),
+        "roberta": (RobertaConfig, RobertaForSequenceClassification),
+        "electra": (ElectraConfig, ElectraForSequenceClassification),
+        "distilbert": (DistilBertConfig, DistilBertForSequenceClassification),
+    }[family]
+    torch.manual_seed(0)
+    return model(config(**(distilbert if family == "distilbert" else usual), **shape, **head))
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory, tokenizer) -> Path:
+    """A folder with a tiny pretrained BERT that has no head for any classification."""
+    folder = tmp_path_factory.mktemp("models") / "tinybert"
+    torch.manual_seed(0)
+    BertForMaskedLM(
+        BertConfig(
+            vocab_size=32,
+            hidden_size=32,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=64,
+        )  # fmt: skip
+    ).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, tokenizer) -> Path:
+    """A folder with a classifier whose head knows negative and positive."""
+    folder = tmp_path_factory.mktemp("models") / "ready"
+    make_model().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def sentences(count: int, seed: int) -> list[dict[str, str]]:
+    """Sentences whose sentiment is that of the one word in them that has any."""
+    draw = random.Random(seed)
+    rows = []
+    for index in range(count):
+        label = ("negative", "positive")[index % 2]
+        words = draw.choices(FILLER, k=draw.randint(3, 12))
+        words.insert(draw.randrange(len(words)), draw.choice(GOOD if label == "positive" else BAD))
+        rows.append({"text": " ".join(words), "label": label})
+    return rows
+
+
+def write_csv(file: Path, rows: list[dict[str, str]]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """A folder with train, validation and test."""
+    folder = tmp_path_factory.mktemp("data") / "films"
+    for split, count, seed in (("train", 240, 1), ("validation", 60, 2), ("test", 80, 3)):
+        write_csv(folder / f"{split}.csv", sentences(count, seed))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capsys):
+    """The real command in this process: ``command("seed=1")`` -> (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*overrides: str) -> tuple[int, str, str]:
+        from distill.__main__ import main
+
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        monkeypatch.delenv("DISTILL_SWEPT", raising=False)
+        monkeypatch.setattr(sys, "argv", ["distill", *map(str, overrides)])
+        GlobalHydra.instance().clear()
+        try:
+            main()
+            code = 0
+        except SystemExit as exit:
+            code = exit.code or 0
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def small(corpus, pretrained, shared_cache) -> list[str]:
+    """Overrides for a run of seconds."""
+    return [
+        "data=files", f"data.path={corpus}", f"teacher.path={pretrained}",
+        f"cache_dir={shared_cache}", "data.max_length=24", "trainer.max_epochs=2",
+        "teacher.epochs=4", "teacher.learning_rate=3e-3", "optimizer.learning_rate=3e-3",
+        "trainer.precision=32-true", "trainer.accelerator=cpu", "student=half",
+    ]  # fmt: skip

@@ -1,0 +1,193 @@
+"""Made-up but realistic report.json dictionaries (schema 1) and run folders for the tests."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+SHAPES = {  # student -> parameters, bytes, multiply-accumulates, latency in ms
+    "half": (17_390_000, 69_600_000, 341_000_000, 5.4),
+    "third": (15_610_000, 62_500_000, 227_000_000, 3.7),
+    "single": (13_840_000, 55_400_000, 114_000_000, 2.0),
+}
+
+
+def model(
+    role,
+    name,
+    value=None,
+    *,
+    metric="accuracy",
+    half_width=0.016,
+    parameters=22_713_216,
+    size=90_870_000,
+    macs=682_000_000,
+    latency=10.6,
+    ece=0.034,
+    agreement=None,
+):
+    return {
+        "role": role,
+        "name": name,
+        "size": {
+            "parameters": parameters,
+            "parameters_without_embeddings": max(parameters - 11_900_000, 0),
+            "bytes": size,
+            "multiply_accumulates": macs,
+            "sequence_length": 64,
+        },
+        "speed": {
+            "latency_ms": {"p50": latency, "p95": latency * 1.13},
+            "examples_per_second": 1000 / latency,
+            "batch_size": 1,
+            "threads": 1,
+            "runtime": "torch",
+            "peak_memory_bytes": None,
+        },
+        "quality": {
+            metric: {"value": value, "low": value - half_width, "high": value + half_width},
+            "macro_f1": {
+                "value": value - 0.004,
+                "low": value - 0.004 - half_width,
+                "high": value - 0.004 + half_width,
+            },
+        },
+        "calibration": None
+        if ece is None
+        else {"expected_calibration_error": ece, "negative_log_likelihood": 0.41},
+        "fidelity": None if agreement is None else {"agreement": agreement, "kl_divergence": 0.11},
+    }
+
+
+def report(
+    name="docstrings-half-kd",
+    *,
+    seed=1,
+    student="half",
+    teacher=0.881,
+    value=0.871,
+    control=0.868,
+    gain=(0.003, -0.009, 0.015, 0.62),
+    metric="accuracy",
+    half_width=0.016,
+    test=1_616,
+    fingerprint="5f0e4b1cd2",
+    data="docstrings",
+    task="sequence_classification",
+    overrides=(),
+    latency=None,
+):
+    """A whole report; ``control=None`` leaves the control out, as ``control=false`` does."""
+    parameters, size, macs, milliseconds = SHAPES[student]
+    shape = {
+        "parameters": parameters,
+        "size": size,
+        "macs": macs,
+        "latency": latency or milliseconds,
+        "metric": metric,
+        "half_width": half_width,
+    }
+    models = [
+        model("teacher", "minilm", teacher, metric=metric, half_width=half_width),
+        model("student", student, value, agreement=0.912, ece=0.041, **shape),
+    ]
+    if control is not None:
+        models.append(model("control", student, control, agreement=0.874, ece=0.077, **shape))
+    return {
+        "schema": 1,
+        "run": {
+            "name": name,
+            "directory": f"runs/{name}",
+            "started": "2026-05-04T10:20:30",
+            "seconds": 412.5,
+            "seed": seed,
+            "overrides": list(overrides),
+        },
+        "task": task,
+        "data": {
+            "name": data,
+            "fingerprint": fingerprint,
+            "examples": {"train": 12_482, "validation": 1_460, "test": test},
+            "evaluated_on": "test",
+        },
+        "environment": {
+            "distill": "0.1.0",
+            "python": "3.11.9",
+            "torch": "2.13.0",
+            "transformers": "5.23.0",
+            "pytorch_lightning": "2.6.6",
+            "processor": "AMD EPYC 9B14",
+            "threads": 2,
+            "accelerator": "cpu",
+            "precision": "bf16-mixed",
+        },
+        "models": models,
+        "comparison": {
+            "metric": metric,
+            "retention": value / teacher,
+            "size_ratio": parameters / 22_713_216,
+            "speedup": 10.6 / (latency or milliseconds),
+            "gain_over_control": None
+            if control is None
+            else dict(zip(("value", "low", "high", "p_value"), gain, strict=True)),
+        },
+        "timing": {
+            "teacher_fine_tune": 176.0,
+            "teacher_outputs": 21.4,
+            "student": 98.0,
+            "control": 93.1,
+            "measure": 18.2,
+        },
+        "reused": {"teacher": False, "teacher_outputs": False},
+    }
+
+
+def write_run(directory: Path, content: dict | None, config: dict | None = None, error=""):
+    """A run's folder: finished with ``content``, unfinished without, failed with ``error``."""
+    directory.mkdir(parents=True)
+    if content is not None:
+        (directory / "report.json").write_text(json.dumps(content))
+    if config is not None or content is None:
+        (directory / "config.yaml").write_text(yaml.safe_dump(config or {"seed": 1}))
+    if error:
+        (directory / "error.txt").write_text(error + "\n")
+    return directory
+
+
+def sweep(root: Path, students=("half", "third", "single"), temperatures=(1, 4), seeds=(1, 2, 3)):
+    """Runs of every combination under ``root``; better with size and temperature."""
+    base = {"half": 0.868, "third": 0.851, "single": 0.797}
+    for student in students:
+        for temperature in temperatures:
+            for seed in seeds:
+                name = f"{student}-t{temperature}-seed{seed}"
+                gain = 0.002 * temperature + 0.001 * seed
+                value = base[student] + gain
+                write_run(
+                    root / name,
+                    report(
+                        name,
+                        seed=seed,
+                        student=student,
+                        value=value,
+                        control=base[student],
+                        gain=(gain, gain - 0.011, gain + 0.011, 0.2),
+                        overrides=[
+                            f"student={student}",
+                            f"objective.soft_targets.temperature={temperature}",
+                            f"seed={seed}",
+                        ],
+                    ),
+                    {
+                        "seed": seed,
+                        "output_dir": f"runs/{name}",
+                        "data": {"seed": seed, "limit": None},
+                        "logger": {"save_dir": f"runs/{name}"},
+                        "student": {"layers": {"half": 3, "third": 2, "single": 1}[student]},
+                        "objective": {
+                            "soft_targets": {"temperature": temperature, "weight": 0.9},
+                            "hard_labels": {"weight": 0.1},
+                        },
+                    },
+                )
+    return root

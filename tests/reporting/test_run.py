@@ -1,0 +1,115 @@
+import copy
+import json
+import struct
+
+import pytest
+from example_reports import model, report
+
+from distill.reporting.conclusion import conclude
+from distill.reporting.run import markdown, terminal, write
+
+
+def test_writes_what_it_was_given(tmp_path):
+    content = report(overrides=["student.layers=[0,2,4]", "data.text=my column"])
+    before = copy.deepcopy(content)
+    text = write(content, tmp_path / "new" / "run")
+    folder = tmp_path / "new" / "run"
+    assert content == before
+    assert json.loads((folder / "report.json").read_text()) == content
+    assert sorted(p.name for p in folder.iterdir()) == ["report.json", "report.md", "tradeoff.png"]
+    png = (folder / "tradeoff.png").read_bytes()
+    assert png.startswith(b"\x89PNG")
+    assert struct.unpack(">II", png[16:24]) == (1200, 600)
+    assert text == terminal(content)
+
+
+def test_terminal_text_is_short():
+    lines = terminal(report()).splitlines()
+    assert len(lines) <= 12
+    assert max(map(len, lines)) <= 100
+    assert [line.split()[0] for line in lines[2:5]] == ["teacher", "student", "control"]
+
+
+def test_markdown_has_one_table_that_reads_back():
+    text = markdown(report())
+    assert text.startswith("# docstrings-half-kd\n")
+    assert text.count("|---") == 4  # one rule of four columns
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    cells = {row[0]: row[1:] for row in rows}
+    assert cells["parameters"] == ["22.7 M", "17.4 M", "17.4 M"]
+    assert cells["size on disk, MB"] == ["90.9", "69.6", "69.6"]
+    assert cells["multiply-accumulates at 64 tokens"] == ["682 M", "341 M", "341 M"]
+    assert cells["latency p50 / p95, ms"][0] == "10.6 / 12.0"
+    assert cells["accuracy"][1] == "0.871 [0.855, 0.887]"
+    assert cells["agreement with the teacher"] == ["–", "0.912", "0.874"]
+    assert "peak memory, MB" not in cells  # nobody measured it
+
+
+def test_markdown_repeats_the_command_for_a_shell():
+    text = markdown(report(overrides=["student.layers=[0,2]", "data.text=my column"]))
+    assert "distill 'student.layers=[0,2]' 'data.text=my column'" in text
+
+
+def test_any_roles_and_metrics_and_what_is_absent(tmp_path):
+    content = report()
+    small = model("student_int8", "half", 0.86, size=17_400_000)
+    small["quality"] = {"accuracy": {"value": 0.86, "low": None, "high": None}, "odd_one": None}
+    small["calibration"] = small["fidelity"] = small["speed"] = None
+    content["models"].append(small)
+    content["environment"]["accelerator"] = None
+    assert "student_int8" in write(content, tmp_path)
+    assert "| odd one |" not in markdown(content)
+
+
+def test_a_lone_model_as_evaluate_reports_it(tmp_path):
+    content = report()
+    content["models"] = [model("model", "half", 0.871)]
+    content["comparison"] = dict.fromkeys(content["comparison"])
+    content["timing"] = dict.fromkeys(content["timing"])
+    write(content, tmp_path)
+    assert conclude(content) == "The model has accuracy 0.871 [0.855, 0.887]."
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "keeps 98.9 % of its accuracy (0.871 [0.855, 0.887] against 0.881)"),
+        ({}, "has 77 % of the teacher's parameters, answers 2.0 times faster"),
+        ({}, "is not shown: the gain over the same student trained without it is +0.3 points"),
+        ({}, "[−0.9, +1.5], p = 0.62."),
+        ({"gain": (0.02, 0.01, 0.03, 0.0001)}, "Learning from the teacher helped: the gain"),
+        ({"gain": (0.02, 0.01, 0.03, 0.0001)}, "p < 0.001"),
+        (
+            {"gain": (-0.02, -0.03, -0.01, 0.002)},
+            "Learning from the teacher hurt: the difference to",
+        ),
+        ({"gain": (0.02, -0.001, 0.03, 0.049)}, "is not shown"),  # test and interval disagree
+        ({"gain": (0.0, None, None, 1.0)}, "+0.0 points, p = 1.00"),
+        ({"control": None}, "helped is not known: no control"),
+        ({"value": 0.885}, "scores better than its teacher (accuracy 0.885 [0.869, 0.901]"),
+        ({"value": 0.885}, "the intervals overlap, so that it really is better is not shown"),
+        ({"value": 0.881}, "has its accuracy"),
+        ({"latency": 21.2}, "answers 2.0 times slower"),
+        ({"latency": 10.7}, "answers as fast as the teacher"),
+        ({"test": 120}, "With only 120 test examples the intervals are wide"),
+        ({}, "One seed: the intervals cover the choice of test examples, not the luck of training"),
+    ],
+)
+def test_conclusion(changes, said):
+    assert said in conclude(report(**changes))
+
+
+def test_conclusion_does_not_say_what_does_not_hold():
+    assert "With only" not in conclude(report())
+    assert "overlap" not in conclude(report(value=0.95))
+    assert "helped:" not in conclude(report())
+
+
+def test_perplexity_is_better_when_lower():
+    changes = {"metric": "perplexity", "half_width": 0.1, "gain": (-0.4, -0.6, -0.2, 0.001)}
+    worse = conclude(report(teacher=5.0, value=5.5, control=5.9, **changes))
+    assert "has 1.10 times its perplexity (5.500 [5.400, 5.600] against 5.000)" in worse
+    assert "helped: the difference to the same student trained without it is −0.400 [" in worse
+    better = conclude(report(teacher=5.0, value=4.5, control=4.9, **changes))
+    assert "scores better than its teacher" in better
+    assert "overlap" not in better

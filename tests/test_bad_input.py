@@ -1,0 +1,165 @@
+"""The user's mistakes: one line, exit code 2, nothing trained, nothing left behind."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import make_model, sentences, write_csv
+
+
+def rows(count=40, **changes):
+    return [row | changes for row in sentences(count, 5)]
+
+
+@pytest.fixture
+def refused(command, small, monkeypatch):
+    def check(*overrides: str, says: str):
+        def trained(*_, **__):
+            raise AssertionError("something was trained")
+
+        monkeypatch.setattr("distill.fit.Fitter.fit", trained)
+        code, _, err = command(*small, *overrides)
+        assert code == 2, err
+        lines = err.strip().splitlines()
+        assert len(lines) == 1, err
+        assert lines[0].startswith("error: ")
+        assert says in lines[0], lines[0]
+        runs = Path("runs")
+        assert not runs.exists() or not any(runs.iterdir())
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("studnet=half", "no option studnet: did you mean student?"),
+        ("student.layer=[0]", "did you mean student.layers?"),
+        ("student=halb", "did you mean half?"),
+        ("objective.soft_targets.temprature=2", "did you mean objective.soft_targets.temperature?"),
+        ("data.limit=abc", "data.limit=abc: it must be a whole number"),
+        ("data.limit=0", "it must be 1 or more"),
+        ("optimizer.learning_rate=fast", "optimizer.learning_rate=fast: it must be a number"),
+        ("optimizer.learning_rate=-1", "must be above 0"),
+        ("trainer.max_epochs=0", "trainer.max_epochs=0"),
+        ("trainer.precision=8", "choose one of"),
+        ("+trainer.max_epoch=2", "did you mean trainer.max_epochs?"),
+        ("+trainer.logger=false", "is set by distill itself"),
+        ("trainer.devices=4", "one device"),
+        ("seed=-1", "seed=-1"),
+        ("seed=one", "seed=one: it must be a whole number"),
+        ("control=maybe", "control=maybe: it must be true or false"),
+        ("objective.soft_targets.temperature=0", "must be above 0"),
+        ("objective.soft_targets.weight=-1", "objective.soft_targets.weight=-1"),
+        ("task.metric=f2", "task.metric=f2"),
+        ("data=files data.path=nowhere", "there is no such file or folder"),
+        ("data.path=nowhere", "there is no such file or folder"),
+        ("data.text=review", "data.text=review: train has no such column, it has text, label"),
+        ("data.label=y", "data.label=y"),
+        ("data.text_pair=other", "data.text_pair=other"),
+        ("data.max_length=100", "positions for 64 tokens"),
+        ("student.layers=[0,4]", "the teacher has the layers 0 to 3, not 4"),
+        ("student.layers=[]", "at least one layer"),
+        ("student.layers=[1,1]", "stands twice"),
+        ("student.layers=most", "student.layers=most"),
+        ("teacher.path=./nowhere", "teacher.path=./nowhere: there is no such folder"),
+        ("teacher.path=someone/unheard-of", "teacher.path=someone/unheard-of cannot be loaded"),
+        ("teacher.fine_tune=false", "teacher.fine_tune=false forbids"),
+        ("teacher.fine_tune=perhaps", "teacher.fine_tune=perhaps"),
+        ("student=hub", "student.path"),
+        ("resume=nowhere", "resume"),
+    ],
+)
+def test_options(refused, override, says):
+    refused(*override.split(), says=says)
+
+
+def test_weights_that_sum_to_nothing(refused):
+    refused(
+        "objective.soft_targets.weight=0",
+        "objective.hard_labels.weight=0",
+        says="the objective's weights sum to nothing",
+    )
+
+
+def test_one_class(refused, tmp_path):
+    write_csv(tmp_path / "d" / "train.csv", rows(label="positive"))
+    refused(f"data.path={tmp_path}/d", says="one class only (positive)")
+
+
+def test_empty_texts(refused, tmp_path):
+    write_csv(tmp_path / "d" / "train.csv", [*rows(), {"text": "  ", "label": "positive"}])
+    refused(f"data.path={tmp_path}/d", says="1 texts of train are empty (the first in row 41)")
+
+
+def test_unknown_label_in_test(refused, tmp_path):
+    write_csv(tmp_path / "d" / "train.csv", rows())
+    write_csv(tmp_path / "d" / "test.csv", [*rows(), {"text": "so so", "label": "neutral"}])
+    refused(f"data.path={tmp_path}/d", says="test row 41 has the label 'neutral'")
+
+
+def test_missing_label(refused, tmp_path):
+    write_csv(tmp_path / "d" / "train.csv", rows())
+    write_csv(tmp_path / "d" / "test.csv", [*rows(), {"text": "so so", "label": ""}])
+    refused(f"data.path={tmp_path}/d", says="test row 41 has no label")
+
+
+def test_empty_file(refused, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "train.csv").write_text("")
+    refused(f"data.path={tmp_path}/d", says="is empty")
+
+
+def test_header_alone(refused, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "train.csv").write_text("text,label\n")
+    refused(f"data.path={tmp_path}/d", says="train.csv has no examples")
+
+
+def test_folder_without_training_file(refused, tmp_path):
+    write_csv(tmp_path / "d" / "test.csv", rows())
+    refused(f"data.path={tmp_path}/d", says="no training file")
+
+
+def test_too_few_to_cut_from(refused, tmp_path):
+    write_csv(tmp_path / "d" / "train.csv", rows(6))
+    refused(f"data.path={tmp_path}/d", says="too few to cut")
+
+
+def test_teacher_folder_without_a_model(refused, tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(f"teacher.path={tmp_path}/empty", says="there is no model in it")
+
+
+def test_teacher_folder_without_weights(refused, tmp_path):
+    make_model().config.save_pretrained(tmp_path / "config")
+    refused(f"teacher.path={tmp_path}/config", says="there are no weights in it")
+
+
+def test_cached_outputs_for_an_objective_that_needs_more(small):
+    """No shipped objective needs more than logits yet, so the check is called itself."""
+    from types import SimpleNamespace
+
+    from distill.errors import UserError
+    from distill.job import Job
+
+    path = next(o for o in small if o.startswith("teacher.path=")).removeprefix("teacher.path=")
+    job = SimpleNamespace(
+        teacher=SimpleNamespace(path=path, outputs="cached"),
+        student=SimpleNamespace(check=lambda config: None),
+        objective=SimpleNamespace(needs={"logits", "hidden_states"}),
+    )
+    with pytest.raises(UserError, match="stores logits only"):
+        Job._check(job)
+
+
+def test_full_error_shows_the_traceback(command, small, monkeypatch):
+    import sys
+
+    from distill.__main__ import main
+    from distill.errors import UserError
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", ["distill", *small, "student.layers=[9]"])
+    with pytest.raises(UserError):
+        main()

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,5 +42,5 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> bool:
         partial = folder.with_name(folder.name + ".partial")
         partial.mkdir(parents=True, exist_ok=True)
         make(partial)
-        os.replace(partial, folder)
+        partial.replace(folder)
         return False

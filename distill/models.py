@@ -121,7 +121,8 @@ def fitting_length(config: PretrainedConfig, max_length: int) -> int:
         positions -= config.pad_token_id + 1
     if max_length > positions:
         raise UserError(
-            f"data.max_length={max_length}: {config.model_type} has positions for {positions} tokens"
+            f"data.max_length={max_length}: {config.model_type} has positions for {positions} "
+            "tokens"
         )
     return max_length
 

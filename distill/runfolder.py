@@ -1,7 +1,6 @@
 """A run's folder: what stands where, and what an interrupted run left in it."""
 
 import json
-import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -58,7 +57,7 @@ class RunFolder:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         (partial / "training.json").write_text(json.dumps(asdict(fitted), indent=2) + "\n")
-        os.replace(partial, self.path / role)
+        partial.replace(self.path / role)
         (self.checkpoints(role) / "best.ckpt").unlink(missing_ok=True)
         if role != "student":
             shutil.rmtree(self.checkpoints(role), ignore_errors=True)
@@ -83,4 +82,4 @@ def resumed(folder: str) -> DictConfig:
 def _replace(path: Path, content: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(content, encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)

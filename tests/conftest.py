@@ -81,6 +81,8 @@ def make_model(family: str = "bert", labels=("negative", "positive"), layers: in
         "electra": (ElectraConfig, ElectraForSequenceClassification),
         "distilbert": (DistilBertConfig, DistilBertForSequenceClassification),
     }[family]
+    if family == "electra":
+        shape["embedding_size"] = 32
     torch.manual_seed(0)
     return model(config(**(distilbert if family == "distilbert" else usual), **shape, **head))
 
@@ -98,7 +100,7 @@ def pretrained(tmp_path_factory, tokenizer) -> Path:
             num_attention_heads=2,
             intermediate_size=64,
             max_position_embeddings=64,
-        )  # fmt: skip
+        )
     ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

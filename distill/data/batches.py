@@ -23,7 +23,10 @@ IGNORED_LABEL = -100
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash of everything that determines the ids a tokenizer gives."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab())
+    state = json.loads(backend.to_str()) if backend is not None else tokenizer.get_vocab()
+    # What the last call asked for, not what the tokenizer is.
+    state = {key: value for key, value in state.items() if key not in ("truncation", "padding")}
+    content = json.dumps(state, sort_keys=True)
     special = sorted(map(str, tokenizer.special_tokens_map.items()))
     parts = [type(tokenizer).__name__, content, str(special), str(tokenizer.model_input_names)]
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
@@ -174,7 +177,7 @@ class Batches(torch.utils.data.Dataset):
         return len(self.student)
 
     def __getitem__(self, indices: list[int]) -> dict[str, dict[str, Tensor] | Tensor]:
-        """``student`` and ``teacher`` inputs, ``labels`` ``(B,)``, ``teacher_logits`` ``(B, C)``."""
+        """Inputs ``student`` and ``teacher``, ``labels`` ``(B,)``, ``teacher_logits`` ``(B, C)``."""
         rows = self.student[indices]
         batch = {"student": self.collate(rows), "labels": torch.tensor(rows["label"])}
         if self.teacher is not None:

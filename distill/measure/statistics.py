@@ -30,7 +30,10 @@ ROUNDING = 1e-12
 
 
 class Interval(NamedTuple):
-    """A value and its confidence interval; the ends are None where there is no interval."""
+    """A value and its confidence interval; the ends are None where there is no interval.
+
+    The value is NaN where the metric itself does not exist.
+    """
 
     value: float
     low: float | None
@@ -58,22 +61,21 @@ def bootstrap_interval(
     With z0 the normal quantile of the share of resamples below the value (ties count half), the
     ends are the resamples' quantiles at Phi(2 z0 +- 1.96), for 95 %. Without bias z0 is 0 and this
     is the plain percentile interval. The correction matters for macro F1: resampling loses members
-    of rare classes, so that resamples lie below the value. On 77 classes of 2 to
-    1,300 examples the plain interval held the truth in 52 % of the simulations, this one in 90 %;
-    the acceleration of the full BCa interval changed nothing there.
+    of rare classes, so that resamples lie below the value. On 77 classes of 2 to 1,300 examples the
+    plain interval held the truth in 52 % of the simulations, this one in 90 %; the acceleration of
+    the full BCa interval changed nothing there.
 
     The ends are None where the bootstrap has nothing to say: every resample gives the same value
     (all answers right, say, which does not make the interval [1, 1]), all of them lie on one side
     of the value, or some resample has no value (NaN: a correlation with predictions that are
     constant but for a few).
 
-    Coverage of the 95 % intervals of accuracy, summed over all outcomes for test
-    sets of 200 to 1,821 examples: 93 to 97 % where ten or more answers are expected to be wrong
-    (and right), 88 to 98 % from three to ten. With fewer, the truth lies outside in at most 4 % of
-    the test sets, but some have no interval: 13 % of them where two mistakes are expected.
-    Macro F1, simulated with 8 to 150 classes: 93 to 96 % where every class has ten examples or
-    more, 87 to 96 % where the rarest has two to eight, 61 % where half of them have fewer than
-    three.
+    Coverage of the 95 % intervals of accuracy, summed over all outcomes for test sets of
+    200 to 1,821 examples: 93 to 97 % where ten or more answers are expected to be wrong (and
+    right), 88 to 98 % from three to ten. With fewer, the truth lies outside in at most 4 % of the
+    test sets, but some have no interval: 13 % of them where two mistakes are expected. Macro F1,
+    simulated with 8 to 150 classes: 93 to 96 % where every class has ten examples or more, 87 to
+    96 % where the rarest has two to eight, 61 % where half of them have fewer than three.
 
     Args:
         metric: ``metric(*arrays) -> float``; a :class:`~distill.measure.quality.CountMetric` is
@@ -124,6 +126,7 @@ def paired_comparison(
     two predictions could be swapped. It is (1 + c) / (1 + permutations) with c random swaps whose
     difference is at least as large, never 0. For ``metric is accuracy`` the swaps need not be
     drawn, their distribution is binomial: the p-value is then exact, see :func:`mcnemar`.
+    (Another share of right answers is had as accuracy too: which are right, against all ones.)
 
     Args:
         metric: ``metric(predictions, *shared) -> float``.
@@ -205,10 +208,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean over runs, seeds for one, with Student's t interval; ends None for a single value.
+    """Mean over runs, seeds for one, with Student's t interval.
 
     The values are taken as independent and roughly normal. With few of them the interval is
-    rightly wide: two have a t of 12.7.
+    rightly wide: two have a t of 12.7. A single value has no interval.
 
     Raises:
         ValueError: no values.

@@ -9,7 +9,8 @@ mixed. What the HParams tab of TensorBoard 2.21 shows of that follows from its r
 - Columns are sorted by name, hyperparameters that differ before those that do not, and only the
   first five hyperparameters and the first five scalars are shown until others are ticked. A run
   that lacks one of the columns shown has no line in the parallel coordinates. Hence the names and
-  the values filled in here: what every run has comes first.
+  the values filled in here: what every run has comes first. (Over tasks that are measured
+  differently, by accuracy and by pearson, untick the metrics that only some runs have.)
 - Rows of one name are averaged, and some 15 characters of a name can be seen: a row is called
   after the run first and its folder second.
 """
@@ -28,7 +29,16 @@ from torch.utils.tensorboard import SummaryWriter
 
 from distill.reporting.conclusion import latency, main_metric
 
-FIRST_COLUMNS = ("data", "objective", "seed", "student", "temperature")
+# What a run is. Behind it sort temperature.TERM, training.NAME and weight.TERM, which every run
+# has too, and then with.TERM.NAME, which only some have.
+FIRST_COLUMNS = ("data", "objective", "seed", "student", "teacher")
+# What every run has in the HParams tab: an objective without a term gives it the weight 0, and
+# logits that nothing softens have the temperature 1.
+WITHOUT_TERMS = {
+    "hard_labels.weight": 0.0,
+    "soft_targets.weight": 0.0,
+    "soft_targets.temperature": 1.0,
+}
 
 
 class TensorBoardLogger(pytorch_lightning.loggers.TensorBoardLogger):
@@ -36,8 +46,8 @@ class TensorBoardLogger(pytorch_lightning.loggers.TensorBoardLogger):
 
     No ``hparams.yaml``, no ``hp_metric``, no ``epoch`` curve. What is logged under ``control/`` and
     ``teacher/`` is written as ``train/loss/control``: it stands beside the student's curve, and
-    nothing sorts before ``final/``. Each training of a run makes a logger, and so one event file,
-    of its own; their tags differ, so the steps of one do not touch those of another.
+    nothing sorts before ``final/``. One logger serves the trainings of a run one after another:
+    each opens one event file, and their tags differ, so steps of one do not touch another's.
 
     Args:
         directory: the run's folder.
@@ -77,8 +87,8 @@ def write_final(
         directory: the run's folder.
         report: report.json's content, schema 1. The measurements are the student's, or the first
             model's where there is no student.
-        hyperparameters: the few that matter, the same names in every run as far as they apply; a
-            term's weight is called ``TERM.weight``.
+        hyperparameters: the few that matter, the same names in every run as far as they apply;
+            those of the objective's terms are called ``TERM.weight``, ``TERM.temperature``, ...
         markdown: the report as text.
         figure: the trade-off, a PNG.
     """
@@ -92,10 +102,14 @@ def write_final(
         _write_page(writer, "report", markdown, "tradeoff", figure)
 
 
-def write_sweep(directory: Path, markdown: str, figure: Path) -> None:
-    """Write a sweep's comparison and front (a PNG) into its own folder, above its runs."""
+def write_sweep(directory: Path, markdown: str, figure: Path, part: str = "") -> None:
+    """Write a sweep's comparison and front (a PNG) into its own folder, above its runs.
+
+    A sweep over several test sets has a comparison for each: ``part`` tells them apart.
+    """
     with SummaryWriter(str(directory)) as writer:
-        _write_page(writer, "comparison", markdown, "front", figure)
+        text, image = (f"{name}/{part}".rstrip("/") for name in ("comparison", "front"))
+        _write_page(writer, text, markdown, image, figure)
 
 
 def final_scalars(report: dict[str, Any]) -> dict[str, float]:
@@ -129,20 +143,16 @@ def final_scalars(report: dict[str, Any]) -> dict[str, float]:
 
 
 def _columns(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyperparameters under names that sort well; see the head of this file.
-
-    An objective without soft targets has weight 0 for them, and logits that nothing softens have
-    temperature 1.
-    """
-    common = {"hard_labels.weight": 0.0, "soft_targets.weight": 0.0, "temperature": 1.0}
+    """Hyperparameters under names that sort well; see the head of this file."""
     columns = {}
-    for name, value in (common | dict(hyperparameters)).items():
+    for name, value in (WITHOUT_TERMS | dict(hyperparameters)).items():
+        term, _, setting = name.rpartition(".")
         if name in FIRST_COLUMNS:
             columns[name] = value
-        elif name.endswith(".weight"):
-            columns[f"weight.{name.removesuffix('.weight')}"] = value
+        elif name in WITHOUT_TERMS:
+            columns[f"{setting}.{term}"] = value
         else:
-            columns[f"training.{name}"] = value
+            columns[f"with.{name}" if term else f"training.{name}"] = value
     return columns
 
 

@@ -439,7 +439,7 @@ def test_bias_correction_is_what_rare_classes_need():
         return np.quantile(macro_f1.from_counts(*kinds, draws.astype(float)), [0.025, 0.975])
 
     corrected = macro_f1_coverage(
-        table, 3080, 100, lambda *arrays: bootstrap_interval(macro_f1, *arrays, resamples=300)[1:]
+        table, 3080, 100, lambda *arrays: bootstrap_interval(macro_f1, *arrays, resamples=1000)[1:]
     )
     assert 0.83 <= corrected <= 0.97  # 0.90 of 500 simulations
     assert macro_f1_coverage(table, 3080, 100, percentiles) < 0.65

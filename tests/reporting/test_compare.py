@@ -136,7 +136,7 @@ def test_refuses_different_test_data_and_names_them(tmp_path):
 def test_refuses_different_tasks(tmp_path):
     write_run(tmp_path / "a", report("a"))
     write_run(tmp_path / "b", report("b", task="regression"))
-    with pytest.raises(UserError, match="different tasks.*regression in"):
+    with pytest.raises(UserError, match=r"different tasks.*regression in"):
         compared(tmp_path)
 
 

@@ -31,7 +31,7 @@ def test_finds_every_run_once_and_says_what_is_not_finished(tmp_path):
 
 
 def test_a_path_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="there is no .*nowhere"):
+    with pytest.raises(UserError, match=r"there is no .*nowhere"):
         gather([tmp_path / "nowhere"])
 
 

@@ -114,7 +114,7 @@ def test_formats_on_standard_output(runs, capsys):
         (["runs", "--y", "f1"], "choose from accuracy"),
         (["runs", "--at-most", "latency=5"], "choose from parameters"),
         (["runs", "--reference", "bytes=5"], "neither the x"),
-        (["runs/sweep/dead"], "no finished run in runs/sweep/dead: sweep/dead: failed"),
+        (["runs/sweep/dead"], "no finished run in runs/sweep/dead: dead: failed"),
     ],
 )
 def test_mistakes(runs, capsys, arguments, said):

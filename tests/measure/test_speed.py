@@ -1,0 +1,55 @@
+import torch
+from torch import nn
+
+from distill.data.batches import Batches, Collate
+from distill.measure.speed import _LiveTensors, measure
+from tests.conftest import make_model
+from tests.helpers import encoded
+
+
+def test_a_deeper_model_is_slower_and_both_are_measured_alike(tokenizer):
+    examples = Batches(encoded(tokenizer, 60), Collate(tokenizer))
+    models = {"deep": make_model(layers=12), "flat": make_model(layers=1)}
+    threads = torch.get_num_threads()
+    speeds = measure(models, dict.fromkeys(models, examples), torch.device("cpu"), rounds=2)
+    assert torch.get_num_threads() == threads
+    assert speeds["deep"].p50 > 2 * speeds["flat"].p50
+    for speed in speeds.values():
+        assert 0 < speed.p50 <= speed.p95
+        assert speed.examples_per_second > 0
+        assert speed.threads == threads
+    assert speeds["deep"].peak_memory_bytes > speeds["flat"].peak_memory_bytes
+
+
+def test_latency_is_taken_with_one_thread_at_batch_1(tokenizer):
+    seen = []
+
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = make_model(layers=1)
+
+        def forward(self, input_ids, attention_mask=None, token_type_ids=None):
+            seen.append((len(input_ids), torch.get_num_threads()))
+            return self.inner(input_ids, attention_mask)
+
+    examples = Batches(encoded(tokenizer, 60), Collate(tokenizer))
+    measure({"spy": Spy()}, {"spy": examples}, torch.device("cpu"), rounds=1)
+    assert {threads for size, threads in seen if size == 1} == {1, torch.get_num_threads()} or {
+        threads for size, threads in seen if size == 1
+    } == {1}
+    assert seen[0] == (1, 1)
+
+
+def test_peak_memory_counts_what_is_alive_at_once():
+    with torch.inference_mode():
+        x = torch.zeros(1000)
+        with _LiveTensors() as live:
+            y = x + 1  # 4000 bytes
+            y = y * 2  # 4000 more, then the first go
+            z = y.view(10, 100) @ y.view(100, 10)  # 400; views are not counted
+            del y
+            w = x + 1
+        assert live.peak == 8000
+        assert live.now == 4400
+        del z, w

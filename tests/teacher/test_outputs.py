@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import torch
+
+from distill.data.batches import Batches, Collate
+from distill.errors import UserError
+from distill.hardware import Hardware
+from distill.models import weights_hash
+from distill.tasks.sequence_classification import SequenceClassification
+from distill.teacher.outputs import stored
+from distill.teacher.ready import Teacher
+from tests.conftest import make_model
+from tests.helpers import encoded, teacher_logits
+
+HARDWARE = Hardware(torch.device("cpu"), "32-true")
+
+
+@pytest.fixture
+def call(tokenizer, tmp_path):
+    rows = encoded(tokenizer, 50)
+    batches = Batches(rows, Collate(tokenizer))
+
+    def run(model, content="content", length=24, hardware=HARDWARE):
+        teacher = Teacher("t", model, tokenizer, weights_hash(model), 0.0, True, "")
+        return stored(teacher, batches, content, SequenceClassification(), length, hardware, tmp_path)
+
+    run.rows, run.collate = rows, batches.collate
+    return run
+
+
+def test_are_the_teachers_logits_by_example(call):
+    model = make_model().eval()
+    logits, seconds, reused = call(model)
+    assert isinstance(logits, np.memmap)
+    assert logits.dtype == np.float32
+    assert not reused
+    assert seconds > 0
+    np.testing.assert_allclose(logits, teacher_logits(model, call.rows, call.collate), atol=1e-5)
+
+
+def test_dropout_is_off_even_if_the_teacher_came_in_training_mode(call):
+    model = make_model().train()
+    logits, _, _ = call(model)
+    np.testing.assert_allclose(
+        logits, teacher_logits(model.eval(), call.rows, call.collate), atol=1e-5
+    )
+
+
+def test_each_example_is_computed_once_and_then_never_again(call):
+    model = make_model().eval()
+    seen = []
+    model.register_forward_hook(lambda *a: seen.append(len(a[2].logits)))
+    call(model)
+    assert sum(seen) == 50
+    seen.clear()
+    _, seconds, reused = call(model)
+    assert reused
+    assert seconds == 0
+    assert sum(seen) == 8  # the spot check
+
+
+@pytest.mark.parametrize("what", ["weights", "content", "length", "precision"])
+def test_whatever_changes_the_outputs_changes_the_key(call, what):
+    model = make_model().eval()
+    call(model)
+    changed = {"model": model}
+    if what == "weights":
+        with torch.no_grad():
+            model.classifier.bias[0] += 1e-6
+    elif what == "content":
+        changed["content"] = "other"
+    elif what == "length":
+        changed["length"] = 23
+    else:
+        changed["hardware"] = Hardware(torch.device("cpu"), "bf16-mixed")
+    assert not call(**changed)[2]
+
+
+def test_a_damaged_file_is_refused(call, tmp_path):
+    model = make_model().eval()
+    call(model)
+    file = next(tmp_path.glob("outputs/*/logits.npy"))
+    values = np.load(file)
+    np.save(file, values + 1)
+    with pytest.raises(UserError, match="delete that folder"):
+        call(model)
+    np.save(file, values[:-1])
+    with pytest.raises(UserError, match="delete that folder"):
+        call(model)
+
+
+def test_an_interrupted_pass_leaves_nothing_that_looks_whole(call, monkeypatch):
+    model = make_model().eval()
+    from distill.teacher import outputs
+
+    def broken(*arguments):
+        yield from list(original(*arguments))[:1]
+        raise KeyboardInterrupt
+
+    original = outputs.logits_of
+    monkeypatch.setattr(outputs, "logits_of", broken)
+    with pytest.raises(KeyboardInterrupt):
+        call(model)
+    monkeypatch.setattr(outputs, "logits_of", original)
+    logits, _, reused = call(model)
+    assert not reused
+    np.testing.assert_allclose(logits, teacher_logits(model, call.rows, call.collate), atol=1e-5)

@@ -1,0 +1,107 @@
+"""Every config composes and binds; every one that can run offline takes a step."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from distill.config import check, conf_dir, register_resolvers
+
+GROUPS = ("task", "data", "teacher", "student", "objective", "optimizer", "trainer")
+CHOICES = [
+    (group, file.stem) for group in GROUPS for file in sorted((Path(conf_dir()) / group).glob("*.yaml"))
+]
+WHOLE = [
+    (group, file.stem)
+    for group in ("experiment", "debug")
+    for file in sorted((Path(conf_dir()) / group).glob("*.yaml"))
+]
+NEEDED = {"files": ["data.path=folder"], "hub": ["{group}.path=someone/something"]}
+
+
+def composed(*overrides):
+    register_resolvers()
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_composes_and_binds(group, choice):
+    needed = [text.format(group=group) for text in NEEDED.get(choice, [])]
+    config = composed(f"{group}={choice}", *needed)
+    check(config)
+    instantiate(config[group], _convert_="all")
+
+
+@pytest.mark.parametrize(("group", "choice"), WHOLE)
+def test_experiments_and_debug_compose_and_bind(group, choice):
+    config = composed(f"{group}={choice}")
+    if config.data.get("path", "") is None or "path" in config.data:
+        config.data.path = "folder"
+    check(config)
+
+
+@pytest.mark.parametrize(
+    "choice", [choice for group, choice in CHOICES if group == "student" and choice != "hub"]
+)
+def test_every_student_takes_a_step(choice, command, small):
+    code, _, err = command(
+        *small, f"student={choice}", "debug=fast", "data.max_length=24", "control=false",
+        "output_dir=run",
+    )  # fmt: skip
+    assert code == 0, err
+    assert Path("run/report.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "choice", [choice for group, choice in CHOICES if group == "objective"]
+)
+def test_every_objective_takes_a_step(choice, command, small):
+    code, _, err = command(
+        *small, f"objective={choice}", "debug=fast", "data.max_length=24", "output_dir=run"
+    )
+    assert code == 0, err
+
+
+def test_a_student_from_a_folder_with_another_tokenizer(command, small, tmp_path):
+    from tests.conftest import FILLER, GOOD, make_model, make_tokenizer
+
+    make_model("distilbert", layers=1).save_pretrained(tmp_path / "other")
+    make_tokenizer(GOOD + FILLER).save_pretrained(tmp_path / "other")
+    code, _, err = command(
+        *small, "student=hub", f"student.path={tmp_path}/other", "teacher.outputs=live",
+        "output_dir=run",
+    )  # fmt: skip
+    assert code == 0, err
+
+
+def test_pairs(command, small, tmp_path, corpus):
+    import csv
+
+    from tests.conftest import write_csv
+
+    for split in ("train", "validation", "test"):
+        with (corpus / f"{split}.csv").open() as lines:
+            rows = [row | {"text_pair": "the film"} for row in csv.DictReader(lines)]
+        write_csv(tmp_path / "pairs" / f"{split}.csv", rows)
+    code, _, err = command(
+        *small, f"data.path={tmp_path}/pairs", "debug=fast", "data.max_length=24", "output_dir=run"
+    )
+    assert code == 0, err
+
+
+def test_every_option_of_the_contract_exists():
+    config = composed("data=files", "data.path=folder")
+    for option in (
+        "data.path", "data.text", "data.text_pair", "data.label", "data.limit", "data.max_length",
+        "data.batch_size", "teacher.path", "teacher.epochs", "teacher.learning_rate",
+        "student.layers", "objective.soft_targets.weight", "objective.soft_targets.temperature",
+        "objective.hard_labels.weight", "trainer.max_epochs", "trainer.precision",
+        "trainer.devices", "trainer.strategy", "seed", "control", "output_dir", "cache_dir",
+        "resume",
+    ):  # fmt: skip
+        node = config
+        for key in option.split("."):
+            assert key in node, option
+            node = node[key]

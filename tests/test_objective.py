@@ -1,0 +1,60 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from distill.errors import UserError
+from distill.functional import soft_target_kl
+from distill.losses.hard_labels import HardLabels
+from distill.losses.soft_targets import SoftTargets
+from distill.objective import Objective
+from distill.tasks.sequence_classification import SequenceClassification
+
+
+@pytest.fixture
+def models():
+    draw = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(6, 3, generator=draw) for _ in range(2))
+    batch = {"labels": torch.tensor([0, 1, 2, 0, 1, 2])}
+    return SimpleNamespace(logits=student), SimpleNamespace(logits=teacher), batch
+
+
+def kd(soft, hard, temperature=2.0):
+    objective = Objective(
+        "kd", soft_targets=SoftTargets(soft, temperature), hard_labels=HardLabels(hard)
+    )
+    return objective.bind(SequenceClassification())
+
+
+def test_is_the_weighted_sum_of_its_terms(models):
+    student, teacher, batch = models
+    losses = kd(0.3, 0.9, 4.0)(*models)
+    soft = soft_target_kl(student.logits, teacher.logits, 4.0)
+    hard = F.cross_entropy(student.logits, batch["labels"])
+    assert losses["soft_targets"] == soft
+    assert losses["hard_labels"] == hard
+    assert losses["loss"].item() == pytest.approx((0.3 * soft + 0.9 * hard).item())
+
+
+def test_a_term_of_weight_0_is_not_computed(models):
+    student, _, batch = models
+    objective = kd(0.0, 1.0)
+    assert objective.needs == frozenset()
+    assert set(objective(student, None, batch)) == {"loss", "hard_labels"}
+
+
+def test_needs_are_those_of_its_terms():
+    assert kd(0.5, 0.5).needs == {"logits"}
+
+
+def test_control_has_hard_labels_at_weight_1(models):
+    student, _, batch = models
+    losses = kd(0.9, 0.1).without_teacher(SequenceClassification())(student, None, batch)
+    assert losses["loss"].item() == F.cross_entropy(student.logits, batch["labels"]).item()
+
+
+@pytest.mark.parametrize("weights", [(0, 0), (-1, 1), (float("nan"), 1), (float("inf"), 1)])
+def test_refuses_impossible_weights(weights):
+    with pytest.raises(UserError, match="weight"):
+        kd(*weights)

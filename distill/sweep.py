@@ -46,6 +46,12 @@ class SweepReport(Callback):
         """Print the sweep's report, and remember whether a job failed."""
         folder = Path(config.hydra.sweep.dir)
         print(_write(folder))
+        from distill.reporting import tensorboard
+
+        for figure in sorted(folder.glob("front*.png")):  # one for each test set
+            part = figure.stem.removeprefix("front").removeprefix("-")
+            table = folder / figure.with_suffix(".md").name.replace("front", "sweep")
+            tensorboard.write_sweep(folder, table.read_text(encoding="utf-8"), figure, part)
         _outcome["failed"] = any(folder.glob("*/error.txt"))
         os.environ.pop(SWEPT, None)
 

@@ -47,14 +47,17 @@ def run(config: DictConfig) -> str:
     folder = RunFolder(Path(config.output_dir))
     folder.write_config(config)
 
-    teacher = ready(job.teacher, data, job.task, job.fitter, job.source.max_length, job.cache_dir)
+    logger = tensorboard.TensorBoardLogger(folder.path)
+
+    teacher = ready(
+        job.teacher, data, job.task, job.fitter, job.source.max_length, job.cache_dir, logger
+    )
     torch.manual_seed(job.seed)
     student = job.student.build(teacher, job.task, data.label_names, job.cache_dir)
     pairing = Pairing(job, data, teacher, student)
 
     measured = [pairing.teacher]
     fitted: dict[str, Fitted] = {}
-    logger = tensorboard.TensorBoardLogger(folder.path)
     for role in job.roles:
         model, fitted[role] = train_one(role, job, pairing, teacher, student, folder, logger)
         logits = collect_logits(model, pairing.test, job.fitter.hardware)

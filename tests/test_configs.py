@@ -10,7 +10,9 @@ from distill.config import check, conf_dir, register_resolvers
 
 GROUPS = ("task", "data", "teacher", "student", "objective", "optimizer", "trainer")
 CHOICES = [
-    (group, file.stem) for group in GROUPS for file in sorted((Path(conf_dir()) / group).glob("*.yaml"))
+    (group, file.stem)
+    for group in GROUPS
+    for file in sorted((Path(conf_dir()) / group).glob("*.yaml"))
 ]
 WHOLE = [
     (group, file.stem)
@@ -54,9 +56,7 @@ def test_every_student_takes_a_step(choice, command, small):
     assert Path("run/report.json").is_file()
 
 
-@pytest.mark.parametrize(
-    "choice", [choice for group, choice in CHOICES if group == "objective"]
-)
+@pytest.mark.parametrize("choice", [choice for group, choice in CHOICES if group == "objective"])
 def test_every_objective_takes_a_step(choice, command, small):
     code, _, err = command(
         *small, f"objective={choice}", "debug=fast", "data.max_length=24", "output_dir=run"

@@ -53,8 +53,9 @@ def test_gradient_by_finite_differences(logits):
     soft_target_kl(student, teacher, 3.0).backward()
     step = 1e-6
     for row, column in ((0, 0), (3, 2), (6, 4)):
-        up, down = student.detach().numpy().astype(np.float64), student.detach().numpy().astype(
-            np.float64
+        up, down = (
+            student.detach().numpy().astype(np.float64),
+            student.detach().numpy().astype(np.float64),
         )
         up[row, column] += step
         down[row, column] -= step

@@ -116,7 +116,9 @@ def test_accumulation_equals_one_large_batch(rows, tokenizer):
     batches = Batches(rows, collate, teacher_logits=logits)
     ends = []
     for size, accumulate in ((32, 1), (16, 2)):
-        model = module(make_model(layers=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+        model = module(
+            make_model(layers=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        )
         pl.seed_everything(0, verbose=False)
         model.train()
         trainer = pl.Trainer(

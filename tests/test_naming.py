@@ -31,7 +31,9 @@ def test_a_sweep_names_only_what_it_varies(monkeypatch):
 def test_run_folders():
     assert naming.run_dir("here", None, "n") == "here"
     assert naming.run_dir(None, "old", "n") == "old"
-    assert re.fullmatch(r"runs/sst2-half-kd-\d{4}-\d{6}", naming.run_dir(None, None, "sst2-half-kd"))
+    assert re.fullmatch(
+        r"runs/sst2-half-kd-\d{4}-\d{6}", naming.run_dir(None, None, "sst2-half-kd")
+    )
 
 
 def test_names_of_paths_and_layers():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pytorch_lightning.loggers import Logger
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -55,6 +56,7 @@ def ready(
     fitter: Fitter,
     max_length: int,
     cache_dir: Path,
+    logger: Logger | None = None,
 ) -> Teacher:
     """Load the teacher; fine-tune it if its head is not trained for these classes.
 
@@ -99,7 +101,9 @@ def ready(
     started = time.perf_counter()
 
     def fine_tune(partial: Path) -> None:
-        _fine_tune(model, tokenizer, settings, data, task, fitter, max_length, cache_dir, partial)
+        _fine_tune(
+            model, tokenizer, settings, data, task, fitter, max_length, cache_dir, partial, logger
+        )
 
     reused = made_once(folder, fine_tune)
     seconds = 0.0 if reused else time.perf_counter() - started
@@ -192,6 +196,7 @@ def _fine_tune(
     max_length: int,
     cache_dir: Path,
     folder: Path,
+    logger: Logger | None,
 ) -> None:
     rows = {
         split: Batches(
@@ -214,6 +219,7 @@ def _fine_tune(
         rows["validation"].loader(settings.batch_size, None),
         checkpoints,
         settings.seed,
+        logger=logger,
         max_epochs=settings.epochs,
         what="teacher",
     )

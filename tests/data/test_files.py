@@ -90,7 +90,11 @@ def test_a_changed_file_is_read_anew(folder, tmp_path):
 )
 def test_refuses(folder, tmp_path, files, says):
     for name, content in files.items():
-        write = (folder / name).write_bytes if isinstance(content, bytes) else (folder / name).write_text
+        write = (
+            (folder / name).write_bytes
+            if isinstance(content, bytes)
+            else (folder / name).write_text
+        )
         write(content)
     with pytest.raises(UserError, match=says):
         read(folder, tmp_path)

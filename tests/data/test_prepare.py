@@ -59,7 +59,8 @@ def test_names_for_integer_labels(whole, tmp_path):
 def test_class_label_features_keep_their_names(whole, tmp_path):
     feature = ClassLabel(names=["positive", "negative"])  # not sorted: the source's own order
     splits = {
-        split: Dataset.from_list(rows).cast_column("label", feature) for split, rows in whole.items()
+        split: Dataset.from_list(rows).cast_column("label", feature)
+        for split, rows in whole.items()
     }
     data = prepared(splits, tmp_path)
     assert data.label_names == ["positive", "negative"]
@@ -89,8 +90,15 @@ def test_the_test_split_does_not_depend_on_the_limit(tmp_path):
 
 def test_unlabelled_test_makes_validation_the_test(whole, tmp_path):
     whole["train"], whole["validation"], whole["test"] = (
-        [row | {"label": label if label is not None else int(row["label"] == "positive")} for row in rows]
-        for rows, label in ((whole["train"], None), (whole["validation"], None), (whole["test"], -1))
+        [
+            row | {"label": label if label is not None else int(row["label"] == "positive")}
+            for row in rows
+        ]
+        for rows, label in (
+            (whole["train"], None),
+            (whole["validation"], None),
+            (whole["test"], -1),
+        )
     )
     data = prepared(whole, tmp_path)
     assert data.evaluated_on == "validation"

@@ -22,7 +22,9 @@ def call(tokenizer, tmp_path):
 
     def run(model, content="content", length=24, hardware=HARDWARE):
         teacher = Teacher("t", model, tokenizer, weights_hash(model), 0.0, True, "")
-        return stored(teacher, batches, content, SequenceClassification(), length, hardware, tmp_path)
+        return stored(
+            teacher, batches, content, SequenceClassification(), length, hardware, tmp_path
+        )
 
     run.rows, run.collate = rows, batches.collate
     return run

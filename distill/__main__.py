@@ -7,6 +7,8 @@ import os
 import shutil
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -60,10 +62,12 @@ def main() -> None:
     """Entry point: compose, run, and answer a mistake with one line and exit code 2."""
     register_resolvers()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints errors its own way and exits with 1
     shell = Shell()
     try:
-        hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(shell.job)()
+        with _errors_raised():
+            hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(
+                shell.job
+            )()
         if shell.failure is not None:
             raise shell.failure
     except KeyboardInterrupt:
@@ -76,6 +80,20 @@ def main() -> None:
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
     sys.exit(exit_code())
+
+
+@contextmanager
+def _errors_raised() -> Iterator[None]:
+    """Have Hydra raise what goes wrong; it would print it its own way and exit with 1."""
+    given = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = given
 
 
 def _resume(config: DictConfig, overrides: list[str]) -> DictConfig:

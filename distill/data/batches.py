@@ -177,7 +177,7 @@ class Batches(torch.utils.data.Dataset):
         return len(self.student)
 
     def __getitem__(self, indices: list[int]) -> dict[str, dict[str, Tensor] | Tensor]:
-        """Inputs ``student`` and ``teacher``, ``labels`` ``(B,)``, ``teacher_logits`` ``(B, C)``."""
+        """Inputs by role, ``labels`` ``(B,)``, and ``teacher_logits`` ``(B, C)`` where stored."""
         rows = self.student[indices]
         batch = {"student": self.collate(rows), "labels": torch.tensor(rows["label"])}
         if self.teacher is not None:

@@ -25,7 +25,8 @@ class Data:
         splits: ``train``, ``validation`` and ``test``, each with the columns ``text``, perhaps
             ``text_pair``, and ``label`` (ids).
         label_names: the classes in the order of their ids.
-        evaluated_on: the source's split that serves as ``test``.
+        evaluated_on: the source's split that serves as ``test``: itself, be it given or cut from
+            train, or ``validation``.
         fingerprint: of the evaluated split's content and the label names; runs with equal
             fingerprints can be compared.
         hashes: the content of each split, for cache keys.
@@ -147,7 +148,6 @@ def _complete(
             )
         splits[split] = train.select(order[:count])
         order = order[count:]
-        evaluated_on = "train" if split == "test" else evaluated_on
         notes.append(
             f"There is no {split} split: {count} examples were cut from train, chosen by a hash "
             "of their text."

@@ -70,25 +70,28 @@ def compare(
 
     ``retention`` is the student's metric over the teacher's; ``size_ratio`` and ``speedup`` are
     how many times fewer parameters and less latency (p50) the student has; ``gain_over_control``
-    is the paired difference on the same examples.
+    and ``difference_to_teacher`` are the paired differences on the same examples.
     """
     measured = {model["role"]: model for model in models}
     said = {candidate.role: task.predictions(candidate.logits) for candidate in candidates}
     teacher, student = measured["teacher"], measured["student"]
     metric = task.metric
     reference = teacher["quality"][metric]["value"]
-    gain = None
-    if "control" in said:
-        gain = paired_comparison(
-            task.metrics[metric], said["student"], said["control"], labels
+    paired = {
+        other: paired_comparison(
+            task.metrics[metric], said["student"], said[other], labels
         )._asdict()
+        for other in ("teacher", "control")
+        if other in said
+    }
     latency = {role: model["speed"]["latency_ms"]["p50"] for role, model in measured.items()}
     return {
         "metric": metric,
         "retention": student["quality"][metric]["value"] / reference if reference else None,
         "size_ratio": teacher["size"]["parameters"] / student["size"]["parameters"],
         "speedup": latency["teacher"] / latency["student"],
-        "gain_over_control": gain,
+        "gain_over_control": paired.get("control"),
+        "difference_to_teacher": paired["teacher"],
     }
 
 

@@ -31,7 +31,8 @@ def conclude(report: dict[str, Any]) -> str:
     elif "teacher" not in models:
         sentences = [_lone_model(models["student"], metric)]
     else:
-        sentences = [_trade(models["teacher"], models["student"], metric)]
+        paired = (report.get("comparison") or {}).get("difference_to_teacher") or {}
+        sentences = [_trade(models["teacher"], models["student"], metric, paired)]
     if "student" in models:
         sentences.append(_help(report, metric))
         sentences.append(
@@ -76,8 +77,8 @@ def is_significant(gain: dict[str, Any]) -> bool:
 
 
 def _examples(report: dict[str, Any]) -> int | None:
-    data = report["data"]
-    return (data.get("examples") or {}).get(data.get("evaluated_on"))
+    """Of the evaluated split, which ``test`` counts whatever the source calls it."""
+    return (report["data"].get("examples") or {}).get("test")
 
 
 def _lone_model(model: dict[str, Any], metric: str | None) -> str:
@@ -87,7 +88,12 @@ def _lone_model(model: dict[str, Any], metric: str | None) -> str:
     return f"The {model['role']} has {label(metric)} {with_interval(value, low, high)}."
 
 
-def _trade(teacher: dict[str, Any], student: dict[str, Any], metric: str | None) -> str:
+def _trade(
+    teacher: dict[str, Any],
+    student: dict[str, Any],
+    metric: str | None,
+    paired: dict[str, Any],
+) -> str:
     parts = []
     sizes = parameters(student), parameters(teacher)
     if None not in sizes:
@@ -95,7 +101,7 @@ def _trade(teacher: dict[str, Any], student: dict[str, Any], metric: str | None)
     times = latency(student), latency(teacher)
     if None not in times:
         parts.append(f"answers {_speed(times[1] / times[0])}")
-    kept = _kept(quality(teacher, metric), quality(student, metric), metric)
+    kept = _kept(quality(teacher, metric), quality(student, metric), metric, paired)
     if kept:
         parts.append(kept)
     if not parts:
@@ -113,9 +119,15 @@ def _speed(ratio: float) -> str:
 
 
 def _kept(
-    teacher: tuple[float | None, ...], student: tuple[float | None, ...], metric: str | None
+    teacher: tuple[float | None, ...],
+    student: tuple[float | None, ...],
+    metric: str | None,
+    paired: dict[str, Any],
 ) -> str:
-    """How the student's score stands to the teacher's; each is (value, low, high)."""
+    """How the student's score stands to the teacher's; each is (value, low, high).
+
+    Whether the difference is real is for the paired test on the same examples to say.
+    """
     if teacher[0] is None or student[0] is None:
         return ""
     name = label(metric)
@@ -124,16 +136,21 @@ def _kept(
     if student[0] == teacher[0]:
         return f"has its {name} ({numbers})"
     if (student[0] < teacher[0]) == lower:
-        apart = None not in (*student, *teacher) and (
-            student[2] < teacher[1] if lower else student[1] > teacher[2]
-        )
-        doubt = "" if apart else "; the intervals overlap, so that it really is better is not shown"
-        return f"scores better than its teacher ({name} {numbers}{doubt})"
+        return f"scores better than its teacher ({name} {numbers}{_doubt(paired, metric)})"
     if lower:
         return f"has {significant(student[0] / teacher[0])} times its {name} ({numbers})"
+    numbers += _doubt(paired, metric)
     if teacher[0] <= 0 or student[0] <= 0:
         return f"scores lower than its teacher ({name} {numbers})"
     return f"keeps {percent(student[0] / teacher[0])} of its {name} ({numbers})"
+
+
+def _doubt(paired: dict[str, Any], metric: str | None) -> str:
+    """The paired difference to the teacher, and whether it is shown to be one."""
+    if finite(paired.get("value")) is None:
+        return "; whether the difference is real was not tested"
+    verdict = "a real difference" if is_significant(paired) else "no difference is shown"
+    return f"; {verdict}: {_numbers(paired, metric)}"
 
 
 def _help(report: dict[str, Any], metric: str | None) -> str:
@@ -145,12 +162,7 @@ def _help(report: dict[str, Any], metric: str | None) -> str:
             "Whether learning from the teacher helped is not known: no control, the same student"
             " trained without it, was measured."
         )
-    low, high, p = (finite(gain.get(key)) for key in ("low", "high", "p_value"))
-    numbers = difference(value, metric) + difference_unit(metric)
-    if low is not None and high is not None:
-        numbers += f" [{difference(low, metric)}, {difference(high, metric)}]"
-    if p is not None:
-        numbers += f", {p_equals(p)}"
+    numbers = _numbers(gain, metric)
     if is_significant(gain):
         lower = metric in LOWER_IS_BETTER
         verb = "helped" if (value < 0) == lower else "hurt"
@@ -163,3 +175,12 @@ def _help(report: dict[str, Any], metric: str | None) -> str:
         "Whether learning from the teacher helped is not shown: the gain over the same student"
         f" trained without it is {numbers}."
     )
+
+
+def _numbers(paired: dict[str, Any], metric: str | None) -> str:
+    """A paired difference with its unit, interval and p-value."""
+    low, high, p = (finite(paired.get(key)) for key in ("low", "high", "p_value"))
+    numbers = difference(paired["value"], metric) + difference_unit(metric)
+    if low is not None and high is not None:
+        numbers += f" [{difference(low, metric)}, {difference(high, metric)}]"
+    return numbers + (f", {p_equals(p)}" if p is not None else "")

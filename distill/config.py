@@ -11,7 +11,6 @@ from typing import Any
 import platformdirs
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from distill import naming
 from distill.errors import UserError
@@ -48,13 +47,10 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: naming the first option that is missing, unknown or of the wrong type.
     """
-    try:
-        missing = sorted(OmegaConf.missing_keys(config))
-        if missing:
-            raise UserError(f"{missing[0]} has no value: set {missing[0]}=...")
-        plain = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(" ".join(str(error).split())) from error
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]} has no value: set {missing[0]}=...")
+    plain = OmegaConf.to_container(config, resolve=True)
     for key, wanted in (("seed", int), ("control", bool), ("resume", str | None)):
         _check_type(key, plain.get(key), wanted)
     if plain["seed"] < 0:

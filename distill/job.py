@@ -89,7 +89,7 @@ class Job:
 
     def _check(self) -> None:
         path = models.locate(self.teacher.path, "teacher.path")
-        config = models.load_config(path, "teacher.path")
+        config = models.load_config(path, f"teacher.path={self.teacher.path}")
         self.student.check(config)
         if self.teacher.outputs == "cached" and self.objective.needs - {"logits"}:
             wanted = ", ".join(sorted(self.objective.needs - {"logits"}))

@@ -19,6 +19,8 @@ def user_message(error: BaseException) -> str | None:
         if isinstance(one, UserError):
             return _line(str(one))
     for one in chain:
+        if isinstance(one, ValueError) and str(one).startswith("Only one of --run"):
+            return _line(str(one))
         if isinstance(one, InstantiationException):
             return None  # a class failed in a way that is not the user's mistake
         if isinstance(one, HydraException | OmegaConfBaseException):

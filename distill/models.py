@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
+from distill import hub
 from distill.errors import UserError
 
 # Models that a package index carries: package, folder inside of it, checksum of the weights.
@@ -78,33 +79,40 @@ def _in_package(name: str) -> Path:
     return path
 
 
-def load_config(path: str, option: str) -> PretrainedConfig:
+def load_config(path: str, what: str) -> PretrainedConfig:
     """A model's configuration.
+
+    Args:
+        path: a folder or a hub id.
+        what: how the message calls it, such as the option it was given with.
 
     Raises:
         UserError: if it cannot be had.
     """
-    try:
-        return AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{option}={path} cannot be loaded: {_first_line(error)} (a folder of that name does "
-            "not exist, so it was looked up on the hub)"
-            if not Path(path).is_dir()
-            else f"{option}={path} cannot be loaded: {_first_line(error)}"
-        ) from error
+    return _load(AutoConfig, path, what)
 
 
-def load_tokenizer(path: str, option: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: str, what: str) -> PreTrainedTokenizerBase:
     """The tokenizer that stands beside a model.
 
     Raises:
         UserError: if there is none.
     """
+    return _load(AutoTokenizer, path, f"the tokenizer of {what}")
+
+
+def _load(kind: type, path: str, what: str):
+    local = Path(path).is_dir()
+    reachable = local or hub.reachable()
     try:
-        return AutoTokenizer.from_pretrained(path)
+        return kind.from_pretrained(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{option}={path} has no tokenizer: {_first_line(error)}") from error
+        if not reachable:
+            reason = "there is no such folder, and the hub cannot be reached"
+        else:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = lines[0] if lines else repr(error)
+        raise UserError(f"{what} cannot be loaded: {reason}") from error
 
 
 def fitting_length(config: PretrainedConfig, max_length: int) -> int:
@@ -125,12 +133,6 @@ def fitting_length(config: PretrainedConfig, max_length: int) -> int:
             "tokens"
         )
     return max_length
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "") or repr(
-        error
-    )
 
 
 @cache

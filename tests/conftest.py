@@ -1,6 +1,7 @@
 """Tiny models and data made on the spot: everything here runs offline in seconds."""
 
 import csv
+import logging
 import os
 import random
 import sys
@@ -35,10 +36,16 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 @pytest.fixture(autouse=True)
-def _few_threads():
+def _leave_no_trace():
+    """Commands run in this process: undo what they set up for their own."""
     torch.set_num_threads(min(2, os.cpu_count() or 1))
+    handlers = logging.getLogger().handlers[:]
     yield
     GlobalHydra.instance().clear()
+    for handler in logging.getLogger().handlers[:]:
+        if handler not in handlers:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
 
 
 @pytest.fixture(scope="session")

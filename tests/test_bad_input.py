@@ -66,7 +66,7 @@ def refused(command, small, monkeypatch):
         ("teacher.path=someone/unheard-of", "teacher.path=someone/unheard-of cannot be loaded"),
         ("teacher.fine_tune=false", "teacher.fine_tune=false forbids"),
         ("teacher.fine_tune=perhaps", "teacher.fine_tune=perhaps"),
-        ("student=hub", "student.path"),
+        ("student=hub", "student.path has no value: set student.path=..."),
         ("resume=nowhere", "resume"),
     ],
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from distill import hub
 from distill.data.source import SPLIT_NAMES, Source, read_with_datasets
 from distill.errors import UserError
 
@@ -29,6 +30,8 @@ class Hub(Source):
     def read(self, cache_dir: Path) -> dict[str, Dataset]:
         """Download (or take from the cache) and pick the splits."""
         what = f"the data set {self.path} from the hub"
+        if not hub.reachable():
+            what += ", which cannot be reached, nor from the cache"
         loaded = read_with_datasets(
             self.path, self.subset, revision=self.revision, cache_dir=cache_dir, what=what
         )

@@ -27,12 +27,12 @@ class Pretrained:
 
     def check(self, teacher_config) -> None:
         """Find out whether there is such a model, before anything is trained."""
-        models.load_config(models.locate(self.path, "student.path"), "student.path")
+        models.load_config(models.locate(self.path, "student.path"), f"student.path={self.path}")
 
     def build(self, teacher: Teacher, task, label_names: list[str], cache_dir: Path) -> Student:
         """The student with its first weights and, where its own does not fit, a new head."""
         path = models.locate(self.path, "student.path")
-        tokenizer = models.load_tokenizer(path, "student.path")
+        tokenizer = models.load_tokenizer(path, f"student.path={self.path}")
         try:
             model = task.load(path, label_names)
         except (OSError, ValueError) as error:

@@ -51,12 +51,12 @@ class FromShape:
     def check(self, teacher_config) -> None:
         """Find out whether the published weights can be had, before anything is trained."""
         if self.weights == "published":
-            models.load_config(self.published, "student.weights=published")
+            models.load_config(self.published, f"the published {self.published}")
 
     def build(self, teacher: Teacher, task, label_names: list[str], cache_dir: Path) -> Student:
         """The student with its first weights."""
         if self.weights == "published":
-            tokenizer = models.load_tokenizer(self.published, "student.weights=published")
+            tokenizer = models.load_tokenizer(self.published, f"the published {self.published}")
             model = task.load(self.published, label_names)
             return Student(self.name, model, tokenizer, f"the published {self.published}")
         tokenizer = teacher.tokenizer

@@ -67,8 +67,9 @@ def ready(
         UserError: if there is no such model, or it needs fine-tuning and must not be.
     """
     path = models.locate(settings.path, "teacher.path")
-    config = models.load_config(path, "teacher.path")
-    tokenizer = models.load_tokenizer(path, "teacher.path")
+    what = f"teacher.path={settings.path}"
+    config = models.load_config(path, what)
+    tokenizer = models.load_tokenizer(path, what)
     models.fitting_length(config, max_length)
     order = _trained_head(config, settings, data.label_names, task)
     # What the checkpoint lacks starts from random weights: drawn from the teacher's own seed.

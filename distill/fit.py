@@ -107,7 +107,7 @@ class Fitter:
         validation: DataLoader,
         checkpoints: Path,
         seed: int,
-        logger: Logger | None = None,
+        logger: Logger | list[Logger] | None = None,
         max_epochs: int | None = None,
         what: str = "student",
     ) -> Fitted:

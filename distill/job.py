@@ -80,12 +80,12 @@ class Job:
         return self.teacher.outputs == "live" or bool(self.objective.needs - {"logits"})
 
     @property
-    def roles(self) -> list[str]:
-        """What is trained: the student, and the control where it would be another model."""
+    def has_control(self) -> bool:
+        """Whether a control is trained: not where it would be the same model."""
         if self.control and not self.objective.needs:
             log.warning("the objective does not ask the teacher: no control, it would be the same")
-            return ["student"]
-        return ["student", "control"] if self.control else ["student"]
+            return False
+        return self.control
 
     def _check(self) -> None:
         path = models.locate(self.teacher.path, "teacher.path")

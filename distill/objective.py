@@ -6,7 +6,6 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from distill.errors import UserError
-from distill.losses.hard_labels import HardLabels
 
 
 class Term(Protocol):
@@ -53,10 +52,6 @@ class Objective:
             if hasattr(term, "bind"):
                 term.bind(task)
         return self
-
-    def without_teacher(self, task) -> "Objective":
-        """The control's objective: hard labels alone, at the weight 1 of plain fine-tuning."""
-        return Objective("control", hard_labels=HardLabels(weight=1.0)).bind(task)
 
     def __call__(self, student, teacher, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Unweighted terms by name and their weighted sum as ``"loss"``."""

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,29 +40,41 @@ class RunFolder:
         content = OmegaConf.to_yaml(OmegaConf.create(plain | {"hydra": HYDRA}))
         _replace(self.path / "config.yaml", header + content)
 
-    def checkpoints(self, role: str) -> Path:
-        """Where a role's ``last.ckpt`` lies: the student's on top, the control's below."""
-        folder = self.path / "checkpoints"
-        return folder if role == "student" else folder / role
+    @property
+    def checkpoints(self) -> Path:
+        """Where the student's checkpoints lie."""
+        return self.path / "checkpoints"
 
     def finished(self, role: str) -> Fitted | None:
         """What a role's training came to, if an earlier attempt at this run finished it."""
         file = self.path / role / "training.json"
         return Fitted(**json.loads(file.read_text())) if file.is_file() else None
 
-    def save(
-        self, role: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fitted: Fitted
+    def save_student(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fitted: Fitted
     ) -> None:
-        """Save a trained model, whole or not at all, and drop the checkpoints it stands for."""
-        partial = self.path / f".{role}.partial"
+        """Save the student, whole or not at all, and drop the checkpoint it came from."""
+        with self._replaced("student") as partial:
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            (partial / "training.json").write_text(json.dumps(asdict(fitted), indent=2) + "\n")
+        (self.checkpoints / "best.ckpt").unlink(missing_ok=True)
+
+    def copy_control(self, folder: Path) -> None:
+        """Copy the control from the cache, without its curves: the run's own folder has them."""
+        with self._replaced("control") as partial:
+            ignored = shutil.ignore_patterns("events.out.tfevents.*")
+            shutil.copytree(folder, partial, dirs_exist_ok=True, ignore=ignored)
+
+    @contextmanager
+    def _replaced(self, name: str) -> Iterator[Path]:
+        """A new folder that takes its name when it is whole."""
+        partial = self.path / f".{name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        (partial / "training.json").write_text(json.dumps(asdict(fitted), indent=2) + "\n")
-        partial.replace(self.path / role)
-        (self.checkpoints(role) / "best.ckpt").unlink(missing_ok=True)
-        if role != "student":
-            shutil.rmtree(self.checkpoints(role), ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        shutil.rmtree(self.path / name, ignore_errors=True)
+        partial.replace(self.path / name)
 
 
 def resumed(folder: str) -> DictConfig:

@@ -58,7 +58,8 @@ class SweepReport(Callback):
 
 def exit_code() -> int:
     """2 if a job of the sweep failed, 0 otherwise."""
-    return 2 if _outcome["failed"] else 0
+    failed, _outcome["failed"] = _outcome["failed"], False
+    return 2 if failed else 0
 
 
 def _write(folder: Path) -> str:

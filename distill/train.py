@@ -3,6 +3,7 @@
 import copy
 import logging
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 from omegaconf import DictConfig
 from transformers import PreTrainedModel
 
-from distill.data.prepare import prepare
+from distill.data.prepare import Data, prepare
+from distill.finetune import fine_tuned
 from distill.fit import Fitted
 from distill.inference import collect_logits
 from distill.job import Job
@@ -56,12 +58,13 @@ def run(config: DictConfig) -> str:
     student = job.student.build(teacher, job.task, data.label_names, job.cache_dir)
     pairing = Pairing(job, data, teacher, student)
 
+    trained = {"student": train_student(job, pairing, teacher, student, folder, logger)}
+    if job.has_control:
+        trained["control"] = train_control(job, data, pairing, student, folder, logger)
     measured = [pairing.teacher]
-    fitted: dict[str, Fitted] = {}
-    for role in job.roles:
-        model, fitted[role] = train_one(role, job, pairing, teacher, student, folder, logger)
-        logits = collect_logits(model, pairing.test, job.fitter.hardware)
-        measured.append(Measured(role, student.name, model, pairing.test, logits))
+    for role, one in trained.items():
+        logits = collect_logits(one.model, pairing.test, job.fitter.hardware)
+        measured.append(Measured(role, student.name, one.model, pairing.test, logits))
 
     log.info("measuring %d models on %d examples", len(measured), len(pairing.test))
     clock = time.perf_counter()
@@ -69,7 +72,7 @@ def run(config: DictConfig) -> str:
     models = measure(measured, labels, job.task, job.fitter.hardware.device)
     comparison = compare(models, measured, labels, job.task)
     report = assemble.report(
-        config, job, data, teacher, pairing, models, comparison, fitted, started,
+        config, job, data, teacher, pairing, models, comparison, trained, started,
         measure_seconds=time.perf_counter() - clock,
     )  # fmt: skip
     return assemble.write(
@@ -77,43 +80,73 @@ def run(config: DictConfig) -> str:
     )
 
 
-def train_one(
-    role: str,
+@dataclass(frozen=True)
+class Trained:
+    """A model with the weights that were best on validation.
+
+    Attributes:
+        model: in memory; the same is saved in the run's folder.
+        fitted: what its training came to.
+        seconds: what it took in this run; 0 where it was reused.
+        reused: whether it was trained before.
+    """
+
+    model: PreTrainedModel
+    fitted: Fitted
+    seconds: float
+    reused: bool
+
+
+def train_student(
     job: Job,
     pairing: Pairing,
     teacher: Teacher,
     student: Student,
     folder: RunFolder,
     logger: tensorboard.TensorBoardLogger,
-) -> tuple[PreTrainedModel, Fitted]:
-    """Train the student, or the same student without the teacher, and save it.
-
-    Both start from the same weights and see the same batches in the same order with the same
-    dropout; they differ in the objective alone.
-    """
-    model = copy.deepcopy(student.model)
-    fitted = folder.finished(role)
+) -> Trained:
+    """Train the student on the objective and save it; or take it, if this run has done it."""
+    fitted = folder.finished("student")
     if fitted is not None:
-        log.info("%s: trained before it was interrupted", role)
-        return type(model).from_pretrained(folder.path / role, dtype=torch.float32), fitted
-    alone = role == "control"
+        log.info("student: trained before the run was interrupted")
+        model = type(student.model).from_pretrained(folder.path / "student", dtype=torch.float32)
+        return Trained(model, fitted, fitted.seconds, False)
+    model = copy.deepcopy(student.model)
     module = DistillationModule(
-        model,
-        job.objective.without_teacher(job.task) if alone else job.objective,
-        job.task,
-        job.optimizer,
-        teacher=teacher.model if job.live and not alone else None,
-        prefix="control/" if alone else "",
+        model, job.objective, job.task, job.optimizer, teacher=teacher.model if job.live else None
     )
-    batches = pairing.train_alone if alone else pairing.train
     fitted = job.fitter.fit(
         module,
-        batches.loader(job.source.batch_size, job.seed),
+        pairing.train.loader(job.source.batch_size, job.seed),
         pairing.validation.loader(job.source.batch_size, None),
-        folder.checkpoints(role),
+        folder.checkpoints,
         job.seed,
         logger=logger,
-        what=role,
     )
-    folder.save(role, model, student.tokenizer, fitted)
-    return model, fitted
+    folder.save_student(model, student.tokenizer, fitted)
+    return Trained(model, fitted, fitted.seconds, False)
+
+
+def train_control(
+    job: Job,
+    data: Data,
+    pairing: Pairing,
+    student: Student,
+    folder: RunFolder,
+    logger: tensorboard.TensorBoardLogger,
+) -> Trained:
+    """The same student without the teacher, saved beside it.
+
+    It starts from the same weights and sees the same batches in the same order with the same
+    dropout; only the objective differs. It does not depend on the student's objective, so runs
+    that differ in that alone share one.
+    """
+    model = copy.deepcopy(student.model)
+    tuned = fine_tuned(
+        "control", student.name, model, student.tokenizer, data, job.source.max_length,
+        pairing.train_alone, pairing.validation, job.task, job.optimizer, job.fitter,
+        job.fitter.max_epochs, job.source.batch_size, job.seed, job.cache_dir, logger,
+    )  # fmt: skip
+    folder.copy_control(tuned.folder)
+    model = type(model).from_pretrained(tuned.folder, dtype=torch.float32)
+    return Trained(model, tuned.fitted, tuned.seconds, tuned.reused)

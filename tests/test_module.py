@@ -102,7 +102,7 @@ def test_dropout_is_on_in_training_even_for_a_student_loaded_for_evaluation(
     )
     batches = Batches(rows, Collate(tokenizer))
     model = module(student)
-    model.objective = model.objective.without_teacher(TASK)
+    model.objective = Objective("plain", hard_labels=HardLabels(1.0)).bind(TASK)
     fitter = Fitter(max_epochs=1, accelerator="cpu", precision="32-true")
     fitter.fit(model, batches.loader(32, 0), batches.loader(32, None), tmp_path, seed=0)
     assert seen[:2] == [True, True]  # two training batches

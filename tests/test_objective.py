@@ -48,12 +48,6 @@ def test_needs_are_those_of_its_terms():
     assert kd(0.5, 0.5).needs == {"logits"}
 
 
-def test_control_has_hard_labels_at_weight_1(models):
-    student, _, batch = models
-    losses = kd(0.9, 0.1).without_teacher(SequenceClassification())(student, None, batch)
-    assert losses["loss"].item() == F.cross_entropy(student.logits, batch["labels"]).item()
-
-
 @pytest.mark.parametrize("weights", [(0, 0), (-1, 1), (float("nan"), 1), (float("inf"), 1)])
 def test_refuses_impossible_weights(weights):
     with pytest.raises(UserError, match="weight"):

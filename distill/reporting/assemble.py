@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 
 from distill import __version__
 from distill.data.prepare import Data
-from distill.fit import Fitted
 from distill.job import Job
 from distill.pairing import Pairing
 from distill.reporting import card, run, tensorboard
@@ -31,7 +30,7 @@ def report(
     pairing: Pairing,
     models: Sequence[dict[str, Any]],
     comparison: Mapping[str, Any],
-    fitted: Mapping[str, Fitted],
+    trained: Mapping[str, Any],
     started: datetime,
     measure_seconds: float,
 ) -> dict[str, Any]:
@@ -72,12 +71,16 @@ def report(
         "timing": {
             "teacher_fine_tune": teacher.seconds,
             "teacher_outputs": pairing.seconds,
-            "student": fitted["student"].seconds,
-            "control": fitted["control"].seconds if "control" in fitted else 0.0,
+            "student": trained["student"].seconds,
+            "control": trained["control"].seconds if "control" in trained else 0.0,
             "measure": measure_seconds,
         },
-        "reused": {"teacher": teacher.reused, "teacher_outputs": pairing.reused},
-        "training": {role: asdict(one) for role, one in fitted.items()},
+        "reused": {
+            "teacher": teacher.reused,
+            "teacher_outputs": pairing.reused,
+            "control": "control" in trained and trained["control"].reused,
+        },
+        "training": {role: asdict(one.fitted) for role, one in trained.items()},
     }
 
 

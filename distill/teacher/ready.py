@@ -1,26 +1,21 @@
 """Make the teacher ready: load it, align its labels, fine-tune it where it needs to be, once."""
 
 import logging
-import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pytorch_lightning.loggers import Logger
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill import models
-from distill.cache import key_of, made_once
-from distill.data.batches import Batches, Collate, encode, tokenizer_hash
+from distill.data.batches import Batches, Collate, encode
 from distill.data.prepare import Data
 from distill.errors import UserError
+from distill.finetune import fine_tuned
 from distill.fit import Fitter
-from distill.losses.hard_labels import HardLabels
-from distill.module import DistillationModule
-from distill.objective import Objective
 from distill.optimizer import AdamW
+from distill.reporting.tensorboard import TensorBoardLogger
 from distill.teacher.spec import TeacherSettings
 
 log = logging.getLogger(__name__)
@@ -37,7 +32,6 @@ class Teacher:
         hash: of its weights.
         seconds: what fine-tuning took in this run; 0 where it was not needed or was reused.
         reused: whether it came as it is or from the cache.
-        folder: where transformers can load it from.
     """
 
     name: str
@@ -46,7 +40,6 @@ class Teacher:
     hash: str
     seconds: float
     reused: bool
-    folder: str
 
 
 def ready(
@@ -56,12 +49,11 @@ def ready(
     fitter: Fitter,
     max_length: int,
     cache_dir: Path,
-    logger: Logger | None = None,
+    logger: TensorBoardLogger,
 ) -> Teacher:
     """Load the teacher; fine-tune it if its head is not trained for these classes.
 
-    A fine-tuned teacher is kept in ``cache_dir`` under a key of everything that determines it:
-    weights, tokenizer, training and validation data, lengths and the settings of the training.
+    A fine-tuned teacher is kept in ``cache_dir`` and reused, see :func:`fine_tuned`.
 
     Raises:
         UserError: if there is no such model, or it needs fine-tuning and must not be.
@@ -81,7 +73,7 @@ def ready(
             log.info("teacher: its classes are put into the data's order by name")
         log.info("teacher: %s has a head trained for these classes and is used as it is", path)
         return Teacher(
-            settings.name, model.eval(), tokenizer, models.weights_hash(model), 0.0, True, path
+            settings.name, model.eval(), tokenizer, models.weights_hash(model), 0.0, True
         )
     if settings.fine_tune is False:
         raise UserError(
@@ -89,31 +81,23 @@ def ready(
             "and teacher.fine_tune=false forbids to train one"
         )
     _reset_head(model)
-    key = key_of(
-        kind="teacher", format=1,
-        weights=models.weights_hash(model), tokenizer=tokenizer_hash(tokenizer),
-        task=task.name, metric=task.metric, train=data.hashes["train"],
-        validation=data.hashes["validation"], max_length=max_length, epochs=settings.epochs,
-        learning_rate=AdamW(learning_rate=settings.learning_rate).rate_for(model),
-        batch_size=settings.batch_size, seed=settings.seed, patience=fitter.patience,
-        precision=fitter.hardware.precision, lightning=str(sorted(fitter.lightning.items())),
-    )  # fmt: skip
-    folder = cache_dir / "teachers" / f"{settings.name}-{data.name}-{key}"
-    started = time.perf_counter()
-
-    def fine_tune(partial: Path) -> None:
-        _fine_tune(
-            model, tokenizer, settings, data, task, fitter, max_length, cache_dir, partial, logger
+    rows = {
+        split: Batches(
+            encode(data.splits[split], data.hashes[split], tokenizer, task, max_length, cache_dir),
+            Collate(tokenizer),
         )
-
-    reused = made_once(folder, fine_tune)
-    seconds = 0.0 if reused else time.perf_counter() - started
-    if reused:
-        log.info("teacher: fine-tuned before with the same settings on the same data, reused")
+        for split in ("train", "validation")
+    }
+    tuned = fine_tuned(
+        "teacher", settings.name, model, tokenizer, data, max_length,
+        rows["train"], rows["validation"], task,
+        AdamW(learning_rate=settings.learning_rate), fitter, settings.epochs, settings.batch_size,
+        settings.seed, cache_dir, logger,
+    )  # fmt: skip
     # Loaded either way, so that this run and the ones that reuse it hold the very same teacher.
-    model = _load(task, str(folder), data.label_names, keep_head=True).eval()
+    model = _load(task, str(tuned.folder), data.label_names, keep_head=True).eval()
     return Teacher(
-        settings.name, model, tokenizer, models.weights_hash(model), seconds, reused, str(folder)
+        settings.name, model, tokenizer, models.weights_hash(model), tuned.seconds, tuned.reused
     )
 
 
@@ -185,49 +169,3 @@ def _reset_head(model: PreTrainedModel) -> None:
             nn.init.normal_(module.weight, std=std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def _fine_tune(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: TeacherSettings,
-    data: Data,
-    task,
-    fitter: Fitter,
-    max_length: int,
-    cache_dir: Path,
-    folder: Path,
-    logger: Logger | None,
-) -> None:
-    rows = {
-        split: Batches(
-            encode(data.splits[split], data.hashes[split], tokenizer, task, max_length, cache_dir),
-            Collate(tokenizer),
-        )
-        for split in ("train", "validation")
-    }
-    objective = Objective("fine_tuning", hard_labels=HardLabels(weight=1.0)).bind(task)
-    optimizer = AdamW(learning_rate=settings.learning_rate)
-    log.info(
-        "teacher: fine-tuning %s on %d examples, learning rate %.0e",
-        settings.name, len(data.splits["train"]), optimizer.rate_for(model),
-    )  # fmt: skip
-    module = DistillationModule(model, objective, task, optimizer, prefix="teacher/")
-    checkpoints = folder / "checkpoints"
-    fitted = fitter.fit(
-        module,
-        rows["train"].loader(settings.batch_size, settings.seed),
-        rows["validation"].loader(settings.batch_size, None),
-        checkpoints,
-        settings.seed,
-        logger=logger,
-        max_epochs=settings.epochs,
-        what="teacher",
-    )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    shutil.rmtree(checkpoints)
-    log.info(
-        "teacher: best validation %s %.4f in epoch %d, kept for later runs",
-        task.metric, fitted.best, fitted.best_epoch,
-    )  # fmt: skip

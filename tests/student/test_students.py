@@ -14,7 +14,7 @@ NAMES = ["negative", "positive"]
 
 
 def teacher_of(model, tokenizer):
-    return Teacher("teacher", model, tokenizer, "hash", 0.0, True, "")
+    return Teacher("teacher", model, tokenizer, "hash", 0.0, True)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])

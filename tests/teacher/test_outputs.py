@@ -21,7 +21,7 @@ def call(tokenizer, tmp_path):
     batches = Batches(rows, Collate(tokenizer))
 
     def run(model, content="content", length=24, hardware=HARDWARE):
-        teacher = Teacher("t", model, tokenizer, weights_hash(model), 0.0, True, "")
+        teacher = Teacher("t", model, tokenizer, weights_hash(model), 0.0, True)
         return stored(
             teacher, batches, content, SequenceClassification(), length, hardware, tmp_path
         )

@@ -6,6 +6,7 @@ import torch
 from distill.data.prepare import prepare
 from distill.errors import UserError
 from distill.fit import Fitter
+from distill.reporting.tensorboard import TensorBoardLogger
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.ready import ready
 from distill.teacher.spec import TeacherSettings
@@ -27,7 +28,9 @@ def make_ready(data, tmp_path):
         fitter = settings.pop("fitter", Fitter(accelerator="cpu", precision="32-true"))
         given = {"epochs": 1, "learning_rate": 1e-3} | settings
         settings = TeacherSettings(path=str(path), **given)
-        return ready(settings, data, TASK, fitter, 24, tmp_path / "cache")
+        (tmp_path / "run").mkdir(exist_ok=True)
+        logger = TensorBoardLogger(tmp_path / "run")
+        return ready(settings, data, TASK, fitter, 24, tmp_path / "cache", logger)
 
     return call
 
@@ -100,8 +103,8 @@ def test_fine_tuning_can_be_asked_for_or_forbidden(make_ready, trained, pretrain
 def test_a_runs_folder_stands_for_its_student(make_ready, trained, tmp_path):
     import shutil
 
-    shutil.copytree(trained, tmp_path / "run" / "student")
-    assert make_ready(tmp_path / "run").reused
+    shutil.copytree(trained, tmp_path / "earlier" / "student")
+    assert make_ready(tmp_path / "earlier").reused
 
 
 def test_an_interrupted_fine_tuning_goes_on(make_ready, pretrained, monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """What every data source has in common: which columns, how many examples, how they are batched."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ SPLIT_NAMES = {
 
 
 @dataclass(kw_only=True)
-class Source:
+class Source(ABC):
     """Where labelled examples come from. A new source is a subclass with a ``read``.
 
     Attributes:
@@ -51,13 +52,13 @@ class Source:
         if self.empty not in ("error", "drop"):
             raise UserError(f"data.empty={self.empty}: choose error or drop")
 
+    @abstractmethod
     def read(self, cache_dir: Path) -> dict[str, Dataset]:
         """The splits that exist, among ``train``, ``validation`` and ``test``, as they come.
 
         Raises:
             UserError: if there is nothing to read.
         """
-        raise NotImplementedError
 
 
 def read_with_datasets(*arguments, cache_dir: Path, what: str, **options) -> dict[str, Dataset]:

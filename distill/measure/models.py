@@ -108,7 +108,9 @@ def _size(model: nn.Module, length: int) -> dict[str, int]:
 
 def _speed(measured: speed.Speed, device: torch.device) -> dict[str, Any]:
     return {
-        "latency_ms": {"p50": measured.p50, "p95": measured.p95},
+        "latency_ms": measured.fastest._asdict(),
+        "latency_ms_median_round": measured.median._asdict(),
+        "cpu_ms": measured.cpu._asdict() if measured.cpu else None,
         "examples_per_second": measured.examples_per_second,
         "batch_size": speed.BATCH,
         "threads": measured.threads,

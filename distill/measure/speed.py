@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,21 +21,37 @@ from distill.models import forward
 EXAMPLES, ROUNDS, BATCH = 50, 5, 32
 
 
+class Latency(NamedTuple):
+    """Milliseconds for one example over the examples: the median and the 95th percentile."""
+
+    p50: float
+    p95: float
+
+    @classmethod
+    def of(cls, seconds: np.ndarray) -> "Latency":
+        """From each example's seconds, ``(N,)``."""
+        p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
+        return cls(float(p50), float(p95))
+
+
 @dataclass(frozen=True)
 class Speed:
     """How fast one model is.
 
     Attributes:
-        p50: milliseconds for one example with one thread, the median over the examples.
-        p95: the 95th percentile over the examples (long ones take longer).
+        fastest: each example by the fastest of its rounds, wall time, one thread.
+        median: each example by the median of its rounds: what a machine as busy as this one gives.
+        cpu: processor time of the thread by its least round: what other programs cannot take away
+            (``None`` where the work is not the processor's).
         examples_per_second: in batches of ``BATCH`` with all threads.
         threads: of the throughput figure; latency always has one.
         peak_memory_bytes: weights and the largest sum of tensors alive at once in a forward pass
             of the longest example (of all memory, on a GPU).
     """
 
-    p50: float
-    p95: float
+    fastest: Latency
+    median: Latency
+    cpu: Latency | None
     examples_per_second: float
     threads: int
     peak_memory_bytes: int
@@ -49,8 +66,9 @@ def measure(
     """Latency and throughput of several models, in fp32, at the data's own lengths.
 
     Latency: batch 1, one thread, ``EXAMPLES`` examples spread evenly over the lengths that occur.
-    Models take turns example by example, and each example counts with the fastest of its rounds:
-    other programs only ever add time. Throughput: batches of like length, the median of the rounds.
+    Models take turns example by example, so that whatever else the machine does falls on all of
+    them, and the headline counts each example with the fastest of its rounds: other programs only
+    ever add time. Throughput: batches of like length, the median of the rounds.
 
     Args:
         models: by role.
@@ -63,29 +81,32 @@ def measure(
     threads = torch.get_num_threads()
     singles = {role: _spread(examples[role], EXAMPLES, 1, device) for role in models}
     batches = {role: _spread(examples[role], 4, BATCH, device) for role in models}
-    best = {role: np.full(len(singles[role]), np.inf) for role in models}
+    shape = (rounds, len(next(iter(singles.values()))))
+    wall = {role: np.empty(shape) for role in models}
+    cpu = {role: np.empty(shape) for role in models}
     rates: dict[str, list[float]] = {role: [] for role in models}
     with torch.inference_mode():
         with _one_thread():
-            for repeat in range(rounds + 1):  # the first round warms up
-                for index in range(len(next(iter(singles.values())))):
+            for turn in range(-1, rounds):  # the first round warms up
+                for index in range(shape[1]):
                     for role, model in models.items():
                         seconds = _time(model, singles[role][index], device)
-                        if repeat:
-                            best[role][index] = min(best[role][index], seconds)
-        for repeat in range(rounds + 1):
+                        if turn >= 0:
+                            wall[role][turn, index], cpu[role][turn, index] = seconds
+        for turn in range(-1, rounds):
             for role, model in models.items():
-                seconds = sum(_time(model, batch, device) for batch in batches[role])
+                seconds = sum(_time(model, batch, device)[0] for batch in batches[role])
                 count = sum(len(batch["input_ids"]) for batch in batches[role])
-                if repeat:
+                if turn >= 0:
                     rates[role].append(count / seconds)
         memory = {
             role: _peak_memory(model, singles[role][-1], device) for role, model in models.items()
         }
     return {
         role: Speed(
-            p50=float(np.percentile(best[role], 50) * 1e3),
-            p95=float(np.percentile(best[role], 95) * 1e3),
+            fastest=Latency.of(wall[role].min(axis=0)),
+            median=Latency.of(np.median(wall[role], axis=0)),
+            cpu=Latency.of(cpu[role].min(axis=0)) if device.type == "cpu" else None,
             examples_per_second=float(np.median(rates[role])),
             threads=threads,
             peak_memory_bytes=memory[role],
@@ -122,14 +143,17 @@ def _one_thread():
         torch.set_num_threads(threads)
 
 
-def _time(model: nn.Module, inputs: Mapping[str, Tensor], device: torch.device) -> float:
+def _time(
+    model: nn.Module, inputs: Mapping[str, Tensor], device: torch.device
+) -> tuple[float, float]:
+    """Wall and processor seconds of one forward pass."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    started = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.thread_time()
     forward(model, inputs)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    return time.perf_counter() - wall, time.thread_time() - cpu
 
 
 def _peak_memory(model: nn.Module, inputs: Mapping[str, Tensor], device: torch.device) -> int:

@@ -13,9 +13,12 @@ def test_a_deeper_model_is_slower_and_both_are_measured_alike(tokenizer):
     threads = torch.get_num_threads()
     speeds = measure(models, dict.fromkeys(models, examples), torch.device("cpu"), rounds=2)
     assert torch.get_num_threads() == threads
-    assert speeds["deep"].p50 > 2 * speeds["flat"].p50
+    assert speeds["deep"].fastest.p50 > 2 * speeds["flat"].fastest.p50
+    assert speeds["deep"].cpu.p50 > 2 * speeds["flat"].cpu.p50
     for speed in speeds.values():
-        assert 0 < speed.p50 <= speed.p95
+        assert 0 < speed.fastest.p50 <= speed.fastest.p95
+        assert speed.fastest.p50 <= speed.median.p50
+        assert speed.cpu.p50 <= speed.median.p50 * 1.1
         assert speed.examples_per_second > 0
         assert speed.threads == threads
     assert speeds["deep"].peak_memory_bytes > speeds["flat"].peak_memory_bytes

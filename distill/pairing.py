@@ -1,5 +1,10 @@
 """Teacher and student on the same examples: who reads what, and what the teacher says of it."""
 
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
 from distill.data.batches import Batches, Collate, encode
 from distill.data.prepare import Data
 from distill.job import Job
@@ -8,6 +13,8 @@ from distill.models import fitting_length
 from distill.student.base import Student
 from distill.teacher.outputs import stored
 from distill.teacher.ready import Teacher
+
+log = logging.getLogger(__name__)
 
 
 class Pairing:
@@ -21,6 +28,7 @@ class Pairing:
         teacher: the teacher on the evaluated split, ready to be compared with.
         seconds: what computing the teacher's outputs took in this run.
         reused: whether none had to be computed.
+        notes: what a reader of the report should know of the examples as they are read.
     """
 
     def __init__(self, job: Job, data: Data, teacher: Teacher, student: Student):
@@ -34,6 +42,7 @@ class Pairing:
             )
             for split in data.splits
         }  # fmt: skip
+        self.notes = _notes_on_length(rows["train"]["length"], length)
         collate = Collate(student.tokenizer)
         self.train_alone = Batches(rows["train"], collate)
         self.validation = Batches(rows["validation"], collate)
@@ -65,3 +74,15 @@ class Pairing:
         self.seconds += seconds
         self.reused &= reused
         return logits
+
+
+def _notes_on_length(lengths: Sequence[int], max_length: int) -> list[str]:
+    share = float(np.mean(np.asarray(lengths) >= max_length))
+    if share < 0.01:
+        return []
+    note = (
+        f"{share:.0%} of the training texts fill data.max_length={max_length} tokens: "
+        "what goes beyond is cut."
+    )
+    log.info("data: %s", note)
+    return [note]

@@ -53,7 +53,7 @@ def report(
             "examples": data.sizes,
             "evaluated_on": data.evaluated_on,
             "labels": data.label_names,
-            "notes": data.notes,
+            "notes": [*data.notes, *pairing.notes],
         },
         "environment": {
             "distill": __version__,

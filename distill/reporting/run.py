@@ -120,12 +120,13 @@ def _details(report: dict[str, Any]) -> list[str]:
         f" on {data['evaluated_on']}, fingerprint `{data['fingerprint']}`. Intervals are 95 %"
         " bootstrap intervals over the examples.",
     ]
-    known = {"name", "examples", "evaluated_on", "fingerprint"}
+    known = {"name", "examples", "evaluated_on", "fingerprint", "notes"}
     lines += [
         f"- {text.label(k).capitalize()}: {_plain(v)}"
         for k, v in data.items()
         if k not in known and v not in (None, [], {}, "")
     ]
+    lines += [f"- {note}" for note in data.get("notes") or []]
     lines += [f"- {line}" for line in _speed_conditions(report["models"])]
     reused = [text.label(k) for k, is_reused in (report.get("reused") or {}).items() if is_reused]
     times = [

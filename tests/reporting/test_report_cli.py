@@ -123,3 +123,10 @@ def test_mistakes(runs, capsys, arguments, said):
     assert error.startswith("error: ")
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_a_reader_that_stops_early_sees_no_traceback(tmp_path):
+    write_run(tmp_path / "run", report())
+    command = f"{sys.executable} -m distill.report {tmp_path} --format html | head -c 10"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert result.stderr == ""

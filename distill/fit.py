@@ -19,6 +19,7 @@ from pytorch_lightning.callbacks import (
     TQDMProgressBar,
 )
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
 from distill import hardware
@@ -96,6 +97,13 @@ class Fitter:
                 close = difflib.get_close_matches(name, known, 1)
                 hint = f": did you mean trainer.{close[0]}?" if close else ""
                 raise UserError(f"trainer.{name} is no argument of Lightning's Trainer{hint}")
+        try:
+            pl.Trainer(
+                accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+                enable_progress_bar=False, enable_model_summary=False, **lightning,
+            )  # fmt: skip
+        except (TypeError, ValueError, MisconfigurationException) as error:
+            raise UserError(f"Lightning's Trainer refuses trainer.*: {error}") from error
         self.max_epochs, self.patience = max_epochs, patience
         self.hardware = hardware.resolve(accelerator, precision)
         self.lightning = lightning
@@ -186,9 +194,15 @@ class _EpochLines(Callback):
     def __init__(self, what: str, monitor: str):
         self.what, self.monitor = what, monitor
         self.best, self.best_epoch, self.started = float("-inf"), 0, 0.0
+        self.losses: list[torch.Tensor] = []
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.started = time.perf_counter()
+        self.started, self.losses = time.perf_counter(), []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        self.losses.append(outputs["loss"].detach())  # kept as it is: no wait for a GPU
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
@@ -198,9 +212,11 @@ class _EpochLines(Callback):
         epoch = trainer.current_epoch + 1
         if value > self.best:
             self.best, self.best_epoch = value, epoch
+        # Lightning gives a micro-batch's share of its step's loss.
+        loss = torch.stack(self.losses).mean().item() * trainer.accumulate_grad_batches
         log.info(
-            "%s: epoch %d of %d, loss %.4f, %s %.4f, %.0f s",
-            self.what, epoch, trainer.max_epochs, float(metrics[f"{module.prefix}train/loss"]),
+            "%s: epoch %d of %d, mean loss %.4f, %s %.4f, %.0f s",
+            self.what, epoch, trainer.max_epochs, loss,
             self.monitor.removeprefix(module.prefix), value, time.perf_counter() - self.started,
         )  # fmt: skip
 

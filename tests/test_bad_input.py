@@ -46,6 +46,8 @@ def refused(command, small, monkeypatch):
         ("+trainer.max_epoch=2", "did you mean trainer.max_epochs?"),
         ("+trainer.logger=false", "is set by distill itself"),
         ("trainer.devices=4", "one device"),
+        ("trainer.gradient_clip_val=high", "Lightning's Trainer refuses"),
+        ("trainer.limit_train_batches=-1", "Lightning's Trainer refuses"),
         ("seed=-1", "seed=-1"),
         ("seed=one", "seed=one: it must be a whole number"),
         ("control=maybe", "control=maybe: it must be true or false"),
@@ -67,11 +69,18 @@ def refused(command, small, monkeypatch):
         ("teacher.fine_tune=false", "teacher.fine_tune=false forbids"),
         ("teacher.fine_tune=perhaps", "teacher.fine_tune=perhaps"),
         ("student=hub", "student.path has no value: set student.path=..."),
-        ("resume=nowhere", "resume"),
+        ("resume=nowhere", "resume continues a run with its own settings: leave out data=files"),
     ],
 )
 def test_options(refused, override, says):
     refused(*override.split(), says=says)
+
+
+def test_nothing_to_resume(command):
+    code, out, err = command("resume=nowhere")
+    assert (code, out) == (2, "")
+    assert err == "error: resume=nowhere: there is no run in it (config.yaml is missing)\n"
+    assert not Path("nowhere").exists()
 
 
 def test_weights_that_sum_to_nothing(refused):

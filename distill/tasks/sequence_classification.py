@@ -61,6 +61,11 @@ class SequenceClassification:
             for split in ("train", "validation")
             for value in splits[split].unique("label")
         } - {"None", ""}
+        if len(occurring) < 2:
+            raise UserError(
+                f"the data have one class only ({', '.join(occurring) or 'no labels'}): "
+                "there is nothing to classify"
+            )
         if hasattr(feature, "names"):
             names = list(given or feature.names)
             if len(names) != len(feature.names):
@@ -69,11 +74,6 @@ class SequenceClassification:
                 )
             return names
         names = sorted(occurring, key=_numbers_by_value)
-        if len(names) < 2:
-            raise UserError(
-                f"the data have one class only ({names[0] if names else 'no labels'}): "
-                "there is nothing to classify"
-            )
         if given is None:
             return names
         given = [str(name) for name in given]
@@ -90,7 +90,7 @@ class SequenceClassification:
         """
         values = dataset["label"]
         ids = {name: index for index, name in enumerate(names)}
-        if all(str(value) not in ids for value in values[:100]):  # integers, named by data.labels
+        if hasattr(dataset.features["label"], "names") or all(str(value) not in ids for value in values[:100]):  # ids already, whatever they are called
             ids = {str(index): index for index in range(len(names))}
         try:
             return [ids[str(value)] for value in values]

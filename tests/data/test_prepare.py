@@ -68,6 +68,20 @@ def test_class_label_features_keep_their_names(whole, tmp_path):
     assert data.label_names[label] == next(r["label"] for r in whole["test"] if r["text"] == text)
 
 
+def test_class_labels_called_like_other_ids(whole, tmp_path):
+    """Names that are numbers must not be taken for ids: the class called 1 has the id 0."""
+    splits = {
+        split: Dataset.from_list(
+            [row | {"label": 1 if row["label"] == "positive" else 0} for row in rows]
+        ).cast_column("label", ClassLabel(names=["1", "2"]))
+        for split, rows in whole.items()
+    }
+    data = prepared(splits, tmp_path)
+    row = data.splits["test"][0]
+    expected = next(r["label"] for r in whole["test"] if r["text"] == row["text"])
+    assert data.label_names[row["label"]] == ("2" if expected == "positive" else "1")
+
+
 def test_missing_splits_are_cut_by_a_fixed_rule_and_said(whole, tmp_path):
     rows = sentences(400, 1)
     data = prepared({"train": rows}, tmp_path)

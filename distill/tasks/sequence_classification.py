@@ -90,7 +90,9 @@ class SequenceClassification:
         """
         values = dataset["label"]
         ids = {name: index for index, name in enumerate(names)}
-        if hasattr(dataset.features["label"], "names") or all(str(value) not in ids for value in values[:100]):  # ids already, whatever they are called
+        # Ids already: a ClassLabel's, whatever its classes are called, or named by data.labels.
+        are_ids = hasattr(dataset.features["label"], "names")
+        if are_ids or all(str(value) not in ids for value in values[:100]):
             ids = {str(index): index for index in range(len(names))}
         try:
             return [ids[str(value)] for value in values]

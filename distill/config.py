@@ -33,6 +33,7 @@ def register_resolvers() -> None:
         naming.run_dir,
         naming.sweep_dir,
         naming.job_dir,
+        naming.search_dir,
         naming.path_name,
         naming.layers_name,
     ):
@@ -58,13 +59,18 @@ def check(config: DictConfig) -> None:
     for group in ("task", "data", "teacher", "student", "objective", "optimizer", "trainer"):
         if not isinstance(plain.get(group), Mapping) or "_target_" not in plain[group]:
             raise UserError(f"{group}={plain.get(group)}: it is a group, see distill --help")
-        _check_node(group, plain[group])
+        check_node(group, plain[group])
 
 
-def _check_node(path: str, node: Mapping[str, Any]) -> None:
+def check_node(path: str, node: Mapping[str, Any]) -> None:
+    """Match a node with a ``_target_``, and those below it, against what they will be called with.
+
+    Raises:
+        UserError: naming the first option that is missing, unknown or of the wrong type.
+    """
     for key, value in node.items():
         if isinstance(value, Mapping) and "_target_" in value:
-            _check_node(f"{path}.{key}", value)
+            check_node(f"{path}.{key}", value)
     target = node["_target_"]
     try:
         called = get_object(target)

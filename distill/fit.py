@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,7 @@ class Fitter:
         logger: Logger | list[Logger] | None = None,
         max_epochs: int | None = None,
         what: str = "student",
+        extra_callbacks: Sequence[Callback] = (),
     ) -> Fitted:
         """Train a module and leave the weights in it that were best on validation.
 
@@ -133,6 +135,7 @@ class Fitter:
             logger: where curves go.
             max_epochs: in place of the trainer's own.
             what: how progress calls it.
+            extra_callbacks: look on, such as a search that may stop a hopeless training.
         """
         monitor = f"{module.prefix}validation/{module.task.metric}"
         best = ModelCheckpoint(
@@ -143,7 +146,7 @@ class Fitter:
             checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False
         )
         epochs = _EpochLines(what, monitor)
-        callbacks: list[Callback] = [best, last, epochs]
+        callbacks: list[Callback] = [best, last, epochs, *extra_callbacks]
         if self.patience is not None:
             callbacks.append(EarlyStopping(monitor, mode="max", patience=self.patience))
         if sys.stderr.isatty():

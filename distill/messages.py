@@ -55,7 +55,9 @@ def _reworded(text: str) -> str:
 
 def _unknown(option: str) -> str:
     """The line for an option that no config has, with the nearest one there is."""
-    known = _known_options()
+    known = known_options()
+    if option.split(".")[0] == "search" and option in known:
+        return f"there is no option {option}: distill-search has it"
     close = difflib.get_close_matches(option, known, 1, cutoff=0.6)
     if not close:
         last = option.rsplit(".", 1)[-1]
@@ -64,7 +66,7 @@ def _unknown(option: str) -> str:
     return f"there is no option {option}{hint}"
 
 
-def _known_options() -> list[str]:
+def known_options() -> list[str]:
     """Every option of every config, as its override is written."""
     from pathlib import Path
 

@@ -22,6 +22,11 @@ def sweep_dir(output_dir: str | None) -> str:
     return output_dir or f"runs/sweep-{_now()}"
 
 
+def search_dir(output_dir: str | None, name: str) -> str:
+    """A search's folder: without the time, for the same command continues it."""
+    return output_dir or f"runs/search-{_safe(name)}"
+
+
 def job_dir(number: int, overrides: Sequence[str]) -> str:
     """A sweep's run below the sweep's folder: in order, and by what is special about it."""
     return f"{int(number):02d}-{run_name(overrides)}"

@@ -3,6 +3,7 @@
 import copy
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
 from transformers import PreTrainedModel
 
 from distill.data.prepare import Data, prepare
@@ -28,11 +30,12 @@ from distill.teacher.ready import Teacher, ready
 log = logging.getLogger(__name__)
 
 
-def run(config: DictConfig) -> str:
+def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
     """Distil once, and write everything into ``config.output_dir``.
 
     Args:
         config: composed and checked.
+        callbacks: look on while the student is trained; what they raise ends the run.
 
     Returns:
         The report's short form, for a terminal.
@@ -58,7 +61,7 @@ def run(config: DictConfig) -> str:
     student = job.student.build(teacher, job.task, data.label_names, job.cache_dir)
     pairing = Pairing(job, data, teacher, student)
 
-    trained = {"student": train_student(job, pairing, teacher, student, folder, logger)}
+    trained = {"student": train_student(job, pairing, teacher, student, folder, logger, callbacks)}
     if job.has_control:
         trained["control"] = train_control(job, data, pairing, student, folder, logger)
     measured = [pairing.teacher]
@@ -104,6 +107,7 @@ def train_student(
     student: Student,
     folder: RunFolder,
     logger: tensorboard.TensorBoardLogger,
+    callbacks: Sequence[Callback] = (),
 ) -> Trained:
     """Train the student on the objective and save it; or take it, if this run has done it."""
     fitted = folder.finished("student")
@@ -122,6 +126,7 @@ def train_student(
         folder.checkpoints,
         job.seed,
         logger=logger,
+        extra_callbacks=callbacks,
     )
     folder.save_student(model, student.tokenizer, fitted)
     return Trained(model, fitted, fitted.seconds, False)

@@ -211,6 +211,12 @@ def test_resume_continues_to_the_bit(run, command, small, monkeypatch):
     for role in ("student", "control"):
         first, second = (load_file(f / role / "model.safetensors") for f in (run, Path("stopped")))
         assert all(torch.equal(first[key], second[key]) for key in first), role
+    # The best epoch may lie before the stop: the last one cannot.
+    first, second = (
+        torch.load(f / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for f in (run, Path("stopped"))
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
     code, _, err = command("resume=stopped")
     assert code == 2
     assert "finished" in err

@@ -189,5 +189,7 @@ class Batches(torch.utils.data.Dataset):
     def loader(self, batch_size: int, seed: int | None) -> DataLoader:
         """Batches of like length; shuffled if a seed is given."""
         sampler = LengthBatches(self.student["length"], batch_size, seed)
-        # sampler, not batch_sampler: the data set itself gives whole batches.
-        return DataLoader(self, sampler=sampler, batch_size=None)
+        # sampler, not batch_sampler: the data set itself gives whole batches. It has a generator of
+        # its own, for every pass draws from it, and a resumed training makes one pass less than one
+        # that was never stopped: dropout's random state must not notice.
+        return DataLoader(self, sampler=sampler, batch_size=None, generator=torch.Generator())

@@ -135,7 +135,7 @@ def compare(
     )
 
 
-def write_sweep(directory: Path, out: Path | None = None) -> str:
+def write_sweep(directory: Path, out: Path | None = None, x: str = "parameters") -> str:
     """Write sweep.md, .csv, .json, .html and front.png for the runs under ``directory``.
 
     Meant to be called after each finished job of a sweep: runs that are not finished are listed.
@@ -144,6 +144,7 @@ def write_sweep(directory: Path, out: Path | None = None) -> str:
     Args:
         directory: The sweep's folder.
         out: Where the files go; ``directory`` where None.
+        x: The cost that the front trades.
 
     Returns:
         The table for the terminal.
@@ -160,7 +161,7 @@ def write_sweep(directory: Path, out: Path | None = None) -> str:
         return "\n".join(["No run has finished yet.", *map(str, unfinished)])
     texts = []
     for key, part in parts.items():
-        comparison = compare(part, unfinished)
+        comparison = compare(part, unfinished, x)
         name = f"-{_part_name(key, parts)}" if len(parts) > 1 else ""
         for suffix in ("md", "csv", "json", "html"):
             save(comparison, out / f"sweep{name}.{suffix}")

@@ -13,6 +13,8 @@ from typing import Any
 from distill.errors import UserError
 
 SCHEMA = 1
+# Files that say in their first line why a run has no report.
+ENDED = {"error.txt": "failed", "stopped.txt": "stopped early"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Unfinished:
     """A run without a report that can be read."""
 
     directory: str
-    state: str  # "not finished", "failed", "unreadable" or "repeated"
+    state: str  # "not finished", "failed", "stopped early", "unreadable" or "repeated"
     reason: str = ""
 
     def __str__(self) -> str:
@@ -70,7 +72,8 @@ def gather(paths: Sequence[Path | str]) -> tuple[list[Run], list[Unfinished]]:
     """All runs in and under ``paths``, each once, in the order of their folders' names.
 
     A run's folder is one with report.json; one with config.yaml but no report.json is not
-    finished; error.txt says why one has failed. Hidden folders (``.hydra``) are not looked into.
+    finished; error.txt says why one has failed, stopped.txt why a search gave it up. Hidden
+    folders (``.hydra``) are not looked into.
 
     Raises:
         UserError: a path that does not exist.
@@ -87,10 +90,10 @@ def gather(paths: Sequence[Path | str]) -> tuple[list[Run], list[Unfinished]]:
         if "report.json" in files:
             found = _read(folder, directory)
             (runs if isinstance(found, Run) else unfinished).append(found)
-        elif "error.txt" in files:
-            lines = (folder / "error.txt").read_text(encoding="utf-8", errors="replace").split("\n")
+        elif ended := next((file for file in ENDED if file in files), None):
+            lines = (folder / ended).read_text(encoding="utf-8", errors="replace").split("\n")
             reason = next((line.strip() for line in lines if line.strip()), "")
-            unfinished.append(Unfinished(directory, "failed", reason))
+            unfinished.append(Unfinished(directory, ENDED[ended], reason))
         elif "config.yaml" in files:
             unfinished.append(Unfinished(directory, "not finished"))
     return runs, unfinished

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 
 from distill.reporting.gather import Run, Unfinished
 
-# Where a run stands and what it is called says nothing about what it did.
-NOT_SETTINGS = frozenset({"output_dir", "cache_dir", "name", "resume", "overrides", "hydra"})
+# Where a run stands and what it is called says nothing about what it did; whether a control was
+# trained beside the student says nothing about the student.
+NOT_SETTINGS = frozenset(
+    {"output_dir", "cache_dir", "name", "resume", "overrides", "hydra", "control"}
+)
 DEFAULT = "default"
 
 

@@ -1,0 +1,1 @@
+"""The search for the front: what is searched, the trials, their report."""

@@ -7,8 +7,6 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -18,7 +16,7 @@ from omegaconf import DictConfig
 
 from distill.config import check, conf_dir, register_resolvers
 from distill.errors import UserError
-from distill.messages import user_message
+from distill.messages import errors_raised, user_message
 from distill.sweep import exit_code
 
 FAILED = "error.txt"
@@ -64,7 +62,7 @@ def main() -> None:
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     shell = Shell()
     try:
-        with _errors_raised():
+        with errors_raised():
             hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(
                 shell.job
             )()
@@ -80,20 +78,6 @@ def main() -> None:
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
     sys.exit(exit_code())
-
-
-@contextmanager
-def _errors_raised() -> Iterator[None]:
-    """Have Hydra raise what goes wrong; it would print it its own way and exit with 1."""
-    given = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        yield
-    finally:
-        if given is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = given
 
 
 def _resume(config: DictConfig, overrides: list[str]) -> DictConfig:

@@ -1,12 +1,29 @@
 """Turn what Hydra and OmegaConf say of a mistake into one line that says what to do."""
 
 import difflib
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 
 from distill.errors import UserError
+
+
+@contextmanager
+def errors_raised() -> Iterator[None]:
+    """Have Hydra raise what goes wrong; it would print it its own way and exit with 1."""
+    given = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = given
 
 
 def user_message(error: BaseException) -> str | None:

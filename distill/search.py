@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from distill.config import check, check_node, conf_dir, register_resolvers
 from distill.errors import UserError
-from distill.messages import user_message
+from distill.messages import errors_raised, user_message
 
 if TYPE_CHECKING:
     from distill.searching.space import Compose, Space
@@ -48,7 +48,6 @@ def main() -> None:
     """Entry point: compose, search, and answer a mistake with one line and exit code 2."""
     register_resolvers()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints errors its own way and exits with 1
     failure: list[Exception] = []
     try:
         command = shlex.join(["distill-search", *sys.argv[1:]])
@@ -62,7 +61,8 @@ def main() -> None:
                 _remove_if_untouched(folder)
                 failure.append(error)
 
-        hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(job)()
+        with errors_raised():
+            hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(job)()
         if failure:
             raise failure[0]
     except KeyboardInterrupt:

@@ -9,7 +9,6 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from distill.errors import UserError
 from distill.naming import SWEPT
 
 _outcome = {"failed": False}
@@ -20,13 +19,6 @@ class SweepReport(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Note what the sweep varies, for the jobs' names."""
-        strategy = str(config.get("trainer", {}).get("strategy", "auto"))
-        if strategy.startswith(("ddp", "fsdp", "deepspeed")) and "spawn" not in strategy:
-            raise UserError(
-                f"distill -m with trainer.strategy={strategy}: every process would run the whole "
-                "sweep again; use trainer.strategy=ddp_spawn, or start one process a device "
-                "from outside (torchrun)"
-            )
         given = list(config.hydra.overrides.task)
         params = config.hydra.sweeper.get("params") or {}
         given += [f"{key}={value}" for key, value in params.items()]

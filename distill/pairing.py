@@ -10,6 +10,7 @@ from distill.data.prepare import Data
 from distill.job import Job
 from distill.measure.models import Measured
 from distill.models import fitting_length
+from distill.objective import Objective
 from distill.student.base import Student
 from distill.teacher.outputs import stored
 from distill.teacher.ready import Teacher
@@ -21,7 +22,6 @@ class Pairing:
     """The splits as student, control and teacher get them.
 
     Attributes:
-        train: for the student; each batch brings along what the objective needs of the teacher.
         train_alone: the same examples in the same order without the teacher, for the control.
         validation: for student and control.
         test: for student and control.
@@ -47,17 +47,22 @@ class Pairing:
         self.train_alone = Batches(rows["train"], collate)
         self.validation = Batches(rows["validation"], collate)
         self.test = Batches(rows["test"], collate)
-        if not job.objective.needs:
-            self.train = self.train_alone
-        elif job.live:
-            seen = self._seen_by_teacher("train")
-            self.train = Batches(rows["train"], collate, seen.student, seen.collate)
-        else:
-            logits = self._said_by_teacher("train", self._seen_by_teacher("train"))
-            self.train = Batches(rows["train"], collate, teacher_logits=logits)
+        self._stored: np.ndarray | None = None
+        if any(stage.objective.needs and not job.live(stage.objective) for stage in job.stages):
+            self._stored = self._said_by_teacher("train", self._seen_by_teacher("train"))
         seen = self._seen_by_teacher("test")
         said = self._said_by_teacher("test", seen)
         self.teacher = Measured("teacher", teacher.name, teacher.model, seen, said)
+
+    def train(self, objective: Objective) -> Batches:
+        """The training split; each batch brings along what the objective needs of the teacher."""
+        alone = self.train_alone
+        if not objective.needs:
+            return alone
+        if self._job.live(objective):
+            seen = self._seen_by_teacher("train")
+            return Batches(alone.student, alone.collate, seen.student, seen.collate)
+        return Batches(alone.student, alone.collate, teacher_logits=self._stored)
 
     def _seen_by_teacher(self, split: str) -> Batches:
         rows = encode(

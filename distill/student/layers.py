@@ -3,7 +3,7 @@
 import copy
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ import torch
 
 from distill.errors import UserError
 from distill.models import layers as layer_stack
+from distill.pair import Shape, shape_of
 from distill.student.base import Student
 from distill.teacher.ready import Teacher
 
@@ -66,6 +67,11 @@ class FromTeacherLayers:
     def check(self, teacher_config) -> None:
         """Refuse layers that the teacher does not have, before anything is trained."""
         self.chosen(teacher_config.num_hidden_layers)
+
+    def outline(self, teacher_config) -> tuple[Shape, str | None]:
+        """The student's shape; it reads with the teacher's tokenizer."""
+        shape = shape_of(teacher_config)
+        return replace(shape, layers=len(self.chosen(shape.layers))), None
 
     def build(self, teacher: Teacher, task, label_names: list[str], cache_dir: Path) -> Student:
         """The student with its first weights."""

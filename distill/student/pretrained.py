@@ -5,6 +5,7 @@ from pathlib import Path
 
 from distill import models
 from distill.errors import UserError
+from distill.pair import Shape, shape_of
 from distill.student.base import Student
 from distill.teacher.ready import Teacher
 
@@ -27,7 +28,12 @@ class Pretrained:
 
     def check(self, teacher_config) -> None:
         """Find out whether there is such a model, before anything is trained."""
-        models.load_config(models.locate(self.path, "student.path"), f"student.path={self.path}")
+        self.outline(teacher_config)
+
+    def outline(self, teacher_config) -> tuple[Shape, str | None]:
+        """The student's shape, and where its own tokenizer is."""
+        path = models.locate(self.path, "student.path")
+        return shape_of(models.load_config(path, f"student.path={self.path}")), path
 
     def build(self, teacher: Teacher, task, label_names: list[str], cache_dir: Path) -> Student:
         """The student with its first weights and, where its own does not fit, a new head."""

@@ -9,6 +9,7 @@ from transformers import BertConfig
 
 from distill import models
 from distill.errors import UserError
+from distill.pair import Shape
 from distill.student.base import Student
 from distill.teacher.ready import Teacher
 
@@ -52,6 +53,11 @@ class FromShape:
         """Find out whether the published weights can be had, before anything is trained."""
         if self.weights == "published":
             models.load_config(self.published, f"the published {self.published}")
+
+    def outline(self, teacher_config) -> tuple[Shape, str | None]:
+        """The student's shape; published weights bring their own tokenizer."""
+        shape = Shape(self.hidden_layers, self.hidden_size, self.hidden_size // 64)
+        return shape, self.published if self.weights == "published" else None
 
     def build(self, teacher: Teacher, task, label_names: list[str], cache_dir: Path) -> Student:
         """The student with its first weights."""

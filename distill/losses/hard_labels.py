@@ -8,6 +8,8 @@ from torch import Tensor
 class HardLabels:
     """The task's loss against the labels (cross-entropy for classification).
 
+    Examples without a label add 0 and count in the mean: see the task's ``hard_label_loss``.
+
     Args:
         weight: factor of this term in the objective.
     """

@@ -186,7 +186,7 @@ def load_rest(per_library: int = 1000) -> list[str]:
     Raises:
         UserError: as :func:`read_docstrings`.
     """
-    taken = {normal_form(row.text) for row in read_docstrings(per_library=per_library)}
+    taken = {normal_form(row.text) for row in read_docstrings(LIBRARIES, per_library)}
     rest: dict[str, str] = {}
     for library in LIBRARIES:
         for form, text in _pool(_roots(library), _names(LIBRARIES)).items():

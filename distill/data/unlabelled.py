@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, Features, Value, concatenate_datasets
 
+from distill.data.augmentation import augmented
 from distill.data.batches import IGNORED_LABEL
 from distill.data.files import FORMATS, data_suffix, read_file
 from distill.data.hub import read_hub
@@ -19,6 +20,11 @@ from distill.errors import UserError
 
 # What data sets of the hub call texts that nobody has labelled.
 HUB_SPLITS = ("unsupervised", "unlabelled", "unlabeled", "train")
+
+_JOIN = (
+    "{} texts without labels ({}) join the student's training; all it learns from them is what "
+    "the teacher says."
+)
 
 
 def unlabelled(
@@ -36,28 +42,36 @@ def unlabelled(
         notes: what was left out, and how many there are, is added to it.
 
     Returns:
-        Rows with the text columns of ``splits`` and the label ``IGNORED_LABEL``, in the order of a
-        hash of their text; ``None`` if the source asks for none.
+        Rows with the text columns of ``splits`` and the label ``IGNORED_LABEL``; those of either
+        origin in the order of a hash of their text. ``None`` if the source asks for none.
 
     Raises:
         UserError: if there is nothing to read, or nothing remains.
     """
-    if source.unlabelled is None:
+    if source.unlabelled is None and source.augmentation is None:
         return None
     columns = [name for name in ("text", "text_pair") if name in splits["train"].column_names]
     known = {split: same_texts(rows, columns)[0] for split, rows in splits.items()}
-    what = f"data.unlabelled={source.unlabelled}"
-    rows = _without(_read(source, columns, cache_dir), columns, known, what, notes)
-    if source.unlabelled_limit is not None and source.unlabelled_limit < len(rows):
-        notes.append(
-            f"{source.unlabelled_limit} of {len(rows)} texts without labels are used "
-            "(data.unlabelled_limit)."
-        )
-        rows = rows.select(range(source.unlabelled_limit))
-    notes.append(
-        f"{len(rows)} texts without labels ({what}) join the student's training; all it learns "
-        "from them is what the teacher says."
-    )
+    parts = []
+    if source.unlabelled is not None:
+        what = f"data.unlabelled={source.unlabelled}"
+        rows = _without(_read(source, columns, cache_dir), columns, known, what, notes)
+        if source.unlabelled_limit is not None and source.unlabelled_limit < len(rows):
+            notes.append(
+                f"{source.unlabelled_limit} of {len(rows)} texts without labels are used "
+                "(data.unlabelled_limit)."
+            )
+            rows = rows.select(range(source.unlabelled_limit))
+        notes.append(_JOIN.format(len(rows), what))
+        known["data.unlabelled"] = same_texts(rows, columns)[0]
+        parts.append(rows)
+    if source.augmentation is not None:
+        what = f"augmentation={source.augmentation.name}"
+        rows = augmented(source.augmentation, splits["train"], columns, cache_dir)
+        rows = _without(rows, columns, known, what, notes)
+        notes.append(_JOIN.format(len(rows), what))
+        parts.append(rows)
+    rows = concatenate_datasets(parts)
     return rows.add_column("label", [IGNORED_LABEL] * len(rows))
 
 

@@ -67,7 +67,8 @@ def fine_tuned(
     """Train a model on hard labels at weight 1, or take it from the cache.
 
     Everything that determines the result is in the key: first weights, tokenizer, training and
-    validation data, length, optimizer, trainer, precision, epochs, batch size and seed.
+    validation data, length, optimizer, trainer, precision, epochs (and their length where it is not
+    one pass), batch size and seed.
 
     Args:
         role: ``teacher`` or ``control``: the prefix of its curves and its folder in the cache.
@@ -96,6 +97,7 @@ def fine_tuned(
         epochs=epochs, batch_size=batch_size, seed=seed, patience=fitter.patience,
         precision=fitter.hardware.precision, accelerator=fitter.hardware.accelerator,
         lightning=str(sorted(fitter.lightning.items())),
+        **({} if train.as_many_as is None else {"as_many_as": train.as_many_as}),
     )  # fmt: skip
     folder = cache_dir / f"{role}s" / f"{name}-{data.name}-{key}"
     started = time.perf_counter()

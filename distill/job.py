@@ -132,3 +132,10 @@ class Job:
                 f"teacher.outputs=cached stores logits only, the objective needs {wanted}: "
                 "leave it at auto"
             )
+        for option in ("unlabelled", "augmentation"):
+            if getattr(self.source, option) is not None and not self.objective.needs:
+                raise UserError(
+                    f"data.{option} gives texts without labels, and this objective "
+                    f"({self.objective.name}) does not ask the teacher: leave it out, or raise the "
+                    "weight of a term that asks, such as objective.soft_targets.weight"
+                )

@@ -112,7 +112,8 @@ def known_options() -> list[str]:
             "experiment",
             "debug",
         ):
-            collect("" if group == "." else f"{group}.", node)
+            package = re.match(r"# @package ([\w.]+)\n", file.read_text(encoding="utf-8"))
+            collect("" if group == "." else f"{package[1] if package else group}.", node)
     return sorted(found)
 
 

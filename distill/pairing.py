@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from datasets import concatenate_datasets
 
 from distill.data.batches import Batches, Collate, encode
 from distill.data.prepare import Data
@@ -17,12 +18,19 @@ from distill.teacher.ready import Teacher
 
 log = logging.getLogger(__name__)
 
+_CONTROL = (
+    "The control has no teacher and cannot learn from texts without labels: it goes over the {} "
+    "labelled examples alone, for as many steps as the student and validated as often."
+)
+
 
 class Pairing:
     """The splits as student, control and teacher get them.
 
     Attributes:
-        train_alone: the same examples in the same order without the teacher, for the control.
+        train_alone: the same examples in the same order without the teacher, for the control;
+            where there are texts without labels, the labelled examples over and over, an epoch as
+            many batches as the student's.
         validation: for student and control.
         test: for student and control.
         teacher: the teacher on the evaluated split, ready to be compared with.
@@ -44,25 +52,37 @@ class Pairing:
         }  # fmt: skip
         self.notes = _notes_on_length(rows["train"]["length"], length)
         collate = Collate(student.tokenizer)
-        self.train_alone = Batches(rows["train"], collate)
+        # Texts without labels are the student's alone; the control gets as many steps.
+        training = [split for split in ("train", "unlabelled") if split in data.splits]
+        every = concatenate_datasets([rows[split] for split in training])
+        more = len(training) > 1
+        self.train_alone = Batches(rows["train"], collate, as_many_as=len(every) if more else None)
+        if more and job.control:
+            self.notes.append(_CONTROL.format(len(rows["train"])))
         self.validation = Batches(rows["validation"], collate)
         self.test = Batches(rows["test"], collate)
+        self._every, self._training = every, training
         self._stored: np.ndarray | None = None
         if any(stage.objective.needs and not job.live(stage.objective) for stage in job.stages):
-            self._stored = self._said_by_teacher("train", self._seen_by_teacher("train"))
+            said = [self._said_by_teacher(one, self._seen_by_teacher(one)) for one in training]
+            self._stored = np.concatenate(said) if more else said[0]
         seen = self._seen_by_teacher("test")
         said = self._said_by_teacher("test", seen)
         self.teacher = Measured("teacher", teacher.name, teacher.model, seen, said)
 
     def train(self, objective: Objective) -> Batches:
-        """The training split; each batch brings along what the objective needs of the teacher."""
-        alone = self.train_alone
+        """What the student learns an objective from, with what that needs of the teacher.
+
+        Texts without labels are shuffled in, unless the objective does not ask the teacher.
+        """
         if not objective.needs:
-            return alone
-        if self._job.live(objective):
-            seen = self._seen_by_teacher("train")
-            return Batches(alone.student, alone.collate, seen.student, seen.collate)
-        return Batches(alone.student, alone.collate, teacher_logits=self._stored)
+            return self.train_alone
+        collate = self.train_alone.collate
+        if not self._job.live(objective):
+            return Batches(self._every, collate, teacher_logits=self._stored)
+        seen = [self._seen_by_teacher(split) for split in self._training]
+        theirs = concatenate_datasets([one.student for one in seen])
+        return Batches(self._every, collate, theirs, seen[0].collate)
 
     def _seen_by_teacher(self, split: str) -> Batches:
         rows = encode(

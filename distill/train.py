@@ -80,7 +80,7 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
         measure_seconds=time.perf_counter() - clock,
     )  # fmt: skip
     return assemble.write(
-        report, folder.path, student, assemble.hyperparameters(config, job, student)
+        report, folder.path, student, assemble.hyperparameters(config, job, student, data)
     )
 
 
@@ -180,7 +180,8 @@ def train_control(
 
     It starts from the same weights and sees the same batches in the same order with the same
     dropout; only the objective differs. It does not depend on the student's objective, so runs
-    that differ in that alone share one.
+    that differ in that alone share one. Texts without labels it cannot use: it goes over the
+    labelled examples for as many steps, see :class:`Pairing`.
     """
     model = copy.deepcopy(student.model)
     tuned = fine_tuned(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
@@ -77,30 +78,51 @@ def encode(
 class LengthBatches(Sampler[list[int]]):
     """Batches of examples of like length.
 
-    Shuffled, the order depends on seed and epoch alone. Every example comes once an epoch.
+    Shuffled, the order depends on seed and epoch alone. Every example comes once an epoch, unless
+    an epoch is given so many ``batches``: it is then that stretch of an endless series of passes,
+    each of them shuffled anew.
 
     Args:
         lengths: tokens an example, ``(N,)``.
-        batch_size: examples a batch; the last one may be smaller.
+        batch_size: examples a batch; the last one of a pass may be smaller.
         seed: of the shuffling; ``None`` keeps one order, the longest first.
+        batches: in an epoch; ``None``: one pass.
     """
 
-    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int | None):
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size: int,
+        seed: int | None,
+        batches: int | None = None,
+    ):
         self.lengths = np.asarray(lengths)
         self.batch_size, self.seed, self.epoch = batch_size, seed, 0
+        self.batches = batches
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch, also after resuming."""
         self.epoch = epoch
 
     def __len__(self) -> int:
+        return self._in_a_pass if self.batches is None else self.batches
+
+    @property
+    def _in_a_pass(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         if self.seed is None:
             yield from self._cut(np.argsort(-self.lengths, kind="stable"))
             return
-        random = np.random.default_rng([self.seed, self.epoch])
+        # Computed from the epoch alone: a training that was interrupted continues where it was.
+        first, skipped = divmod(self.epoch * len(self), self._in_a_pass)
+        series = chain.from_iterable(map(self._shuffled, count(first)))
+        yield from islice(series, skipped, skipped + len(self))
+
+    def _shuffled(self, number: int) -> Iterator[list[int]]:
+        """One pass over all examples."""
+        random = np.random.default_rng([self.seed, number])
         order = random.permutation(len(self.lengths))
         pool = POOL_BATCHES * self.batch_size
         batches = [
@@ -137,12 +159,12 @@ class Collate:
 
     def __call__(self, rows: Mapping[str, list]) -> dict[str, Tensor]:
         """Ids ``(B, L)`` and ``attention_mask`` ``(B, L)``."""
-        count, longest = len(rows["input_ids"]), max(map(len, rows["input_ids"]))
-        batch = {"attention_mask": np.zeros((count, longest), dtype=np.int64)}
+        number, longest = len(rows["input_ids"]), max(map(len, rows["input_ids"]))
+        batch = {"attention_mask": np.zeros((number, longest), dtype=np.int64)}
         for key, value in self.padding.items():
             if key not in rows:
                 continue
-            padded = np.full((count, longest), value, dtype=np.int64)
+            padded = np.full((number, longest), value, dtype=np.int64)
             for index, ids in enumerate(rows[key]):
                 padded[index, : len(ids)] = ids
                 batch["attention_mask"][index, : len(ids)] = 1
@@ -159,6 +181,8 @@ class Batches(torch.utils.data.Dataset):
         teacher: the same examples encoded for a teacher that runs live.
         collate_teacher: pads those.
         teacher_logits: the teacher's stored logits, ``(N, C)``, in the order of the rows.
+        as_many_as: an epoch has as many batches as it has with so many examples, for a control
+            beside a student that also sees texts without labels; ``None``: one pass.
     """
 
     def __init__(
@@ -168,10 +192,12 @@ class Batches(torch.utils.data.Dataset):
         teacher: Dataset | None = None,
         collate_teacher: Collate | None = None,
         teacher_logits: np.ndarray | None = None,
+        as_many_as: int | None = None,
     ):
         self.student, self.collate = student, collate
         self.teacher, self.collate_teacher = teacher, collate_teacher
         self.teacher_logits = teacher_logits
+        self.as_many_as = as_many_as
 
     def __len__(self) -> int:
         return len(self.student)
@@ -188,7 +214,8 @@ class Batches(torch.utils.data.Dataset):
 
     def loader(self, batch_size: int, seed: int | None) -> DataLoader:
         """Batches of like length; shuffled if a seed is given."""
-        sampler = LengthBatches(self.student["length"], batch_size, seed)
+        batches = None if self.as_many_as is None else -(-self.as_many_as // batch_size)
+        sampler = LengthBatches(self.student["length"], batch_size, seed, batches)
         # sampler, not batch_sampler: the data set itself gives whole batches. It has a generator of
         # its own, for every pass draws from it, and a resumed training makes one pass less than one
         # that was never stopped: dropout's random state must not notice.

@@ -21,6 +21,7 @@ of a file system.
 
 import ast
 import hashlib
+import math
 import os
 import re
 import sysconfig
@@ -144,19 +145,11 @@ def read_docstrings(
             f"per_library={per_library}, min_words={min_words}, max_words={max_words}"
         )
     roots = {library: _roots(library) for library in libraries}
-    names = re.compile(
-        "|".join([_ALIASES, *map(re.escape, (*LIBRARIES, *libraries))]), re.IGNORECASE
-    )
-    pools: dict[str, dict[str, str]] = {}
-    for library, folders in roots.items():
-        pool = pools[library] = {}
-        for file in _files(folders):
-            for paragraph in map(first_paragraph, _docstrings(file)):
-                if _is_prose(paragraph, min_words, max_words) and not names.search(paragraph):
-                    form = normal_form(paragraph)
-                    pool[form] = min(paragraph, pool.get(form, paragraph))
-            if len(pool) >= _RESERVE * per_library:
-                break
+    names = _names(libraries)
+    pools = {
+        library: _pool(folders, names, min_words, max_words, enough=_RESERVE * per_library)
+        for library, folders in roots.items()
+    }
     holders = Counter(form for pool in pools.values() for form in pool)
     texts = {
         library: [pool[form] for form in sorted(pool, key=_digest) if holders[form] == 1]
@@ -178,6 +171,28 @@ def load(per_library: int = 1000) -> dict[Split, list[dict[str, str]]]:
     for row in read_docstrings(per_library=per_library):
         splits[split_of(row.text)].append(row._asdict())
     return splits
+
+
+def load_rest(per_library: int = 1000) -> list[str]:
+    """Read the paragraphs that :func:`load` leaves over, to serve as texts without labels.
+
+    Every file is read. Near-duplicates of what :func:`load` gives, in any of its splits, are left
+    out; of other near-duplicates one stays, also where several libraries share them: here no label
+    has to be right.
+
+    Returns:
+        The texts in the order of their hash.
+
+    Raises:
+        UserError: as :func:`read_docstrings`.
+    """
+    taken = {normal_form(row.text) for row in read_docstrings(LIBRARIES, per_library)}
+    rest: dict[str, str] = {}
+    for library in LIBRARIES:
+        for form, text in _pool(_roots(library), _names(LIBRARIES)).items():
+            if form not in taken:
+                rest[form] = min(text, rest.get(form, text))
+    return sorted(rest.values(), key=_digest)
 
 
 def split_of(text: str) -> Split:
@@ -214,6 +229,32 @@ def first_paragraph(docstring: str) -> str:
     for pattern, replacement in _MARKUP:
         text = pattern.sub(replacement, text)
     return text
+
+
+def _names(libraries: Sequence[str]) -> re.Pattern[str]:
+    """What would give a label away."""
+    return re.compile(
+        "|".join([_ALIASES, *map(re.escape, (*LIBRARIES, *libraries))]), re.IGNORECASE
+    )
+
+
+def _pool(
+    folders: Sequence[Path],
+    names: re.Pattern[str],
+    min_words: int = 5,
+    max_words: int = 60,
+    enough: float = math.inf,
+) -> dict[str, str]:
+    """Usable texts by their normal form; no further files are read once there are enough."""
+    pool: dict[str, str] = {}
+    for file in _files(folders):
+        for paragraph in map(first_paragraph, _docstrings(file)):
+            if _is_prose(paragraph, min_words, max_words) and not names.search(paragraph):
+                form = normal_form(paragraph)
+                pool[form] = min(paragraph, pool.get(form, paragraph))
+        if len(pool) >= enough:
+            break
+    return pool
 
 
 def _is_prose(text: str, min_words: int, max_words: int) -> bool:

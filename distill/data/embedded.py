@@ -1,5 +1,6 @@
 """The embedded default as a source: the docstrings of installed libraries, prepared once."""
 
+import logging
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -8,8 +9,10 @@ from pathlib import Path
 from datasets import Dataset
 
 from distill.cache import key_of, made_once
-from distill.data.docstrings import LIBRARIES, load
+from distill.data.docstrings import LIBRARIES, load, load_rest
 from distill.data.source import Source
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -25,11 +28,7 @@ class Docstrings(Source):
 
     def read(self, cache_dir: Path) -> dict[str, Dataset]:
         """Read the sources once for each set of installed versions."""
-        key = key_of(
-            kind="docstrings", format=1, per_library=self.per_library,
-            versions={name: _version(name) for name in LIBRARIES},
-        )  # fmt: skip
-        folder = cache_dir / "data" / f"docstrings-{key}"
+        folder = self._folder("docstrings", cache_dir)
 
         def prepare(partial: Path) -> None:
             for split, rows in load(self.per_library).items():
@@ -37,11 +36,34 @@ class Docstrings(Source):
 
         made_once(folder, prepare)
         return {
-            split: Dataset.from_parquet(
-                str(folder / f"{split}.parquet"), cache_dir=str(cache_dir / "datasets")
-            )
+            split: _read(folder / f"{split}.parquet", cache_dir)
             for split in ("train", "validation", "test")
         }
+
+    def own_unlabelled(self, name: str, cache_dir: Path) -> Dataset | None:
+        """``docstrings``: the paragraphs that the balanced set leaves over."""
+        if name != "docstrings":
+            return None
+        folder = self._folder("docstrings-rest", cache_dir)
+
+        def prepare(partial: Path) -> None:
+            log.info("data: reading the docstrings that are left over (less than two minutes)")
+            texts = load_rest(self.per_library)
+            Dataset.from_dict({"text": texts}).to_parquet(partial / "rest.parquet")
+
+        made_once(folder, prepare)
+        return _read(folder / "rest.parquet", cache_dir)
+
+    def _folder(self, kind: str, cache_dir: Path) -> Path:
+        key = key_of(
+            kind=kind.replace("-", "_"), format=1, per_library=self.per_library,
+            versions={name: _version(name) for name in LIBRARIES},
+        )  # fmt: skip
+        return cache_dir / "data" / f"{kind}-{key}"
+
+
+def _read(file: Path, cache_dir: Path) -> Dataset:
+    return Dataset.from_parquet(str(file), cache_dir=str(cache_dir / "datasets"))
 
 
 def _version(library: str) -> str | None:

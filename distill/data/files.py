@@ -37,7 +37,8 @@ class Files(Source):
     def read(self, cache_dir: Path) -> dict[str, Dataset]:
         """Read every split's file; all csv and tsv columns as strings, just as they stand."""
         return {
-            split: self._read_file(file, cache_dir) for split, file in self._find_files().items()
+            split: read_file(file, cache_dir, self.quotes)
+            for split, file in self._find_files().items()
         }
 
     def _find_files(self) -> dict[str, Path]:
@@ -61,7 +62,7 @@ class Files(Source):
                 f"data.path={self.path}: no training file (train.csv, train.jsonl, ...)"
             )
         for file in files.values():
-            if _suffix(file) not in FORMATS:
+            if data_suffix(file) not in FORMATS:
                 raise UserError(
                     f"{file}: its format is none of {', '.join(FORMATS)} (or those .gz)"
                 )
@@ -72,7 +73,7 @@ class Files(Source):
         files: dict[str, Path] = {}
         for file in sorted(folder.iterdir()):
             split = SPLIT_NAMES.get(file.name.split(".")[0].lower())
-            if split is None or _suffix(file) not in FORMATS:
+            if split is None or data_suffix(file) not in FORMATS:
                 continue
             if split in files:
                 raise UserError(
@@ -82,29 +83,36 @@ class Files(Source):
             files[split] = file
         return files
 
-    def _read_file(self, file: Path, cache_dir: Path) -> Dataset:
-        suffix = _suffix(file)
-        options = {}
-        if FORMATS[suffix] == "csv":
-            quotes = self.quotes if self.quotes is not None else suffix == ".csv"
-            dialect = {
-                "sep": "," if suffix == ".csv" else "\t",
-                "quoting": csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
-            }
-            # Strings, or pandas would guess a type a chunk; keep_default_na, or a text that is
-            # literally NA or null would vanish.
-            columns = {name: Value("string") for name in _header(file, dialect)}
-            options = dialect | {"features": Features(columns), "keep_default_na": False}
-        return read_with_datasets(
-            FORMATS[suffix],
-            data_files={"train": str(file)},
-            cache_dir=cache_dir,
-            what=str(file),
-            **options,
-        )["train"]
+
+def read_file(file: Path, cache_dir: Path, quotes: bool | None = None) -> Dataset:
+    """One file's rows as they stand; ``quotes`` as in :class:`Files`.
+
+    Raises:
+        UserError: if it cannot be read or has no rows.
+    """
+    suffix = data_suffix(file)
+    options = {}
+    if FORMATS[suffix] == "csv":
+        quotes = quotes if quotes is not None else suffix == ".csv"
+        dialect = {
+            "sep": "," if suffix == ".csv" else "\t",
+            "quoting": csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+        }
+        # Strings, or pandas would guess a type a chunk; keep_default_na, or a text that is
+        # literally NA or null would vanish.
+        columns = {name: Value("string") for name in _header(file, dialect)}
+        options = dialect | {"features": Features(columns), "keep_default_na": False}
+    return read_with_datasets(
+        FORMATS[suffix],
+        data_files={"train": str(file)},
+        cache_dir=cache_dir,
+        what=str(file),
+        **options,
+    )["train"]
 
 
-def _suffix(file: Path) -> str:
+def data_suffix(file: Path) -> str:
+    """The suffix that says a file's format: ``.csv`` of ``reviews.csv.gz``."""
     suffixes = [suffix.lower() for suffix in file.suffixes]
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()

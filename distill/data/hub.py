@@ -29,12 +29,7 @@ class Hub(Source):
 
     def read(self, cache_dir: Path) -> dict[str, Dataset]:
         """Download (or take from the cache) and pick the splits."""
-        what = f"the data set {self.path} from the hub"
-        if not hub.reachable():
-            what += ", which cannot be reached, nor from the cache"
-        loaded = read_with_datasets(
-            self.path, self.subset, revision=self.revision, cache_dir=cache_dir, what=what
-        )
+        loaded = self._load(cache_dir)
         if self.splits is None:
             named = {SPLIT_NAMES.get(split): data for split, data in loaded.items()}
             splits = {split: data for split, data in named.items() if split}
@@ -46,3 +41,24 @@ class Hub(Source):
         if "train" not in splits:
             raise UserError(f"{self.path} has no train split: set data.splits={{train: NAME}}")
         return splits
+
+    def own_unlabelled(self, name: str, cache_dir: Path) -> Dataset | None:
+        """A split of the data set that serves as nothing else, such as imdb's ``unsupervised``."""
+        return self._load(cache_dir).get(name)
+
+    def _load(self, cache_dir: Path) -> dict[str, Dataset]:
+        return read_hub(self.path, self.subset, cache_dir, self.revision)
+
+
+def read_hub(
+    path: str, subset: str | None, cache_dir: Path, revision: str | None = None
+) -> dict[str, Dataset]:
+    """All splits of a data set of the hub.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
+    what = f"the data set {path} from the hub"
+    if not hub.reachable():
+        what += ", which cannot be reached, nor from the cache"
+    return read_with_datasets(path, subset, revision=revision, cache_dir=cache_dir, what=what)

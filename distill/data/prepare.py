@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 
 from distill.data.source import Source
+from distill.data.unlabelled import unlabelled
 from distill.errors import UserError
 
 # A split that is missing is cut from train: this share of it, at most so many examples.
@@ -23,7 +24,8 @@ class Data:
     Attributes:
         name: what reports call them.
         splits: ``train``, ``validation`` and ``test``, each with the columns ``text``, perhaps
-            ``text_pair``, and ``label`` (ids).
+            ``text_pair``, and ``label`` (ids); with texts that have no labels also ``unlabelled``,
+            all of whose labels are ``IGNORED_LABEL``.
         label_names: the classes in the order of their ids.
         evaluated_on: the source's split that serves as ``test``: itself, be it given or cut from
             train, or ``validation``.
@@ -66,6 +68,9 @@ def prepare(source: Source, task, cache_dir: Path) -> Data:
     splits, evaluated_on = _complete(splits, source, notes)
     names = task.label_names(splits, source.labels)
     splits = {split: _with_ids(split, rows, names, task) for split, rows in splits.items()}
+    more = unlabelled(source, splits, cache_dir, notes)
+    if more is not None:
+        splits["unlabelled"] = more
     keys = {split: _row_hashes(rows) for split, rows in splits.items()}
     shared = int(np.isin(keys["test"], keys["train"]).sum())
     if shared:
@@ -127,7 +132,7 @@ def _complete(
 ) -> tuple[dict[str, Dataset], str]:
     splits = dict(splits)
     evaluated_on = "test"
-    if "test" in splits and _unlabelled(splits["test"]):
+    if "test" in splits and _without_labels(splits["test"]):
         del splits["test"]
         notes.append("The test split has no labels and is not used.")
     if "test" not in splits and "validation" in splits:
@@ -159,7 +164,7 @@ def _complete(
     return {split: splits[split] for split in SPLITS}, evaluated_on
 
 
-def _unlabelled(rows: Dataset) -> bool:
+def _without_labels(rows: Dataset) -> bool:
     return all(value in (None, -1, "-1", "") for value in rows.unique("label"))
 
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datasets import Dataset
 
@@ -29,6 +29,11 @@ class Source(ABC):
         label: column of the label.
         labels: names of the integer labels 0, 1, ..., or the order of labels that are strings.
         limit: at most so many training examples; validation and test stay whole.
+        unlabelled: texts without labels for the student's training: a file, a folder of files, a
+            hub id (``ID:SUBSET`` for one of several configurations), or what the source itself
+            knows by that name, see :meth:`own_unlabelled`.
+        unlabelled_limit: at most so many of them.
+        augmentation: makes further texts without labels out of the training examples.
         empty: what to do with empty texts: ``error`` or ``drop``.
         max_length: tokens an example is cut to.
         batch_size: examples a training step.
@@ -40,17 +45,30 @@ class Source(ABC):
     label: str = "label"
     labels: list[str] | None = None
     limit: int | None = None
+    unlabelled: str | None = None
+    unlabelled_limit: int | None = None
+    augmentation: Any = None
     empty: Literal["error", "drop"] = "error"
     max_length: int = 128
     batch_size: int = 32
 
     def __post_init__(self):
-        for key in ("limit", "max_length", "batch_size"):
+        for key in ("limit", "unlabelled_limit", "max_length", "batch_size"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise UserError(f"data.{key}={value}: it must be 1 or more")
         if self.empty not in ("error", "drop"):
             raise UserError(f"data.empty={self.empty}: choose error or drop")
+        if self.unlabelled_limit is not None and self.unlabelled is None:
+            raise UserError(
+                f"data.unlabelled_limit={self.unlabelled_limit} limits nothing: "
+                "give texts with data.unlabelled=..."
+            )
+        if isinstance(self.augmentation, str):
+            raise UserError(
+                f"data.augmentation={self.augmentation}: it is a group, set "
+                f"augmentation={self.augmentation}"
+            )
 
     @abstractmethod
     def read(self, cache_dir: Path) -> dict[str, Dataset]:
@@ -59,6 +77,10 @@ class Source(ABC):
         Raises:
             UserError: if there is nothing to read.
         """
+
+    def own_unlabelled(self, name: str, cache_dir: Path) -> Dataset | None:
+        """Texts without labels that the source itself has by a name; ``None``: it has not."""
+        return None
 
 
 def read_with_datasets(*arguments, cache_dir: Path, what: str, **options) -> dict[str, Dataset]:
@@ -69,9 +91,10 @@ def read_with_datasets(*arguments, cache_dir: Path, what: str, **options) -> dic
     try:
         loaded = datasets.load_dataset(*arguments, cache_dir=str(cache_dir / "datasets"), **options)
     except Exception as error:  # its own errors, pandas', pyarrow's and the hub's are all unrelated
-        if "corresponds to no data" in str(error):
-            raise UserError(f"{what} has no examples") from error
         cause = error.__cause__ or error
+        # The second is what an empty txt file ends in.
+        if "corresponds to no data" in str(error) or type(cause).__name__ == "SchemaInferenceError":
+            raise UserError(f"{what} has no examples") from error
         reason = " ".join(str(cause).split())[:300]
         raise UserError(f"cannot read {what}: {type(cause).__name__}: {reason}") from error
     return dict(loaded)

@@ -13,6 +13,8 @@ from distill.schedules import Schedule
 class HardLabels(Term):
     """The task's loss against the labels (cross-entropy for classification).
 
+    Examples without a label add 0 and count in the mean: see the task's ``hard_label_loss``.
+
     Args:
         weight: factor of this term in the objective, a number or a schedule.
     """

@@ -85,7 +85,7 @@ def report(
     }
 
 
-def hyperparameters(config: DictConfig, job: Job, student: Student) -> dict[str, Any]:
+def hyperparameters(config: DictConfig, job: Job, student: Student, data: Data) -> dict[str, Any]:
     """The few settings that runs are compared by, whatever their objective."""
     terms: dict[str, Any] = {}
     for name, term in job.objective.terms.items():
@@ -97,6 +97,7 @@ def hyperparameters(config: DictConfig, job: Job, student: Student) -> dict[str,
                 terms[f"{name}.{key}"] = value
     return {
         "data": job.source.name,
+        **({"unlabelled": data.sizes["unlabelled"]} if "unlabelled" in data.sizes else {}),
         "teacher": job.teacher.name,
         "student": student.name,
         "objective": job.objective.name,

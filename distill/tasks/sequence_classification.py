@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from distill.data.batches import IGNORED_LABEL
 from distill.errors import UserError
 from distill.measure import quality
 
@@ -153,8 +154,18 @@ class SequenceClassification:
         )
 
     def hard_label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy in fp32, mean over the examples: ``(N, C)``, ``(N,)`` -> scalar."""
-        return F.cross_entropy(logits.float(), labels)
+        r"""Cross-entropy in fp32: ``(N, C)``, ``(N,)`` -> scalar.
+
+        .. math:: \frac{1}{N} \sum_{n:\, y_n \neq -100} -\log \mathrm{softmax}(z_n)_{y_n}
+
+        Examples without a label (``IGNORED_LABEL``) add nothing to the sum, yet count in N: so a
+        labelled example weighs the same whatever batch it falls into, as it does against its own
+        soft label, whose mean is over all N. A mean over the labelled ones alone would give the
+        only labelled example of a batch the weight of N. Without any label the loss is exactly 0,
+        with finite gradients that are 0.
+        """
+        total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED_LABEL, reduction="sum")
+        return total / len(labels)
 
     def predictions(self, logits: np.ndarray) -> np.ndarray:
         """Class ids from logits, ``(N, C)`` -> ``(N,)``."""

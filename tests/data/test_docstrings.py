@@ -152,6 +152,32 @@ def test_what_is_no_prose_or_names_a_library_is_left_out(
     assert [row.text for row in rows if row.label == "oak_lib"] == [usable]
 
 
+def test_the_rest_is_every_usable_text_that_load_leaves(packages, monkeypatch) -> None:
+    monkeypatch.setattr(docstrings, "LIBRARIES", packages)
+    usable = {*sentences("Plant", 20), *sentences("Paint", 12), SHARED}
+    for per_library in (1, 5, 1000):
+        taken = {row.text for row in read_docstrings(packages, per_library)}
+        rest = docstrings.load_rest(per_library)
+        assert len(set(rest)) == len(rest)
+        assert set(rest) == usable - taken
+    # With 12 of each, one library is used up; what both share has no label, but is a text.
+    assert SHARED in rest
+    assert len(rest) == 9
+
+
+def test_the_rest_has_no_near_duplicate_of_a_labelled_text(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(docstrings, "LIBRARIES", ("birch_lib",))
+    texts = sentences("Plant", 12)
+    # As one model's docstring is like another's: neither form nor split tells them apart.
+    likes = [text.replace("given", "given XY_1") for text in texts]
+    write(tmp_path / "birch_lib" / "__init__.py", [*texts, *likes])
+    monkeypatch.syspath_prepend(tmp_path)
+    taken = {normal_form(row.text) for row in read_docstrings(["birch_lib"], 4)}
+    rest = docstrings.load_rest(4)
+    assert len(rest) == 8
+    assert not taken & set(map(normal_form, rest))
+
+
 def test_near_duplicates_share_form_and_split() -> None:
     bert, gpt = "Constructs a BERT tokenizer.", "Constructs a fast_gpt GPT-2 tokenizer"
     assert normal_form(bert) == normal_form(gpt) == "constructs a tokenizer"

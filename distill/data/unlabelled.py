@@ -1,0 +1,185 @@
+"""Texts without labels: what the student learns from the teacher alone.
+
+They come from ``data.unlabelled``, from ``data.augmentation``, or both. A text of the validation or
+test split among them would be a leak, a text of train would be seen twice: both are left out.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, Features, Value, concatenate_datasets
+
+from distill.data.augmentation import augmented
+from distill.data.batches import IGNORED_LABEL
+from distill.data.files import FORMATS, data_suffix, read_file
+from distill.data.hub import read_hub
+from distill.data.source import Source
+from distill.errors import UserError
+
+# What data sets of the hub call texts that nobody has labelled.
+HUB_SPLITS = ("unsupervised", "unlabelled", "unlabeled", "train")
+
+_JOIN = (
+    "{} texts without labels ({}) join the student's training; all it learns from them is what "
+    "the teacher says."
+)
+
+
+def unlabelled(
+    source: Source, splits: Mapping[str, Dataset], cache_dir: Path, notes: list[str]
+) -> Dataset | None:
+    """Read and make the texts without labels that a source asks for.
+
+    Texts that differ in case and white space alone count as the same: a file often holds a test
+    set's texts stripped or in lower case.
+
+    Args:
+        source: its ``unlabelled`` and ``augmentation`` say what is wanted.
+        splits: the labelled examples; none of their texts is among the result.
+        cache_dir: where what is read and made is kept.
+        notes: what was left out, and how many there are, is added to it.
+
+    Returns:
+        Rows with the text columns of ``splits`` and the label ``IGNORED_LABEL``; those of either
+        origin in the order of a hash of their text. ``None`` if the source asks for none.
+
+    Raises:
+        UserError: if there is nothing to read, or nothing remains.
+    """
+    if source.unlabelled is None and source.augmentation is None:
+        return None
+    columns = [name for name in ("text", "text_pair") if name in splits["train"].column_names]
+    known = {split: same_texts(rows, columns)[0] for split, rows in splits.items()}
+    parts = []
+    if source.unlabelled is not None:
+        what = f"data.unlabelled={source.unlabelled}"
+        rows = _without(_read(source, columns, cache_dir), columns, known, what, notes)
+        if source.unlabelled_limit is not None and source.unlabelled_limit < len(rows):
+            notes.append(
+                f"{source.unlabelled_limit} of {len(rows)} texts without labels are used "
+                "(data.unlabelled_limit)."
+            )
+            rows = rows.select(range(source.unlabelled_limit))
+        notes.append(_JOIN.format(len(rows), what))
+        known["data.unlabelled"] = same_texts(rows, columns)[0]
+        parts.append(rows)
+    if source.augmentation is not None:
+        what = f"augmentation={source.augmentation.name}"
+        rows = augmented(source.augmentation, splits["train"], columns, cache_dir)
+        rows = _without(rows, columns, known, what, notes)
+        notes.append(_JOIN.format(len(rows), what))
+        parts.append(rows)
+    rows = concatenate_datasets(parts)
+    return rows.add_column("label", [IGNORED_LABEL] * len(rows))
+
+
+def same_texts(rows: Dataset, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Keys that are equal for texts that differ in case and white space alone.
+
+    Returns:
+        64 bits of SHA-256 a row, ``(N,)``, and whether one of the row's texts is empty, ``(N,)``.
+    """
+    keys, empty = np.empty(len(rows), dtype=np.uint64), np.zeros(len(rows), dtype=bool)
+    for index, texts in enumerate(_texts(rows, columns)):
+        plain = [" ".join((text or "").split()).casefold() for text in texts]
+        digest = hashlib.sha256("\x1f".join(plain).encode()).digest()
+        keys[index] = int.from_bytes(digest[:8], "little")
+        empty[index] = not all(plain)
+    return keys, empty
+
+
+def _texts(rows: Dataset, columns: Sequence[str], size: int = 10_000) -> Iterator[tuple[str, ...]]:
+    selected = rows.select_columns(list(columns))
+    for start in range(0, len(rows), size):
+        batch = selected[start : start + size]
+        yield from zip(*(batch[column] for column in columns), strict=True)
+
+
+def _without(
+    rows: Dataset,
+    columns: Sequence[str],
+    known: Mapping[str, np.ndarray],
+    what: str,
+    notes: list[str],
+) -> Dataset:
+    """Rows without empty texts, repetitions and what a labelled split holds, by their hash."""
+    keys, empty = same_texts(rows, columns)
+    kept = ~empty
+    left_out = {"are empty": int(empty.sum())}
+    for split, theirs in known.items():
+        shared = kept & np.isin(keys, theirs)
+        left_out[f"stand in {split}"] = int(shared.sum())
+        kept &= ~shared
+    chosen = np.flatnonzero(kept)
+    unique, first = np.unique(keys[chosen], return_index=True)  # sorted by key
+    left_out["repeat another one"] = len(chosen) - len(unique)
+    said = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
+    if not len(unique):
+        raise UserError(f"{what}: no text is left of {len(rows)} ({said or 'there are none'})")
+    if said:
+        notes.append(f"Left out of the texts without labels ({what}): {said}.")
+    return rows.select(chosen[first])
+
+
+def _read(source: Source, columns: Sequence[str], cache_dir: Path) -> Dataset:
+    path = Path(source.unlabelled).expanduser()
+    what = f"data.unlabelled={source.unlabelled}"
+    own = source.own_unlabelled(source.unlabelled, cache_dir)
+    if own is not None:
+        return _select(own, source, columns, what)
+    if path.is_file():
+        files = [path]
+        if data_suffix(path) not in FORMATS:
+            raise UserError(f"{what}: its format is none of {', '.join(FORMATS)} (or those .gz)")
+    elif path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if data_suffix(file) in FORMATS]
+        if not files:
+            raise UserError(
+                f"{what}: there is no file in it of {', '.join(FORMATS)} (or those .gz)"
+            )
+    else:
+        return _select(_read_hub(source.unlabelled, what, cache_dir), source, columns, what)
+    quotes = getattr(source, "quotes", None)  # what files are read with where the data are files
+    parts = [
+        _select(read_file(file, cache_dir, quotes), source, columns, str(file), data_suffix(file))
+        for file in files
+    ]
+    return concatenate_datasets(parts)
+
+
+def _read_hub(name: str, what: str, cache_dir: Path) -> Dataset:
+    path, _, subset = name.partition(":")
+    if path.count("/") != 1 or path.startswith((".", "~", "/")) or data_suffix(Path(path)):
+        raise UserError(f"{what}: there is no such file or folder")
+    splits = read_hub(path, subset or None, cache_dir)
+    for split in HUB_SPLITS:
+        if split in splits:
+            return splits[split]
+    raise UserError(f"{what} has none of the splits {', '.join(HUB_SPLITS)}: {', '.join(splits)}")
+
+
+def _select(
+    rows: Dataset, source: Source, columns: Sequence[str], what: str, suffix: str = ""
+) -> Dataset:
+    """The columns of the labelled data, under our names; a txt file's only one is ``text``."""
+    pair = "text_pair" if source.text_pair == "auto" else source.text_pair
+    wanted = {"text": "text" if suffix == ".txt" else source.text, "text_pair": pair}
+    wanted = {ours: wanted[ours] for ours in columns}
+    for ours, theirs in wanted.items():
+        if theirs not in rows.column_names:
+            raise UserError(
+                f"data.{ours}={theirs}: {what} has no such column, "
+                f"it has {', '.join(rows.column_names)}"
+            )
+        if rows.features[theirs].dtype not in ("string", "large_string"):
+            raise UserError(
+                f"the column {theirs} of {what} holds {rows.features[theirs].dtype}, not text"
+            )
+    rows = rows.select_columns(list(wanted.values()))
+    rows = rows.rename_columns({theirs: ours for ours, theirs in wanted.items() if ours != theirs})
+    # Files of several formats join only if their types are the very same.
+    return rows.select_columns(list(columns)).cast(
+        Features({ours: Value("string") for ours in columns})
+    )

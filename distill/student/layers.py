@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from distill.data.prepare import Data
 from distill.errors import UserError
 from distill.models import layers as layer_stack
 from distill.student.base import Student
@@ -67,7 +68,14 @@ class FromTeacherLayers:
         """Refuse layers that the teacher does not have, before anything is trained."""
         self.chosen(teacher_config.num_hidden_layers)
 
-    def build(self, teacher: Teacher, task, label_names: list[str], cache_dir: Path) -> Student:
+    def build(
+        self,
+        teacher: Teacher,
+        task,
+        label_names: list[str],
+        cache_dir: Path,
+        data: Data | None = None,
+    ) -> Student:
         """The student with its first weights."""
         name, stack = layer_stack(teacher.model)
         chosen = self.chosen(len(stack))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill import models
+from distill.data.prepare import Data
 from distill.errors import UserError
 from distill.student.base import Student
 from distill.teacher.ready import Teacher
@@ -29,7 +30,14 @@ class Pretrained:
         """Find out whether there is such a model, before anything is trained."""
         models.load_config(models.locate(self.path, "student.path"), f"student.path={self.path}")
 
-    def build(self, teacher: Teacher, task, label_names: list[str], cache_dir: Path) -> Student:
+    def build(
+        self,
+        teacher: Teacher,
+        task,
+        label_names: list[str],
+        cache_dir: Path,
+        data: Data | None = None,
+    ) -> Student:
         """The student with its first weights and, where its own does not fit, a new head."""
         path = models.locate(self.path, "student.path")
         tokenizer = models.load_tokenizer(path, f"student.path={self.path}")

@@ -8,6 +8,7 @@ from typing import Literal
 from transformers import BertConfig
 
 from distill import models
+from distill.data.prepare import Data
 from distill.errors import UserError
 from distill.student.base import Student
 from distill.teacher.ready import Teacher
@@ -53,7 +54,14 @@ class FromShape:
         if self.weights == "published":
             models.load_config(self.published, f"the published {self.published}")
 
-    def build(self, teacher: Teacher, task, label_names: list[str], cache_dir: Path) -> Student:
+    def build(
+        self,
+        teacher: Teacher,
+        task,
+        label_names: list[str],
+        cache_dir: Path,
+        data: Data | None = None,
+    ) -> Student:
         """The student with its first weights."""
         if self.weights == "published":
             tokenizer = models.load_tokenizer(self.published, f"the published {self.published}")

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 
 from distill import hub
 from distill.errors import UserError
+from distill.student import nets  # noqa: F401  (their classes are found by a folder alone)
 
 # Models that a package index carries: package, folder inside of it, checksum of the weights.
 PACKAGES = {
@@ -152,7 +153,7 @@ def layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     Raises:
         UserError: if the model has none or several.
     """
-    depth = model.config.num_hidden_layers
+    depth = getattr(model.config, "num_hidden_layers", None)
     stacks = [
         (name, module)
         for name, module in model.named_modules()

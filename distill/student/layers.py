@@ -66,6 +66,11 @@ class FromTeacherLayers:
 
     def check(self, teacher_config) -> None:
         """Refuse layers that the teacher does not have, before anything is trained."""
+        if not getattr(teacher_config, "num_attention_heads", None):
+            raise UserError(
+                f"student.layers={self.layers}: the teacher ({teacher_config.model_type}) has no "
+                "transformer layers to copy"
+            )
         self.chosen(teacher_config.num_hidden_layers)
 
     def build(

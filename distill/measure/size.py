@@ -66,8 +66,7 @@ def _rnn_flops(values, weights, *_, **__) -> int:
     return 2 * math.prod(values[:-1]) * sum(math.prod(shape) for shape in weights if len(shape) > 1)
 
 
-# One kernel runs a whole layer: in one direction on a CPU, all weights in a list on a GPU. Packed
-# batches of unlike length take plain products on a CPU, which the counter sees.
+# One kernel runs a whole layer: in one direction on a CPU, all weights in a list on a GPU.
 _RECURRENT = {
     torch.ops.aten.mkldnn_rnn_layer: lambda values, first, second, *_, **__: _rnn_flops(
         values, [first, second]

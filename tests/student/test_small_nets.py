@@ -67,10 +67,10 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def lstm_by_hand(weights, layer, rows, suffix):
+def lstm_by_hand(weights, layer, rows, direction):
     """One direction over ``(L, E)``, gates in torch's order: input, forget, cell, output."""
     w, u, b, c = (
-        weights[f"encoder.layers.{layer}.{kind}_l0{suffix}"]
+        weights[f"encoder.layers.{layer}.{direction}.{kind}_l0"]
         for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
     state = memory = np.zeros(u.shape[1])
@@ -110,8 +110,8 @@ def test_bilstm_equals_a_loop_over_tokens_whatever_the_padding(pooling, layers, 
     for row, ids in enumerate(IDS):
         states = weights["encoder.embeddings.weight"][ids]
         for layer in range(layers):
-            forward = lstm_by_hand(weights, layer, states, "")
-            backward = lstm_by_hand(weights, layer, states[::-1], "_reverse")[::-1]
+            forward = lstm_by_hand(weights, layer, states, "ahead")
+            backward = lstm_by_hand(weights, layer, states[::-1], "back")[::-1]
             states = np.concatenate([forward, backward], axis=1)
         expected = head_by_hand(weights, combined(states, ids, pairs, pool))
         np.testing.assert_allclose(together[row].numpy(), expected, rtol=1e-4, atol=1e-5)
@@ -370,7 +370,7 @@ def test_a_new_head_where_the_classes_are_others(tmp_path):
 def test_learns_and_is_reported(choice, command, small, corpus):
     code, _, err = command(
         *small, f"student={choice}", "trainer.max_epochs=4", "optimizer.learning_rate=1e-2",
-        "output_dir=run",
+        "student.hidden_size=16", "output_dir=run",
     )  # fmt: skip
     assert code == 0, err
     report = json.loads(Path("run/report.json").read_text())
@@ -396,7 +396,7 @@ def test_learns_and_is_reported(choice, command, small, corpus):
     assert "no transformer layers" in err
     code, _, err = command(
         *small, "teacher.path=run", f"student={choice}", "student.start=embeddings",
-        "control=false", "debug=fast", "output_dir=taught",
+        "student.hidden_size=16", "control=false", "debug=fast", "output_dir=taught",
     )  # fmt: skip
     assert code == 0, err
 

@@ -12,11 +12,18 @@ class Shape:
         layers: how many.
         width: of the hidden states.
         heads: of its attention; 0 if it has none.
+        head_size: width of each head; ``None``: the heads share the width.
     """
 
     layers: int
     width: int
     heads: int
+    head_size: int | None = None
+
+    @property
+    def attention_width(self) -> int:
+        """Of queries, keys and values, all heads together."""
+        return self.heads * self.head_size if self.head_size else self.width
 
 
 @dataclass(frozen=True)
@@ -41,5 +48,8 @@ class Pair:
 def shape_of(config) -> Shape:
     """The shape that a transformers config describes."""
     return Shape(
-        config.num_hidden_layers, config.hidden_size, getattr(config, "num_attention_heads", 0)
+        config.num_hidden_layers,
+        config.hidden_size,
+        getattr(config, "num_attention_heads", 0),
+        getattr(config, "attention_head_size", None),
     )

@@ -59,7 +59,7 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
         job.teacher, data, job.task, job.fitter, job.source.max_length, job.cache_dir, logger
     )
     torch.manual_seed(job.seed)
-    student = job.student.build(teacher, job.task, data.label_names, job.cache_dir)
+    student = job.student.build(teacher, job.task, data.label_names, job.cache_dir, data)
     pairing = Pairing(job, data, teacher, student)
 
     trained = {"student": train_student(job, pairing, teacher, student, folder, logger, callbacks)}

@@ -134,15 +134,18 @@ class Relations(_AttentionTerm):
         if not self.of or not set(self.of) <= set(known):
             raise UserError(f"{path}.of={list(self.of)}: choose among {', '.join(known)}")
         if self.heads == "fine":
-            self.relation_heads = math.gcd(4 * teacher.heads, student.width, teacher.width)
+            self.relation_heads = math.gcd(
+                4 * teacher.heads, student.attention_width, teacher.attention_width
+            )
             log.info("%s: %d relation heads", path, self.relation_heads)
             return
         self.relation_heads = teacher.heads if self.heads == "own" else self.heads
+        widths = student.attention_width, teacher.attention_width
         whole = isinstance(self.relation_heads, int) and self.relation_heads > 0
-        if not whole or student.width % self.relation_heads or teacher.width % self.relation_heads:
+        if not whole or any(width % self.relation_heads for width in widths):
             raise UserError(
                 f"{path}.heads={self.heads}: {self.relation_heads} does not divide the widths of "
-                f"student ({student.width}) and teacher ({teacher.width})"
+                f"student ({widths[0]}) and teacher ({widths[1]})"
             )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: dict[str, Any]) -> Tensor:

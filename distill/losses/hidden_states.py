@@ -70,6 +70,10 @@ class HiddenStates(Term):
                     f"{path}.{option}={getattr(self, option)}: choose {' or '.join(known)}"
                 )
         student, teacher = self.shapes(pair, path)
+        if not student.layers:
+            raise UserError(f"{path} compares hidden states, and the student has no layers")
+        if self.embeddings and not student.heads:
+            raise UserError(f"{path}.embeddings=true: the student is no transformer")
         chosen = layer_pairs(
             self.layers, student.layers, teacher.layers, f"{path}.layers", self.but_last
         )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill import models
+from distill.data.prepare import Data
 from distill.errors import UserError
 from distill.pair import Shape, shape_of
 from distill.student.base import Student
@@ -35,7 +36,14 @@ class Pretrained:
         path = models.locate(self.path, "student.path")
         return shape_of(models.load_config(path, f"student.path={self.path}")), path
 
-    def build(self, teacher: Teacher, task, label_names: list[str], cache_dir: Path) -> Student:
+    def build(
+        self,
+        teacher: Teacher,
+        task,
+        label_names: list[str],
+        cache_dir: Path,
+        data: Data | None = None,
+    ) -> Student:
         """The student with its first weights and, where its own does not fit, a new head."""
         path = models.locate(self.path, "student.path")
         tokenizer = models.load_tokenizer(path, f"student.path={self.path}")

@@ -16,6 +16,7 @@ from distill.fit import Fitter
 from distill.objective import Objective, Recipe, Stage, stages_of
 from distill.optimizer import AdamW
 from distill.pair import Pair, shape_of
+from distill.teacher.ensemble import EnsembleSettings
 from distill.teacher.spec import TeacherSettings
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Job:
 
     task: object
     source: Source
-    teacher: TeacherSettings
+    teacher: TeacherSettings | EnsembleSettings
     student: object
     objective: Objective | Recipe
     stages: list[Stage]
@@ -98,21 +99,26 @@ class Job:
         Raises:
             UserError: naming the term.
         """
-        path = models.locate(self.teacher.path, "teacher.path")
-        config = models.load_config(path, "teacher.path")
-        student, tokenizer = self.student.outline(config)
-        same = tokenizer is None or self._same_tokens(path, tokenizer)
+        located = self._teachers()
+        configs = {name: models.load_config(path, "the teacher") for name, path in located.items()}
+        first = next(iter(located))
+        student, reads = self.student.outline(configs[first])
+        reads = located[first] if reads is None else reads
         torch.manual_seed(self.seed)  # projections start from the run's seed
         self.objective.bind(
-            Pair(self.task, classes, student, {None: shape_of(config)}, {None: same})
+            Pair(
+                self.task,
+                classes,
+                student,
+                {name: shape_of(config) for name, config in configs.items()},
+                {name: _same_tokens(path, reads) for name, path in located.items()},
+            )
         )
 
-    def _same_tokens(self, teacher: str, student: str) -> bool:
-        first, second = (
-            tokenizer_hash(models.load_tokenizer(path, what))
-            for path, what in ((teacher, "the teacher"), (student, "the student"))
-        )
-        return first == second
+    def _teachers(self) -> dict[str | None, str]:
+        """Where each teacher is, by its name; a single one's is ``None``."""
+        members = getattr(self.teacher, "members", {None: self.teacher})
+        return {name: models.locate(one.path, "teacher.path") for name, one in members.items()}
 
     @property
     def has_control(self) -> bool:
@@ -123,9 +129,10 @@ class Job:
         return self.control
 
     def _check(self) -> None:
-        path = models.locate(self.teacher.path, "teacher.path")
-        config = models.load_config(path, f"teacher.path={self.teacher.path}")
-        self.student.check(config)
+        configs = [
+            models.load_config(path, f"teacher.path={path}") for path in self._teachers().values()
+        ]
+        self.student.check(configs[0])
         if self.teacher.outputs == "cached" and self.objective.needs - {"logits"}:
             wanted = ", ".join(sorted(self.objective.needs - {"logits"}))
             raise UserError(
@@ -139,3 +146,14 @@ class Job:
                     f"({self.objective.name}) does not ask the teacher: leave it out, or raise the "
                     "weight of a term that asks, such as objective.soft_targets.weight"
                 )
+
+
+def _same_tokens(teacher: str, student: str) -> bool:
+    """Whether two tokenizers cut texts alike; ``""`` is one made for the student."""
+    if teacher == student or not student:
+        return teacher == student
+    first, second = (
+        tokenizer_hash(models.load_tokenizer(path, what))
+        for path, what in ((teacher, "the teacher"), (student, "the student"))
+    )
+    return first == second

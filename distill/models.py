@@ -138,14 +138,20 @@ def fitting_length(config: PretrainedConfig, max_length: int) -> int:
 
 
 @cache
-def _accepted(model_type: type) -> frozenset[str]:
-    return frozenset(inspect.signature(model_type.forward).parameters)
+def _accepted(model_type: type) -> frozenset[str] | None:
+    parameters = inspect.signature(model_type.forward).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        named = {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+        return None if named == {"self"} else frozenset(named)
+    return frozenset(parameters)
 
 
 def forward(model: nn.Module, inputs: Mapping[str, Tensor], **settings):
     """Run a model on those inputs that it takes (DistilBERT has no ``token_type_ids``)."""
     accepted = _accepted(type(model))
-    return model(**{key: value for key, value in inputs.items() if key in accepted}, **settings)
+    if accepted is not None:
+        inputs = {key: value for key, value in inputs.items() if key in accepted}
+    return model(**inputs, **settings)
 
 
 def layers(model: nn.Module) -> tuple[str, nn.ModuleList]:

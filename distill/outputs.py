@@ -91,6 +91,8 @@ def outputs_of(model: nn.Module, inputs: Mapping[str, Tensor], needs: Iterable[s
     Raises:
         UserError: if its attention cannot be taken.
     """
+    if hasattr(model, "outputs"):  # an ensemble
+        return model.outputs(inputs, needs)
     needs, mask = set(needs), inputs["attention_mask"]
     if not needs & {"hidden_states", "attention"}:
         return Outputs(forward(model, inputs).logits, mask=mask)

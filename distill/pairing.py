@@ -13,6 +13,7 @@ from distill.measure.models import Measured
 from distill.models import fitting_length
 from distill.objective import Objective
 from distill.student.base import Student
+from distill.teacher.ensemble import JoinedCollate, JoinedRows, mean_logits
 from distill.teacher.outputs import stored
 from distill.teacher.ready import Teacher
 
@@ -64,10 +65,12 @@ class Pairing:
         self._every, self._training = every, training
         self._stored: np.ndarray | None = None
         if any(stage.objective.needs and not job.live(stage.objective) for stage in job.stages):
-            said = [self._said_by_teacher(one, self._seen_by_teacher(one)) for one in training]
+            said = [self._said(one) for one in training]
             self._stored = np.concatenate(said) if more else said[0]
-        seen = self._seen_by_teacher("test")
-        said = self._said_by_teacher("test", seen)
+        said = self._said("test")
+        if teacher.members:
+            said = mean_logits(teacher.model, said.swapaxes(0, 1))
+        seen = self._seen(["test"])
         self.teacher = Measured("teacher", teacher.name, teacher.model, seen, said)
 
     def train(self, objective: Objective) -> Batches:
@@ -80,20 +83,40 @@ class Pairing:
         collate = self.train_alone.collate
         if not self._job.live(objective):
             return Batches(self._every, collate, teacher_logits=self._stored)
-        seen = [self._seen_by_teacher(split) for split in self._training]
-        theirs = concatenate_datasets([one.student for one in seen])
-        return Batches(self._every, collate, theirs, seen[0].collate)
+        seen = self._seen(self._training)
+        return Batches(self._every, collate, seen.student, seen.collate)
 
-    def _seen_by_teacher(self, split: str) -> Batches:
-        rows = encode(
-            self._data.splits[split], self._data.hashes[split], self._teacher.tokenizer,
-            self._job.task, self._job.source.max_length, self._job.cache_dir,
-        )  # fmt: skip
-        return Batches(rows, Collate(self._teacher.tokenizer))
+    def _seen(self, splits: Sequence[str]) -> Batches:
+        """Splits, one after another, as the teacher reads them, or each of several teachers."""
+        members = self._teacher.members
+        if not members:
+            return self._read_by(self._teacher, splits)
+        seen = {name: self._read_by(one, splits) for name, one in members.items()}
+        return Batches(
+            JoinedRows({name: one.student for name, one in seen.items()}),
+            JoinedCollate({name: one.collate for name, one in seen.items()}),
+        )
 
-    def _said_by_teacher(self, split: str, seen: Batches):
+    def _read_by(self, teacher: Teacher, splits: Sequence[str]) -> Batches:
+        rows = [
+            encode(
+                self._data.splits[split], self._data.hashes[split], teacher.tokenizer,
+                self._job.task, self._job.source.max_length, self._job.cache_dir,
+            )
+            for split in splits
+        ]  # fmt: skip
+        return Batches(concatenate_datasets(rows), Collate(teacher.tokenizer))
+
+    def _said(self, split: str) -> np.ndarray:
+        """The teacher's logits of a split, ``(N, C)``; of several teachers ``(N, K, C)``."""
+        members = self._teacher.members
+        if not members:
+            return self._said_by(self._teacher, split)
+        return np.stack([self._said_by(one, split) for one in members.values()], axis=1)
+
+    def _said_by(self, teacher: Teacher, split: str) -> np.ndarray:
         logits, seconds, reused = stored(
-            self._teacher, seen, self._data.hashes[split], self._job.task,
+            teacher, self._read_by(teacher, [split]), self._data.hashes[split], self._job.task,
             self._job.source.max_length, self._job.fitter.hardware, self._job.cache_dir, split,
         )  # fmt: skip
         self.seconds += seconds

@@ -21,6 +21,7 @@ from distill.inference import collect_logits
 from distill.job import Job
 from distill.measure.models import Measured, compare, measure
 from distill.module import DistillationModule
+from distill.outputs import Outputs
 from distill.pairing import Pairing
 from distill.reporting import assemble, tensorboard
 from distill.runfolder import RunFolder
@@ -59,7 +60,7 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
         job.teacher, data, job.task, job.fitter, job.source.max_length, job.cache_dir, logger
     )
     torch.manual_seed(job.seed)
-    student = job.student.build(teacher, job.task, data.label_names, job.cache_dir, data)
+    student = job.student.build(teacher.primary, job.task, data.label_names, job.cache_dir, data)
     pairing = Pairing(job, data, teacher, student)
 
     trained = {"student": train_student(job, pairing, teacher, student, folder, logger, callbacks)}
@@ -150,6 +151,7 @@ def _train_stage(
         replace(job.optimizer, learning_rate=stage.learning_rate or job.optimizer.learning_rate),
         teacher=teacher.model if job.live(stage.objective) else None,
         prefix="" if is_last else f"{stage.name}/",
+        read_logits=teacher.model.read if teacher.members else Outputs,
     )
     fitted = job.fitter.fit(
         module,

@@ -19,7 +19,11 @@ WHOLE = [
     for group in ("experiment", "debug")
     for file in sorted((Path(conf_dir()) / group).glob("*.yaml"))
 ]
-NEEDED = {"files": ["data.path=folder"], "hub": ["{group}.path=someone/something"]}
+NEEDED = {
+    "ensemble": ["teacher.paths=[a,b]"],
+    "files": ["data.path=folder"],
+    "hub": ["{group}.path=someone/something"],
+}
 
 
 def composed(*overrides):

@@ -96,7 +96,7 @@ def measure(
         for turn in range(-1, rounds):
             for role, model in models.items():
                 seconds = sum(_time(model, batch, device)[0] for batch in batches[role])
-                count = sum(len(batch["input_ids"]) for batch in batches[role])
+                count = sum(len(next(iter(batch.values()))) for batch in batches[role])
                 if turn >= 0:
                     rates[role].append(count / seconds)
         memory = {

@@ -1,7 +1,8 @@
 """Make the teacher ready: load it, align its labels, fine-tune it where it needs to be, once."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -32,6 +33,7 @@ class Teacher:
         hash: of its weights.
         seconds: what fine-tuning took in this run; 0 where it was not needed or was reused.
         reused: whether it came as it is or from the cache.
+        members: of an ensemble, each teacher by its name.
     """
 
     name: str
@@ -40,9 +42,25 @@ class Teacher:
     hash: str
     seconds: float
     reused: bool
+    members: Mapping[str, "Teacher"] = field(default_factory=dict)
+
+    @property
+    def primary(self) -> "Teacher":
+        """The one that a student may start from: itself, or an ensemble's first."""
+        return next(iter(self.members.values()), self)
 
 
-def ready(
+def ready(settings, *arguments, **named) -> Teacher:
+    """Make a teacher ready, or every member of an ensemble; arguments as :func:`ready_one`."""
+    if hasattr(settings, "members"):
+        members = {
+            name: ready_one(one, *arguments, **named) for name, one in settings.members.items()
+        }
+        return settings.together(members)
+    return ready_one(settings, *arguments, **named)
+
+
+def ready_one(
     settings: TeacherSettings,
     data: Data,
     task,

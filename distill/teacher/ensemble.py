@@ -1,0 +1,261 @@
+"""Several teachers as one: how they are made ready, read their texts, and speak together."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from distill.data.batches import Collate
+from distill.errors import UserError
+from distill.outputs import Outputs, outputs_of
+from distill.teacher.ready import Teacher
+from distill.teacher.spec import TeacherSettings
+
+log = logging.getLogger(__name__)
+
+Combine = Literal["probabilities", "logits", "random"]
+
+
+@dataclass(kw_only=True)
+class EnsembleSettings:
+    """Several teachers by their paths.
+
+    Each one has its own tokenizer, is fine-tuned where it needs to be, and its outputs are kept on
+    their own: a teacher shared with another ensemble, or used alone, is not computed again.
+    Students that start from the teacher start from the first.
+
+    Attributes:
+        paths: two or more, as ``teacher.path``; or by names of yours, ``{big: ..., small: ...}``.
+        combine: ``probabilities``: the mean of their softened distributions (Hinton et al. 2015,
+            section 1); ``logits``: the mean of their logits, the geometric mean of the
+            distributions; ``random``: one of them for each batch, drawn with the weights as
+            probabilities (Fukuda et al. 2017, "Efficient Knowledge Distillation from an Ensemble of
+            Teachers"); measured and compared as the mean of the probabilities.
+        weights: one for each, in the order of the paths; ``None``: equal ones. Their sum does not
+            matter.
+        seeds: of fine-tuning, one for each: the same path with several seeds is an ensemble too.
+        fine_tune: as for a single teacher, for all of them.
+        epochs: of fine-tuning, at most.
+        learning_rate: of fine-tuning; ``None`` chooses by each model's size.
+        batch_size: of fine-tuning.
+        seed: of fine-tuning where ``seeds`` does not say it.
+        outputs: as for a single teacher.
+    """
+
+    paths: list[str] | dict[str, str]
+    combine: Combine = "probabilities"
+    weights: list[float] | None = None
+    seeds: list[int] | None = None
+    fine_tune: bool | Literal["auto"] = "auto"
+    epochs: int = 3
+    learning_rate: float | None = None
+    batch_size: int = 32
+    seed: int = 0
+    outputs: Literal["auto", "cached", "live"] = "auto"
+
+    def __post_init__(self):
+        if len(self.paths) < 2:
+            raise UserError("teacher.paths: an ensemble has two teachers or more")
+        if self.combine not in ("probabilities", "logits", "random"):
+            raise UserError(
+                f"teacher.combine={self.combine}: choose probabilities, logits or random"
+            )
+        for option in ("weights", "seeds"):
+            given = getattr(self, option)
+            if given is not None and len(given) != len(self.paths):
+                raise UserError(
+                    f"teacher.{option}={list(given)}: give one for each of the {len(self.paths)} "
+                    "teachers"
+                )
+        if self.weights is not None and min(self.weights) <= 0:
+            raise UserError(f"teacher.weights={list(self.weights)}: they must be above 0")
+        members = list(self.members.values())
+        for number, member in enumerate(members):
+            if member in members[:number]:
+                raise UserError(
+                    f"teacher.paths has {member.path} twice with the same seed: give them "
+                    "teacher.seeds"
+                )
+
+    @cached_property
+    def members(self) -> dict[str, TeacherSettings]:
+        """Each teacher's own settings, by its name."""
+        if isinstance(self.paths, Mapping):
+            named = dict(self.paths)
+        else:
+            ends = [path.removeprefix("package:").rstrip("/").split("/")[-1] for path in self.paths]
+            ends = [
+                end if ends.count(end) == 1 else f"{end}-{ends[:number].count(end) + 1}"
+                for number, end in enumerate(ends)
+            ]
+            named = dict(zip(ends, self.paths, strict=True))
+        wrong = [name for name in named if "." in name]
+        if wrong and isinstance(self.paths, Mapping):
+            raise UserError(f"teacher.paths: the name {wrong[0]} has a dot in it")
+        named = {name.replace(".", "_"): path for name, path in named.items()}
+        seeds = self.seeds or [self.seed] * len(named)
+        return {
+            name: TeacherSettings(
+                path=path, fine_tune=self.fine_tune, epochs=self.epochs,
+                learning_rate=self.learning_rate, batch_size=self.batch_size, seed=seed,
+                outputs=self.outputs,
+            )
+            for (name, path), seed in zip(named.items(), seeds, strict=True)
+        }  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        """What reports call it: its members' names."""
+        return "+".join(self.members)
+
+    def together(self, ready: Mapping[str, Teacher]) -> Teacher:
+        """The members, made ready, as one teacher."""
+        weights = self.weights or [1.0] * len(ready)
+        shares = {name: weight / sum(weights) for name, weight in zip(ready, weights, strict=True)}
+        model = Ensemble({name: one.model for name, one in ready.items()}, self.combine, shares)
+        first = next(iter(ready.values()))
+        return Teacher(
+            self.name,
+            model.eval(),
+            first.tokenizer,
+            "+".join(one.hash for one in ready.values()),
+            sum(one.seconds for one in ready.values()),
+            all(one.reused for one in ready.values()),
+            dict(ready),
+        )
+
+
+class Ensemble(nn.Module):
+    """Several models that speak as one.
+
+    Args:
+        members: by name.
+        combine: see :class:`EnsembleSettings`.
+        shares: each one's weight; they sum to 1.
+    """
+
+    def __init__(
+        self, members: Mapping[str, nn.Module], combine: Combine, shares: Mapping[str, float]
+    ):
+        super().__init__()
+        self.members = nn.ModuleDict(members)
+        self.combine, self.shares = combine, dict(shares)
+
+    @property
+    def config(self):
+        """The first one's."""
+        return next(iter(self.members.values())).config
+
+    def forward(self, **inputs: Tensor) -> SequenceClassifierOutput:
+        """What they say together, ``logits`` ``(N, C)``.
+
+        Args:
+            inputs: ``NAME.input_ids`` and so on for each member; or ``input_ids`` and so on, which
+                all of them get.
+        """
+        shared = "input_ids" in inputs
+        said = {
+            name: outputs_of(member, inputs if shared else _own(inputs, name), ())
+            for name, member in self.members.items()
+        }
+        return SequenceClassifierOutput(logits=self.together(said, draws=False).logits)
+
+    def outputs(self, inputs: Mapping[str, Tensor], needs: Sequence[str]) -> Outputs:
+        """What an objective sees of them: one forward pass of each."""
+        return self.together(
+            {
+                name: outputs_of(member, _own(inputs, name), needs)
+                for name, member in self.members.items()
+            }
+        )
+
+    def read(self, logits: Tensor) -> Outputs:
+        """The same of stored logits ``(N, K, C)``, one for each of the K members."""
+        return self.together(
+            {name: Outputs(logits[:, index]) for index, name in enumerate(self.members)}
+        )
+
+    def together(self, said: Mapping[str, Outputs], draws: bool = True) -> Outputs:
+        """Combine what each of them says.
+
+        Args:
+            said: by name.
+            draws: whether ``random`` draws one; or else gives the mean of the probabilities.
+        """
+        if self.combine == "random" and draws:
+            shares = torch.tensor([self.shares[name] for name in said])
+            drawn = list(said.values())[int(torch.multinomial(shares, 1))]
+            return Outputs(drawn.logits, members=said)
+        if self.combine == "logits":
+            logits = sum(self.shares[name] * one.logits.float() for name, one in said.items())
+            return Outputs(logits, members=said)
+        both = Outputs(next(iter(said.values())).logits, members=said, averaged=self.shares)
+        both.logits = both.at(1.0)
+        return both
+
+
+def mean_logits(model: nn.Module, logits: Sequence[Any]) -> Any:
+    """Logits at temperature 1 of an ensemble's stored ones, for measuring.
+
+    Args:
+        model: the ensemble.
+        logits: ``(N, C)`` of each member, as arrays.
+    """
+    said = {
+        name: Outputs(torch.from_numpy(one.copy()))
+        for name, one in zip(model.members, logits, strict=True)
+    }
+    return model.together(said, draws=False).logits.numpy()
+
+
+class JoinedRows:
+    """The same examples as each member reads them.
+
+    Args:
+        rows: encoded, by member; the first one's lengths count.
+    """
+
+    def __init__(self, rows: Mapping[str, Dataset]):
+        self.rows = dict(rows)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.rows.values())))
+
+    def __getitem__(self, key: str | list[int]) -> Any:
+        first = next(iter(self.rows.values()))
+        if isinstance(key, str):
+            return first[key]
+        joined = {name: rows[key] for name, rows in self.rows.items()}
+        return {"members": joined, "label": first[key]["label"]}
+
+
+class JoinedCollate:
+    """Pads each member's rows by itself: ``NAME.input_ids`` and so on.
+
+    Args:
+        collates: by member.
+    """
+
+    def __init__(self, collates: Mapping[str, Collate]):
+        self.collates = dict(collates)
+
+    def __call__(self, rows: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Ids ``(B, L)`` and masks of every member."""
+        return {
+            f"{name}.{key}": value
+            for name, collate in self.collates.items()
+            for key, value in collate(rows["members"][name]).items()
+        }
+
+
+def _own(inputs: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    start = f"{name}."
+    return {
+        key.removeprefix(start): value for key, value in inputs.items() if key.startswith(start)
+    }

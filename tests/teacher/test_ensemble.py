@@ -1,0 +1,163 @@
+"""Several teachers: each kept on its own, together what they should be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from distill.errors import UserError
+from distill.outputs import Outputs
+from distill.teacher.ensemble import Ensemble, EnsembleSettings, mean_logits
+from tests.conftest import FILLER, GOOD, make_model, make_tokenizer
+
+
+def said(classes=3):
+    draw = torch.Generator().manual_seed(0)
+    return {name: Outputs(torch.randn(5, classes, generator=draw)) for name in ("one", "other")}
+
+
+def ensemble(combine):
+    models = {"one": make_model(layers=1), "other": make_model(layers=2)}
+    return Ensemble(models, combine, {"one": 0.25, "other": 0.75})
+
+
+def test_probabilities_are_averaged_at_every_temperature():
+    members = said()
+    both = ensemble("probabilities").together(members)
+    for temperature in (1.0, 4.0):
+        expected = 0.25 * softmax(members["one"].logits.numpy() / temperature, -1)
+        expected += 0.75 * softmax(members["other"].logits.numpy() / temperature, -1)
+        got = torch.softmax(both.at(temperature) / temperature, -1)
+        assert np.allclose(got, expected, atol=1e-6)
+
+
+def test_logits_are_averaged():
+    members = said()
+    expected = 0.25 * members["one"].logits + 0.75 * members["other"].logits
+    both = ensemble("logits").together(members)
+    assert torch.allclose(both.logits, expected)
+    assert torch.equal(both.at(4.0), both.logits)
+
+
+def test_one_is_drawn_with_the_weights_as_probabilities():
+    members, model = said(), ensemble("random")
+    torch.manual_seed(0)
+    drawn = [torch.equal(model.together(members).logits, members["one"].logits) for _ in range(400)]
+    assert 0.18 < np.mean(drawn) < 0.32
+    assert torch.allclose(
+        model.together(members, draws=False).logits,
+        ensemble("probabilities").together(members).logits,
+    )
+
+
+@pytest.mark.parametrize("combine", ["probabilities", "logits"])
+def test_stored_live_and_measured_logits_agree(combine):
+    model = ensemble(combine).eval()
+    ids = {"input_ids": torch.tensor([[2, 9, 3], [2, 10, 3]]), "attention_mask": torch.ones(2, 3)}
+    inputs = {f"{name}.{key}": value for name in model.members for key, value in ids.items()}
+    with torch.no_grad():
+        each = [member(**ids).logits for member in model.members.values()]
+        live = model.outputs(inputs, {"logits"})
+        stored = model.read(torch.stack(each, 1))
+        assert torch.allclose(live.at(3.0), stored.at(3.0), atol=1e-6)
+        assert torch.allclose(model(**inputs).logits, stored.logits, atol=1e-6)
+        assert torch.allclose(model(**ids).logits, stored.logits, atol=1e-6)
+    measured = mean_logits(model, [one.numpy() for one in each])
+    assert np.allclose(measured, stored.logits.numpy(), atol=1e-6)
+
+
+def test_names_and_seeds():
+    settings = EnsembleSettings(paths=["a/bert", "package:minilm", "b/bert"], seeds=[0, 1, 2])
+    assert list(settings.members) == ["bert-1", "minilm", "bert-2"]
+    assert [one.seed for one in settings.members.values()] == [0, 1, 2]
+    assert list(EnsembleSettings(paths={"big": "a", "small": "b"}).members) == ["big", "small"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"paths": ["a"]}, "two teachers"),
+        ({"paths": ["a", "b"], "combine": "vote"}, "choose probabilities"),
+        ({"paths": ["a", "b"], "weights": [1.0]}, "one for each"),
+        ({"paths": ["a", "b"], "weights": [1.0, 0.0]}, "above 0"),
+        ({"paths": ["a", "b"], "seeds": [1]}, "one for each"),
+        ({"paths": ["a", "a"]}, "twice with the same seed"),
+        ({"paths": {"a.b": "a", "c": "b"}}, "has a dot"),
+    ],
+)
+def test_what_is_no_ensemble_is_refused(settings, says):
+    with pytest.raises(UserError, match=says):
+        EnsembleSettings(**settings)
+
+
+@pytest.fixture
+def two(pretrained, tmp_path) -> dict[str, Path]:
+    """The usual teacher, and another family with another tokenizer."""
+    make_model("distilbert", layers=2).distilbert.save_pretrained(tmp_path / "other")
+    make_tokenizer(GOOD + FILLER).save_pretrained(tmp_path / "other")
+    return {"own": pretrained, "other": tmp_path / "other"}
+
+
+@pytest.mark.parametrize("combine", ["probabilities", "logits", "random"])
+def test_the_command(combine, command, small, two, tmp_path):
+    small = [one for one in small if not one.startswith("teacher.path")]
+    paths = ",".join(f"{name}:{path}" for name, path in two.items())
+    cache = f"cache_dir={tmp_path}/cache"
+    run = [*small, "teacher=ensemble", f"teacher.paths={{{paths}}}", f"teacher.combine={combine}",
+           "teacher.epochs=4", "teacher.learning_rate=3e-3", cache]  # fmt: skip
+    code, _, err = command(*run, "output_dir=run")
+    assert code == 0, err
+    report = json.loads(Path("run/report.json").read_text())
+    sizes = {one["role"]: one["size"] for one in report["models"]}
+    assert report["models"][0]["name"] == "own+other"
+    assert sizes["teacher"]["parameters"] > 2 * sizes["student"]["parameters"] * 0.5
+    assert report["models"][1]["quality"]["accuracy"]["value"] > 0.7
+    assert len([f for f in (tmp_path / "cache/teachers").iterdir() if f.is_dir()]) == 2
+    outputs = [f for f in (tmp_path / "cache/outputs").iterdir() if f.is_dir()]
+    assert len(outputs) == 4  # two teachers, train and test
+    # Alone, one of them is there already, and so is what it says.
+    code, _, err = command(
+        *small, f"teacher.path={two['own']}", "teacher.epochs=4", "teacher.learning_rate=3e-3",
+        cache, "output_dir=alone",
+    )  # fmt: skip
+    assert code == 0, err
+    reused = json.loads(Path("alone/report.json").read_text())["reused"]
+    assert reused["teacher"] and reused["teacher_outputs"]
+
+
+def test_a_term_may_look_at_one_of_them(command, small, two):
+    small = [one for one in small if not one.startswith("teacher.path")]
+    paths = ",".join(f"{name}:{path}" for name, path in two.items())
+    run = [*small, "teacher=ensemble", f"teacher.paths={{{paths}}}", "objective=distilbert",
+           "control=false"]  # fmt: skip
+    code, _, err = command(*run, "output_dir=run")
+    assert code == 2
+    assert "name the teacher" in err and len(err.strip().splitlines()) == 1
+    code, _, err = command(*run, "+objective.hidden_states.teacher=other", "output_dir=run")
+    assert code == 2  # it cuts texts differently
+    assert "token by token" in err
+    code, _, err = command(*run, "+objective.hidden_states.teacher=own", "output_dir=run")
+    assert code == 0, err
+
+
+def test_a_finished_run_teaches_the_next_one(command, small):
+    """Teacher assistants, and self-distillation: a run's folder as the teacher's path."""
+    code, _, err = command(*small, "output_dir=first")
+    assert code == 0, err
+    rest = [one for one in small if not one.startswith("teacher.path")]
+    code, _, err = command(*rest, "teacher.path=first", "student=single", "output_dir=second")
+    assert code == 0, err
+    first, second = (
+        json.loads(Path(f"{run}/report.json").read_text()) for run in ("first", "second")
+    )
+    by_role = {one["role"]: one for one in first["models"]}
+    assistant = second["models"][0]
+    assert assistant["name"] == "first"
+    assert assistant["size"]["parameters"] == by_role["student"]["size"]["parameters"]
+    assert assistant["quality"] == by_role["student"]["quality"]  # not fine-tuned again
+    assert second["timing"]["teacher_fine_tune"] == 0
+    code, _, err = command(*rest, "teacher.path=first", "student.layers=[0,1]", "output_dir=own")
+    assert code == 0, err

@@ -23,6 +23,7 @@ from distill.models import weights_hash
 from distill.module import DistillationModule
 from distill.objective import Objective
 from distill.optimizer import AdamW
+from distill.pair import Pair
 from distill.reporting.tensorboard import TensorBoardLogger
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,8 @@ def fine_tuned(
             "%s: fine-tuning %s on %d examples, learning rate %.0e",
             role, name, len(train), optimizer.rate_for(model),
         )  # fmt: skip
-        objective = Objective("fine_tuning", hard_labels=HardLabels(weight=1.0)).bind(task)
+        objective = Objective("fine_tuning", hard_labels=HardLabels(weight=1.0))
+        objective.bind(Pair(task, len(data.label_names)))
         kept: list[Logger] = [logger, TensorBoardLogger(partial)]
         fitted = fitter.fit(
             DistillationModule(model, objective, task, optimizer, prefix=f"{role}/"),

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -120,6 +120,7 @@ class Fitter:
         max_epochs: int | None = None,
         what: str = "student",
         extra_callbacks: Sequence[Callback] = (),
+        keep: Literal["best", "last"] = "best",
     ) -> Fitted:
         """Train a module and leave the weights in it that were best on validation.
 
@@ -136,6 +137,8 @@ class Fitter:
             max_epochs: in place of the trainer's own.
             what: how progress calls it.
             extra_callbacks: look on, such as a search that may stop a hopeless training.
+            keep: ``last`` leaves the last weights instead and never stops early: for an objective
+                that does not teach the head, validation by the task's metric means nothing.
         """
         monitor = f"{module.prefix}validation/{module.task.metric}"
         best = ModelCheckpoint(
@@ -146,8 +149,10 @@ class Fitter:
             checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False
         )
         epochs = _EpochLines(what, monitor)
-        callbacks: list[Callback] = [best, last, epochs, *extra_callbacks]
-        if self.patience is not None:
+        callbacks: list[Callback] = [last, epochs, *extra_callbacks]
+        if keep == "best":
+            callbacks.insert(0, best)
+        if keep == "best" and self.patience is not None:
             callbacks.append(EarlyStopping(monitor, mode="max", patience=self.patience))
         if sys.stderr.isatty():
             callbacks.append(TQDMProgressBar(leave=False))
@@ -188,7 +193,8 @@ class Fitter:
             state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
             module.load_state_dict(state["state_dict"])
         value = float(best.best_model_score) if best.best_model_score is not None else float("nan")
-        return Fitted(value, epochs.best_epoch, trainer.current_epoch, seconds)
+        best_epoch = epochs.best_epoch if keep == "best" else trainer.current_epoch
+        return Fitted(value, best_epoch, trainer.current_epoch, seconds)
 
 
 class _EpochLines(Callback):

@@ -4,15 +4,18 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from distill import models
+from distill.data.batches import tokenizer_hash
 from distill.data.source import Source
 from distill.errors import UserError
 from distill.fit import Fitter
-from distill.objective import Objective
+from distill.objective import Objective, Recipe, Stage, stages_of
 from distill.optimizer import AdamW
+from distill.pair import Pair, shape_of
 from distill.teacher.spec import TeacherSettings
 
 log = logging.getLogger(__name__)
@@ -27,7 +30,8 @@ class Job:
         source: where the examples come from.
         teacher: which teacher, and how it is made ready.
         student: how the student is made.
-        objective: what the student is trained on, bound to the task.
+        objective: what the student is trained on.
+        stages: its stages, one after the other; most objectives have one.
         optimizer: of student and control.
         fitter: the trainer's settings, for every training.
         seed: of student and control.
@@ -39,7 +43,8 @@ class Job:
     source: Source
     teacher: TeacherSettings
     student: object
-    objective: Objective
+    objective: Objective | Recipe
+    stages: list[Stage]
     optimizer: AdamW
     fitter: Fitter
     seed: int
@@ -62,7 +67,8 @@ class Job:
             source=parts["data"],
             teacher=parts["teacher"],
             student=parts["student"],
-            objective=parts["objective"].bind(parts["task"]),
+            objective=parts["objective"],
+            stages=stages_of(parts["objective"]),
             optimizer=parts["optimizer"],
             fitter=parts["trainer"],
             seed=config.seed,
@@ -72,12 +78,41 @@ class Job:
         job._check()
         return job
 
-    @property
-    def live(self) -> bool:
-        """Whether the teacher runs on every batch of the student's training."""
-        if not self.objective.needs:
+    def live(self, objective: Objective) -> bool:
+        """Whether the teacher runs on every batch while the student learns an objective."""
+        if not objective.needs:
             return False
-        return self.teacher.outputs == "live" or bool(self.objective.needs - {"logits"})
+        return self.teacher.outputs == "live" or bool(objective.needs - {"logits"})
+
+    @property
+    def epochs(self) -> int:
+        """How many the student is trained for at most, all stages together."""
+        return sum(stage.epochs or self.fitter.max_epochs for stage in self.stages)
+
+    def bind(self, classes: int) -> None:
+        """Tell the objective who is paired, and refuse what cannot work, before any training.
+
+        Args:
+            classes: how many the data have.
+
+        Raises:
+            UserError: naming the term.
+        """
+        path = models.locate(self.teacher.path, "teacher.path")
+        config = models.load_config(path, "teacher.path")
+        student, tokenizer = self.student.outline(config)
+        same = tokenizer is None or self._same_tokens(path, tokenizer)
+        torch.manual_seed(self.seed)  # projections start from the run's seed
+        self.objective.bind(
+            Pair(self.task, classes, student, {None: shape_of(config)}, {None: same})
+        )
+
+    def _same_tokens(self, teacher: str, student: str) -> bool:
+        first, second = (
+            tokenizer_hash(models.load_tokenizer(path, what))
+            for path, what in ((teacher, "the teacher"), (student, "the student"))
+        )
+        return first == second
 
     @property
     def has_control(self) -> bool:

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 
 from distill import hub
 from distill.errors import UserError
+from distill.student import nets  # registers its classes: a folder alone finds them
 
 # Models that a package index carries: package, folder inside of it, checksum of the weights.
 PACKAGES = {
@@ -125,7 +126,8 @@ def fitting_length(config: PretrainedConfig, max_length: int) -> int:
     if positions is None:
         return max_length
     # RoBERTa's positions start behind the padding id.
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+    family = config.model_type.removeprefix(nets.PREFIX)
+    if family in ("roberta", "xlm-roberta", "camembert"):
         positions -= config.pad_token_id + 1
     if max_length > positions:
         raise UserError(
@@ -152,7 +154,7 @@ def layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     Raises:
         UserError: if the model has none or several.
     """
-    depth = model.config.num_hidden_layers
+    depth = getattr(model.config, "num_hidden_layers", None)
     stacks = [
         (name, module)
         for name, module in model.named_modules()

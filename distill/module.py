@@ -1,6 +1,7 @@
 """The one LightningModule: a teacher, a student and the objective that ties them."""
 
-from types import SimpleNamespace
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytorch_lightning as pl
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from distill.models import forward
 from distill.objective import Objective
 from distill.optimizer import AdamW
+from distill.outputs import Outputs, outputs_of
 
 
 class DistillationModule(pl.LightningModule):
@@ -27,6 +29,7 @@ class DistillationModule(pl.LightningModule):
         teacher: a model to run live, or ``None``. It is kept out of the module tree: Lightning
             would put it into training mode, save it in every checkpoint and train it along.
         prefix: put before the names of everything that is logged, such as ``control/``.
+        read_logits: makes the teacher's outputs of stored logits; an ensemble combines them.
     """
 
     def __init__(
@@ -37,12 +40,13 @@ class DistillationModule(pl.LightningModule):
         optimizer: AdamW,
         teacher: nn.Module | None = None,
         prefix: str = "",
+        read_logits: Callable[[Tensor], Outputs] = Outputs,
     ):
         super().__init__()
         self.student = student
         self.objective, self.task, self.optimizer_settings = objective, task, optimizer
         self._teacher = [teacher.eval().requires_grad_(False)] if teacher is not None else []
-        self.prefix = prefix
+        self.prefix, self.read_logits, self._steps = prefix, read_logits, 1
         self._validation: list[tuple[Tensor, Tensor]] = []
 
     def on_fit_start(self) -> None:
@@ -50,32 +54,39 @@ class DistillationModule(pl.LightningModule):
         for teacher in self._teacher:
             teacher.to(self.device)
 
-    def teacher_outputs(self, batch: dict):
-        """What the objective sees of the teacher: stored logits, or a live forward pass."""
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, from 0 to 1."""
+        return self.trainer.global_step / self._steps if self._trainer is not None else 0.0
+
+    def teacher_outputs(self, batch: dict, needs: frozenset[str] | None = None) -> Outputs | None:
+        """What the objective sees of the teacher: stored logits, or one live forward pass.
+
+        Args:
+            batch: with ``teacher_logits``, or the teacher's inputs.
+            needs: what is asked for; by default all that any term ever needs.
+        """
+        needs = self.objective.needs if needs is None else needs
         if "teacher_logits" in batch:
-            return SimpleNamespace(logits=batch["teacher_logits"])
-        if not self._teacher:
+            return self.read_logits(batch["teacher_logits"])
+        if not self._teacher or not needs:
             return None
-        wanted = self.objective.needs - {"logits"}
         with torch.no_grad():
-            return forward(
-                self._teacher[0],
-                batch["teacher"],
-                **{f"output_{what}": True for what in wanted},
-            )
+            return outputs_of(self._teacher[0], batch["teacher"], needs)
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         """One forward pass of the student; returns the weighted loss."""
-        wanted = self.objective.needs - {"logits"}
-        student = forward(
-            self.student, batch["student"], **{f"output_{what}": True for what in wanted}
-        )
-        losses = self.objective(student, self.teacher_outputs(batch), batch)
+        progress = self.progress
+        needs = self.objective.needs_now(progress)
+        student = outputs_of(self.student, batch["student"], needs)
+        losses = self.objective(student, self.teacher_outputs(batch, needs), batch, progress)
         size = len(batch["labels"])
         total = losses.pop("loss")
         self.log(f"{self.prefix}train/loss", total.detach(), prog_bar=True, batch_size=size)
         for name, value in losses.items():
             self.log(f"{self.prefix}train/loss/{name}", value.detach(), batch_size=size)
+        for name, value in self.objective.scheduled(progress).items():
+            self.log(f"{self.prefix}train/{name}", value, batch_size=size)
         self.log(f"{self.prefix}learning_rate", self.lr_schedulers().get_last_lr()[0])
         return total
 
@@ -99,11 +110,13 @@ class DistillationModule(pl.LightningModule):
         }
 
     def configure_optimizers(self):
-        """AdamW over the student, its schedule stepped after every batch."""
-        steps = int(self.trainer.estimated_stepping_batches)
+        """AdamW over the student and the terms' own parameters, stepped after every batch."""
+        self._steps = steps = int(self.trainer.estimated_stepping_batches)
         # Under fp16's gradient scaler a fused step would unscale after clipping.
         fused = self.trainer.precision != "16-mixed"
-        optimizer, schedule = self.optimizer_settings.build(self.student, steps, fused)
+        rate = self.optimizer_settings.rate_for(self.student)  # by its size, projections aside
+        settings = replace(self.optimizer_settings, learning_rate=rate)
+        optimizer, schedule = settings.build(self, steps, fused)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def configure_gradient_clipping(

@@ -18,7 +18,10 @@ LEARNING_RATES = ((15e6, 2e-4), (50e6, 5e-5), (100e6, 3e-5), (math.inf, 2e-5))
 
 
 def default_learning_rate(model: nn.Module) -> float:
-    """A learning rate for fine-tuning a model of this size."""
+    """A learning rate for fine-tuning a model of this size, or the one that its class goes by."""
+    usual = getattr(model, "usual_learning_rate", None)
+    if usual is not None:
+        return usual
     parameters = count_parameters(model).without_embeddings
     return next(rate for limit, rate in LEARNING_RATES if parameters <= limit)
 

@@ -11,6 +11,7 @@ from distill.data.prepare import Data
 from distill.job import Job
 from distill.measure.models import Measured
 from distill.models import fitting_length
+from distill.objective import Objective
 from distill.student.base import Student
 from distill.teacher.outputs import stored
 from distill.teacher.ready import Teacher
@@ -27,8 +28,6 @@ class Pairing:
     """The splits as student, control and teacher get them.
 
     Attributes:
-        train: for the student; each batch brings along what the objective needs of the teacher.
-            Texts without labels are shuffled in.
         train_alone: the same examples in the same order without the teacher, for the control;
             where there are texts without labels, the labelled examples over and over, an epoch as
             many batches as the student's.
@@ -62,20 +61,28 @@ class Pairing:
             self.notes.append(_CONTROL.format(len(rows["train"])))
         self.validation = Batches(rows["validation"], collate)
         self.test = Batches(rows["test"], collate)
-        if not job.objective.needs:
-            self.train = self.train_alone
-        elif job.live:
-            seen = [self._seen_by_teacher(split) for split in training]
-            theirs = concatenate_datasets([one.student for one in seen])
-            self.train = Batches(every, collate, theirs, seen[0].collate)
-        else:
+        self._every, self._training = every, training
+        self._stored: np.ndarray | None = None
+        if any(stage.objective.needs and not job.live(stage.objective) for stage in job.stages):
             said = [self._said_by_teacher(one, self._seen_by_teacher(one)) for one in training]
-            self.train = Batches(
-                every, collate, teacher_logits=np.concatenate(said) if more else said[0]
-            )
+            self._stored = np.concatenate(said) if more else said[0]
         seen = self._seen_by_teacher("test")
         said = self._said_by_teacher("test", seen)
         self.teacher = Measured("teacher", teacher.name, teacher.model, seen, said)
+
+    def train(self, objective: Objective) -> Batches:
+        """What the student learns an objective from, with what that needs of the teacher.
+
+        Texts without labels are shuffled in, unless the objective does not ask the teacher.
+        """
+        if not objective.needs:
+            return self.train_alone
+        collate = self.train_alone.collate
+        if not self._job.live(objective):
+            return Batches(self._every, collate, teacher_logits=self._stored)
+        seen = [self._seen_by_teacher(split) for split in self._training]
+        theirs = concatenate_datasets([one.student for one in seen])
+        return Batches(self._every, collate, theirs, seen[0].collate)
 
     def _seen_by_teacher(self, split: str) -> Batches:
         rows = encode(

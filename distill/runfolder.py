@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.errors import UserError
@@ -49,6 +51,24 @@ class RunFolder:
         """What a role's training came to, if an earlier attempt at this run finished it."""
         file = self.path / role / "training.json"
         return Fitted(**json.loads(file.read_text())) if file.is_file() else None
+
+    def finished_stage(self, name: str, model: nn.Module) -> Fitted | None:
+        """What an earlier stage came to, its weights loaded, if it was finished."""
+        file = self.checkpoints / name / "finished.ckpt"
+        if not file.is_file():
+            return None
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        model.load_state_dict(saved["weights"])
+        return Fitted(**saved["fitted"])
+
+    def save_stage(self, name: str, model: nn.Module, fitted: Fitted) -> None:
+        """Keep the weights at the end of a stage, in place of its checkpoints."""
+        folder = self.checkpoints / name
+        partial = folder / ".finished.partial"
+        torch.save({"weights": model.state_dict(), "fitted": asdict(fitted)}, partial)
+        partial.replace(folder / "finished.ckpt")
+        for checkpoint in ("best.ckpt", "last.ckpt"):
+            (folder / checkpoint).unlink(missing_ok=True)
 
     def save_student(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fitted: Fitted

@@ -4,7 +4,7 @@ import copy
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,6 +49,7 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
     log.info("data: %s, %s, %d classes", data.name, data.sizes, len(data.label_names))
     for note in data.notes:
         log.info("data: %s", note)
+    job.bind(len(data.label_names))
     folder = RunFolder(Path(config.output_dir))
     folder.write_config(config)
 
@@ -58,7 +59,7 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
         job.teacher, data, job.task, job.fitter, job.source.max_length, job.cache_dir, logger
     )
     torch.manual_seed(job.seed)
-    student = job.student.build(teacher, job.task, data.label_names, job.cache_dir)
+    student = job.student.build(teacher, job.task, data.label_names, job.cache_dir, data)
     pairing = Pairing(job, data, teacher, student)
 
     trained = {"student": train_student(job, pairing, teacher, student, folder, logger, callbacks)}
@@ -109,27 +110,62 @@ def train_student(
     logger: tensorboard.TensorBoardLogger,
     callbacks: Sequence[Callback] = (),
 ) -> Trained:
-    """Train the student on the objective and save it; or take it, if this run has done it."""
+    """Train the student, stage by stage, and save it; or take it, if this run has done it."""
     fitted = folder.finished("student")
     if fitted is not None:
         log.info("student: trained before the run was interrupted")
         model = type(student.model).from_pretrained(folder.path / "student", dtype=torch.float32)
         return Trained(model, fitted, fitted.seconds, False)
     model = copy.deepcopy(student.model)
+    *before, last = [
+        _train_stage(number, job, pairing, teacher, model, folder, logger, callbacks)
+        for number in range(len(job.stages))
+    ]
+    seconds = last.seconds + sum(fitted.seconds for fitted in before)
+    epochs = last.epochs + sum(fitted.epochs for fitted in before)
+    fitted = replace(last, seconds=seconds, epochs=epochs)
+    folder.save_student(model, student.tokenizer, fitted)
+    return Trained(model, fitted, fitted.seconds, False)
+
+
+def _train_stage(
+    number: int,
+    job: Job,
+    pairing: Pairing,
+    teacher: Teacher,
+    model: PreTrainedModel,
+    folder: RunFolder,
+    logger: tensorboard.TensorBoardLogger,
+    callbacks: Sequence[Callback],
+) -> Fitted:
+    """One stage, from the weights that the model has to those it is left with."""
+    stage, is_last = job.stages[number], number == len(job.stages) - 1
+    if not is_last and (fitted := folder.finished_stage(stage.name, model)) is not None:
+        log.info("%s: done before the run was interrupted", stage.name)
+        return fitted
     module = DistillationModule(
-        model, job.objective, job.task, job.optimizer, teacher=teacher.model if job.live else None
+        model,
+        stage.objective,
+        job.task,
+        replace(job.optimizer, learning_rate=stage.learning_rate or job.optimizer.learning_rate),
+        teacher=teacher.model if job.live(stage.objective) else None,
+        prefix="" if is_last else f"{stage.name}/",
     )
     fitted = job.fitter.fit(
         module,
-        pairing.train.loader(job.source.batch_size, job.seed),
+        pairing.train(stage.objective).loader(job.source.batch_size, job.seed + number),
         pairing.validation.loader(job.source.batch_size, None),
-        folder.checkpoints,
-        job.seed,
+        folder.checkpoints if is_last else folder.checkpoints / stage.name,
+        job.seed + number,
         logger=logger,
-        extra_callbacks=callbacks,
+        max_epochs=stage.epochs,
+        what=f"student, {stage.name}" if stage.name else "student",
+        extra_callbacks=callbacks if is_last else (),
+        keep="best" if stage.objective.trains_head else "last",
     )
-    folder.save_student(model, student.tokenizer, fitted)
-    return Trained(model, fitted, fitted.seconds, False)
+    if not is_last:
+        folder.save_stage(stage.name, model, fitted)
+    return fitted
 
 
 def train_control(
@@ -151,7 +187,7 @@ def train_control(
     tuned = fine_tuned(
         "control", student.name, model, student.tokenizer, data, job.source.max_length,
         pairing.train_alone, pairing.validation, job.task, job.optimizer, job.fitter,
-        job.fitter.max_epochs, job.source.batch_size, job.seed, job.cache_dir, logger,
+        job.epochs, job.source.batch_size, job.seed, job.cache_dir, logger,
     )  # fmt: skip
     folder.copy_control(tuned.folder)
     model = type(model).from_pretrained(tuned.folder, dtype=torch.float32)

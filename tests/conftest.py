@@ -91,7 +91,7 @@ def make_model(family: str = "bert", labels=("negative", "positive"), layers: in
     if family == "electra":
         shape["embedding_size"] = 32
     torch.manual_seed(0)
-    return model(config(**(distilbert if family == "distilbert" else usual), **shape, **head))
+    return model(config(**(distilbert if family == "distilbert" else usual) | shape | head))
 
 
 @pytest.fixture(scope="session")
@@ -132,6 +132,19 @@ def sentences(count: int, seed: int) -> list[dict[str, str]]:
         words.insert(draw.randrange(len(words)), draw.choice(GOOD if label == "positive" else BAD))
         rows.append({"text": " ".join(words), "label": label})
     return rows
+
+
+@pytest.fixture(scope="session")
+def three_classes(tmp_path_factory) -> Path:
+    """A folder with train, validation and test of three classes: good, bad or neither."""
+    folder = tmp_path_factory.mktemp("data") / "three"
+    for split, count, seed in (("train", 240, 1), ("validation", 60, 2), ("test", 80, 3)):
+        rows = sentences(count, seed)
+        for row in rows[::3]:
+            words = [word for word in row["text"].split() if word in FILLER]
+            row.update(text=" ".join(words), label="neutral")
+        write_csv(folder / f"{split}.csv", rows)
+    return folder
 
 
 def write_csv(file: Path, rows: list[dict[str, str]]) -> Path:

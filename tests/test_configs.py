@@ -57,10 +57,24 @@ def test_every_student_takes_a_step(choice, command, small):
 
 
 @pytest.mark.parametrize("choice", [choice for group, choice in CHOICES if group == "objective"])
-def test_every_objective_takes_a_step(choice, command, small):
+def test_every_objective_takes_a_step(choice, command, small, three_classes):
+    stages = composed(f"objective={choice}").objective
+    shorter = [f"objective.{key}.epochs=1" for key, node in stages.items() if "epochs" in str(node)]
     code, _, err = command(
-        *small, f"objective={choice}", "debug=fast", "data.max_length=24", "output_dir=run"
-    )
+        *small, f"data.path={three_classes}", f"objective={choice}", "debug=fast",
+        "data.max_length=24", "output_dir=run", *shorter,
+    )  # fmt: skip
+    assert code == 0, err
+    assert Path("run/report.json").is_file()
+
+
+@pytest.mark.parametrize("choice", ["constant", "linear", "cosine", "step", "flsw", "cwsm"])
+def test_every_schedule_takes_a_step(choice, command, small):
+    code, _, err = command(
+        *small, f"+schedule@objective.soft_targets.temperature={choice}", "debug=fast",
+        "data.max_length=24", "output_dir=run", "control=false",
+        *(["objective.soft_targets.temperature.start=2"] if choice in ("linear", "cosine") else []),
+    )  # fmt: skip
     assert code == 0, err
 
 

@@ -10,11 +10,14 @@ from distill.losses.soft_targets import SoftTargets
 from distill.module import DistillationModule
 from distill.objective import Objective
 from distill.optimizer import AdamW
+from distill.outputs import Outputs
+from distill.pair import Pair
 from distill.tasks.sequence_classification import SequenceClassification
 from tests.conftest import make_model
 from tests.helpers import encoded, teacher_logits
 
 TASK = SequenceClassification()
+PAIR = Pair(TASK, 2)
 pytestmark = [
     # The program itself silences these while it trains; here its parts are used bare.
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -26,7 +29,7 @@ pytestmark = [
 def module(student, teacher=None, prefix="", learning_rate=1e-3):
     objective = Objective("kd", soft_targets=SoftTargets(0.5, 2.0), hard_labels=HardLabels(0.5))
     return DistillationModule(
-        student, objective.bind(TASK), TASK, AdamW(learning_rate=learning_rate), teacher, prefix
+        student, objective.bind(PAIR), TASK, AdamW(learning_rate=learning_rate), teacher, prefix
     )
 
 
@@ -60,7 +63,7 @@ def test_cached_and_live_teacher_give_the_same_loss(rows, tokenizer, teacher):
     indices = [3, 9, 20, 41]
     losses = [
         one.objective(
-            student(**batches[indices]["student"]),
+            Outputs(student(**batches[indices]["student"]).logits),
             one.teacher_outputs(batches[indices]),
             batches[indices],
         )["loss"]
@@ -102,7 +105,7 @@ def test_dropout_is_on_in_training_even_for_a_student_loaded_for_evaluation(
     )
     batches = Batches(rows, Collate(tokenizer))
     model = module(student)
-    model.objective = Objective("plain", hard_labels=HardLabels(1.0)).bind(TASK)
+    model.objective = Objective("plain", hard_labels=HardLabels(1.0)).bind(PAIR)
     fitter = Fitter(max_epochs=1, accelerator="cpu", precision="32-true")
     fitter.fit(model, batches.loader(32, 0), batches.loader(32, None), tmp_path, seed=0)
     assert seen[:2] == [True, True]  # two training batches

@@ -1,30 +1,35 @@
 """Hard labels: what the data set says, by the task's own loss."""
 
-from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
+from distill.losses.base import Term
+from distill.outputs import Outputs
+from distill.pair import Pair
+from distill.schedules import Schedule
 
-class HardLabels:
+
+class HardLabels(Term):
     """The task's loss against the labels (cross-entropy for classification).
 
     Examples without a label add 0 and count in the mean: see the task's ``hard_label_loss``.
 
     Args:
-        weight: factor of this term in the objective.
+        weight: factor of this term in the objective, a number or a schedule.
     """
 
-    needs = frozenset()
+    trains_head = True
 
-    def __init__(self, weight: float = 0.5):
-        self.weight = weight
-        self.loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    def __init__(self, weight: float | Schedule = 0.5):
+        super().__init__(weight)
+        self.loss = None
 
-    def bind(self, task) -> None:
-        """Take the loss from the task; called once, by the objective."""
-        self.loss = task.hard_label_loss
+    def bind(self, pair: Pair, path: str) -> None:
+        """Take the loss from the task."""
+        self.loss = pair.task.hard_label_loss
 
-    def __call__(self, student, teacher, batch: dict[str, Tensor]) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: dict[str, Any]) -> Tensor:
         """Student output with ``logits`` and ``batch["labels"]`` -> scalar."""
-        assert self.loss is not None, "the objective was not bound to a task"
+        assert self.loss is not None, "the objective was not bound"
         return self.loss(student.logits, batch["labels"])

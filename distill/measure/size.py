@@ -1,5 +1,6 @@
 """How large a model is: parameters, bytes, multiply-accumulates."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -39,7 +40,8 @@ def multiply_accumulates(model: nn.Module, sequence_length: int) -> int:
     """Multiply-accumulates of one example's forward pass, counted as it runs.
 
     Every matrix product counts, those of attention included: fused attention kernels are switched
-    off while counting, for torch's counter sees nothing of them on a CPU. What is not a matrix
+    off while counting, for torch's counter sees nothing of them on a CPU. An LSTM's are counted by
+    formula: its fused kernels are unknown to the counter too. What is not a matrix
     product (normalisation, activations, softmax, look-ups) does not count.
 
     Args:
@@ -50,10 +52,24 @@ def multiply_accumulates(model: nn.Module, sequence_length: int) -> int:
     ids = torch.zeros((1, sequence_length), dtype=torch.long, device=device)
     # RoBERTa's positions follow the padding id: the ids must not be padding.
     ids += 1 if model.config.pad_token_id == 0 else 0
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_RECURRENT)
     training = model.training
     model.eval()
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
         model(input_ids=ids, attention_mask=torch.ones_like(ids))
     model.train(training)
     return counter.get_total_flops() // 2
+
+
+def _rnn_flops(values, weights, *_, **__) -> int:
+    """Two for each number of the weight matrices and each token; called with shapes."""
+    return 2 * math.prod(values[:-1]) * sum(math.prod(shape) for shape in weights if len(shape) > 1)
+
+
+# One kernel runs a whole layer: in one direction on a CPU, all weights in a list on a GPU.
+_RECURRENT = {
+    torch.ops.aten.mkldnn_rnn_layer: lambda values, first, second, *_, **__: _rnn_flops(
+        values, [first, second]
+    ),
+    torch.ops.aten._cudnn_rnn: _rnn_flops,
+}

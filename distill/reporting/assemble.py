@@ -18,6 +18,7 @@ from distill.data.prepare import Data
 from distill.job import Job
 from distill.pairing import Pairing
 from distill.reporting import card, run, tensorboard
+from distill.schedules import extremes
 from distill.student.base import Student
 from distill.teacher.ready import Teacher
 
@@ -88,8 +89,11 @@ def hyperparameters(config: DictConfig, job: Job, student: Student, data: Data) 
     """The few settings that runs are compared by, whatever their objective."""
     terms: dict[str, Any] = {}
     for name, term in job.objective.terms.items():
-        for key, value in vars(term).items():
-            if isinstance(value, bool | int | float | str):
+        for key, value in term.settings.items():
+            if callable(value):
+                terms[f"{name}.{key}.schedule"] = type(value).__name__.lower()
+                value = max(extremes(value))
+            if isinstance(value, int | float) and not isinstance(value, bool):
                 terms[f"{name}.{key}"] = value
     return {
         "data": job.source.name,
@@ -99,7 +103,7 @@ def hyperparameters(config: DictConfig, job: Job, student: Student, data: Data) 
         "objective": job.objective.name,
         **terms,
         "learning_rate": job.optimizer.rate_for(student.model),
-        "epochs": job.fitter.max_epochs,
+        "epochs": job.epochs,
         "batch_size": job.source.batch_size,
         "seed": job.seed,
     }

@@ -1,5 +1,6 @@
 """The model card that a saved student carries: what it is, what it reaches, how to run it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,13 @@ def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: s
         f"| {name} | {_interval(value)} | {_interval(teacher['quality'][name])} |"
         for name, value in quality.items()
     )
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    own_code = ", trust_remote_code=True" if "auto_map" in config else ""
+    note = (
+        "\nThe folder carries the model's code, one file, which `trust_remote_code=True` runs.\n"
+        if own_code
+        else ""
+    )
     folder.joinpath("README.md").write_text(
         f"""---
 library_name: transformers
@@ -50,10 +58,10 @@ On {data["examples"]["test"]:,} examples ({data["evaluated_on"]} split), with 95
 ```python
 from transformers import pipeline
 
-classify = pipeline("text-classification", model="PATH/TO/THIS/FOLDER")
+classify = pipeline("text-classification", model="PATH/TO/THIS/FOLDER"{own_code})
 print(classify("Your text."))
 ```
-
+{note}
 Made by distill {report["environment"]["distill"]}; the whole report stands beside this folder.
 """,
         encoding="utf-8",

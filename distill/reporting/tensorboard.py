@@ -44,10 +44,11 @@ WITHOUT_TERMS = {
 class TensorBoardLogger(pytorch_lightning.loggers.TensorBoardLogger):
     """Lightning's logger, straight into a run's folder and without its by-products.
 
-    No ``hparams.yaml``, no ``hp_metric``, no ``epoch`` curve. What is logged under ``control/`` and
-    ``teacher/`` is written as ``train/loss/control``: it stands beside the student's curve, and
-    nothing sorts before ``final/``. One logger serves the trainings of a run one after another:
-    each opens one event file, and their tags differ, so steps of one do not touch another's.
+    No ``hparams.yaml``, no ``hp_metric``, no ``epoch`` curve. What is logged under ``control/``,
+    ``teacher/`` and the names of earlier stages is written as ``train/loss/control``: it stands
+    beside the student's curve, and nothing sorts before ``final/``. One logger serves the trainings
+    of a run one after another: each opens one event file, and their tags differ, so steps of one do
+    not touch another's.
 
     Args:
         directory: the run's folder.
@@ -60,7 +61,7 @@ class TensorBoardLogger(pytorch_lightning.loggers.TensorBoardLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write scalars, without the ``epoch`` that Lightning adds to every call."""
         tags = {
-            re.sub(r"^(control|teacher)/(.+)", r"\2/\1", name): value
+            re.sub(r"^(\w+)/((?:train|validation|learning_rate)\b.*)", r"\2/\1", name): value
             for name, value in metrics.items()
             if name != "epoch"
         }

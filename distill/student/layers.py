@@ -3,15 +3,21 @@
 import copy
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
+from transformers import PretrainedConfig
 
+from distill.data.prepare import Data
 from distill.errors import UserError
 from distill.models import layers as layer_stack
+from distill.pair import Shape, shape_of
+from distill.student import narrow
 from distill.student.base import Student
+from distill.student.compact import check_rank, factorised
+from distill.student.narrow import Importance, Widths
 from distill.teacher.ready import Teacher
 
 log = logging.getLogger(__name__)
@@ -29,12 +35,59 @@ class FromTeacherLayers:
 
     Attributes:
         name: what reports call it.
-        layers: the teacher's layers to copy, counted from 0; or ``half`` (every other one),
-            ``third`` (every third) or ``single`` (the first).
+        layers: the teacher's layers to copy, counted from 0; or ``all``, ``half`` (every other
+            one), ``third`` (every third) or ``single`` (the first).
+        hidden_size: width of the stream that all layers add to: a number, a share of the
+            teacher's (0.5), or ``None`` for the teacher's.
+        heads: attention heads of each layer, likewise. They keep their width.
+        intermediate_size: width of the feed-forward layers, likewise.
+        importance: which units are kept where there are fewer: those of the largest weights
+            (``magnitude``, what ``None`` means) or the ``first``; see :func:`narrowed`.
+        embedding_size: rank of the word table, which becomes a product of two
+            (see :func:`factorised`); ``None`` leaves it.
     """
 
     name: str
-    layers: list[int] | Literal["half", "third", "single"]
+    layers: list[int] | Literal["all", "half", "third", "single"]
+    hidden_size: int | float | None = None
+    heads: int | float | None = None
+    intermediate_size: int | float | None = None
+    importance: Importance | None = None
+    embedding_size: int | None = None
+
+    def __post_init__(self):
+        if self.importance not in (None, *get_args(Importance)):
+            raise UserError(f"student.importance={self.importance}: choose magnitude or first")
+        if self.importance is not None and not self._narrows:
+            raise UserError(
+                f"student.importance={self.importance} changes nothing: give student.hidden_size, "
+                "heads or intermediate_size"
+            )
+
+    @property
+    def _narrows(self) -> bool:
+        return any(
+            size is not None for size in (self.hidden_size, self.heads, self.intermediate_size)
+        )
+
+    def widths(self, config: PretrainedConfig) -> Widths | None:
+        """How wide the student is; ``None`` as the teacher.
+
+        Raises:
+            UserError: for sizes that the teacher does not have, or cannot be narrowed to.
+        """
+        if not self._narrows:
+            return None
+        narrow.check_family(config)
+        own = Widths.of(config)
+        widths = Widths(
+            **{
+                option: _size(option, getattr(self, option), getattr(own, option))
+                for option in vars(own)
+            }
+        )
+        narrow.check(config, widths)
+        return widths
 
     def chosen(self, depth: int) -> list[int]:
         """The layers to copy of a teacher with so many.
@@ -43,11 +96,14 @@ class FromTeacherLayers:
             UserError: for a layer that does not exist or stands twice.
         """
         if isinstance(self.layers, str):
+            if self.layers == "all":
+                return list(range(depth))
             if self.layers == "single":
                 return [0]
             if self.layers not in EVERY:
                 raise UserError(
-                    f"student.layers={self.layers}: choose half, third, single or a list of layers"
+                    f"student.layers={self.layers}: choose all, half, third, single or a list of "
+                    "layers"
                 )
             return list(range(0, depth, EVERY[self.layers]))
         chosen = list(self.layers)
@@ -65,9 +121,36 @@ class FromTeacherLayers:
 
     def check(self, teacher_config) -> None:
         """Refuse layers that the teacher does not have, before anything is trained."""
+        if not getattr(teacher_config, "num_attention_heads", None):
+            raise UserError(
+                f"student.layers={self.layers}: the teacher ({teacher_config.model_type}) has no "
+                "transformer layers to copy"
+            )
         self.chosen(teacher_config.num_hidden_layers)
+        widths = self.widths(teacher_config)
+        if self.embedding_size is not None:
+            width = getattr(teacher_config, "embedding_size", None)
+            if width in (None, teacher_config.hidden_size):
+                width = widths.hidden_size if widths else teacher_config.hidden_size
+            check_rank(teacher_config, self.embedding_size, width)
 
-    def build(self, teacher: Teacher, task, label_names: list[str], cache_dir: Path) -> Student:
+    def outline(self, teacher_config) -> tuple[Shape, str | None]:
+        """The student's shape; it reads with the teacher's tokenizer."""
+        teacher, widths = shape_of(teacher_config), self.widths(teacher_config)
+        student = replace(teacher, layers=len(self.chosen(teacher.layers)))
+        if widths is not None:
+            size = teacher.attention_width // teacher.heads
+            student = Shape(student.layers, widths.hidden_size, widths.heads, size)
+        return student, None
+
+    def build(
+        self,
+        teacher: Teacher,
+        task,
+        label_names: list[str],
+        cache_dir: Path,
+        data: Data | None = None,
+    ) -> Student:
         """The student with its first weights."""
         name, stack = layer_stack(teacher.model)
         chosen = self.chosen(len(stack))
@@ -89,4 +172,32 @@ class FromTeacherLayers:
         model.load_state_dict(weights)
         log.info("student: layers %s of the teacher's %d", chosen, len(stack))
         origin = f"layers {', '.join(map(str, chosen))} of the teacher's {len(stack)}"
+        widths = self.widths(config)
+        if widths is not None:
+            importance = self.importance or "magnitude"
+            model = narrow.narrowed(model, widths, importance)
+            own = Widths.of(config)
+            origin += (
+                f", narrowed to {widths.hidden_size} of {own.hidden_size} hidden units, "
+                f"{widths.heads} of {own.heads} heads and {widths.intermediate_size} of "
+                f"{own.intermediate_size} feed-forward units by "
+                f"{'their weights' if importance == 'magnitude' else 'their order'}"
+            )
+        if self.embedding_size is not None:
+            model = factorised(model, self.embedding_size)
+            origin += f", its word table factorised at rank {self.embedding_size}"
         return Student(self.name, model, teacher.tokenizer, origin)
+
+
+def _size(option: str, wanted: int | float | None, total: int) -> int:
+    """So many of ``total``: a number of them, or a share."""
+    if wanted is None:
+        return total
+    if isinstance(wanted, float) and 0 < wanted <= 1:
+        return max(1, round(wanted * total))
+    if not isinstance(wanted, int) or not 1 <= wanted <= total:
+        raise UserError(
+            f"student.{option}={wanted}: from 1 to {total}, which the teacher has, or a share of "
+            "it such as 0.5"
+        )
+    return wanted

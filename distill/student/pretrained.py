@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill import models
+from distill.data.prepare import Data
 from distill.errors import UserError
+from distill.pair import Shape, shape_of
 from distill.student.base import Student
 from distill.teacher.ready import Teacher
 
@@ -27,9 +29,21 @@ class Pretrained:
 
     def check(self, teacher_config) -> None:
         """Find out whether there is such a model, before anything is trained."""
-        models.load_config(models.locate(self.path, "student.path"), f"student.path={self.path}")
+        self.outline(teacher_config)
 
-    def build(self, teacher: Teacher, task, label_names: list[str], cache_dir: Path) -> Student:
+    def outline(self, teacher_config) -> tuple[Shape, str | None]:
+        """The student's shape, and where its own tokenizer is."""
+        path = models.locate(self.path, "student.path")
+        return shape_of(models.load_config(path, f"student.path={self.path}")), path
+
+    def build(
+        self,
+        teacher: Teacher,
+        task,
+        label_names: list[str],
+        cache_dir: Path,
+        data: Data | None = None,
+    ) -> Student:
         """The student with its first weights and, where its own does not fit, a new head."""
         path = models.locate(self.path, "student.path")
         tokenizer = models.load_tokenizer(path, f"student.path={self.path}")

@@ -8,7 +8,9 @@ from typing import Literal
 from transformers import BertConfig
 
 from distill import models
+from distill.data.prepare import Data
 from distill.errors import UserError
+from distill.pair import Shape
 from distill.student.base import Student
 from distill.teacher.ready import Teacher
 
@@ -53,7 +55,19 @@ class FromShape:
         if self.weights == "published":
             models.load_config(self.published, f"the published {self.published}")
 
-    def build(self, teacher: Teacher, task, label_names: list[str], cache_dir: Path) -> Student:
+    def outline(self, teacher_config) -> tuple[Shape, str | None]:
+        """The student's shape; published weights bring their own tokenizer."""
+        shape = Shape(self.hidden_layers, self.hidden_size, self.hidden_size // 64)
+        return shape, self.published if self.weights == "published" else None
+
+    def build(
+        self,
+        teacher: Teacher,
+        task,
+        label_names: list[str],
+        cache_dir: Path,
+        data: Data | None = None,
+    ) -> Student:
         """The student with its first weights."""
         if self.weights == "published":
             tokenizer = models.load_tokenizer(self.published, f"the published {self.published}")

@@ -1,0 +1,103 @@
+"""What every term of an objective is."""
+
+import inspect
+import math
+from typing import Any
+
+from torch import Tensor, nn
+
+from distill.errors import UserError
+from distill.outputs import Outputs
+from distill.pair import Pair, Shape
+from distill.schedules import Schedule, extremes
+
+
+class Term(nn.Module):
+    """One named summand of the objective. A subclass says what it needs and computes ``forward``.
+
+    Args:
+        weight: factor in the sum, a number or a schedule; at 0 the term is not computed at all.
+        teacher: of an ensemble, the member it looks at; ``None``: all of them together.
+
+    Attributes:
+        needs: what it reads of the models: any of ``logits``, ``hidden_states``, ``attention``.
+            Empty: it works without a teacher. Anything beyond ``logits`` runs the teacher live.
+        per_token: whether it compares token by token, so that both must read the same tokens.
+        trains_head: whether it teaches the head, so that validation can choose by its metric.
+        progress: how much of the training is done, from 0 to 1; set before every call.
+    """
+
+    needs: frozenset[str] = frozenset()
+    per_token = False
+    trains_head = False
+
+    def __init__(self, weight: float | Schedule = 1.0, teacher: str | None = None):
+        super().__init__()
+        self.weight, self.teacher, self.progress = weight, teacher, 0.0
+
+    def bind(self, pair: Pair, path: str) -> None:
+        """Learn who is paired; called once, before anything is trained.
+
+        Args:
+            pair: the student and its teachers.
+            path: how messages call this term, such as ``objective.soft_targets``.
+
+        Raises:
+            UserError: if the term cannot work for them.
+        """
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: dict[str, Any]) -> Tensor:
+        """Both models' outputs and the batch -> scalar, not yet weighted."""
+        raise NotImplementedError
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it was made with, for the report."""
+        return {
+            name: getattr(self, name)
+            for name in inspect.signature(type(self).__init__).parameters
+            if name != "self"
+        }
+
+    def check_weight(self, path: str) -> None:
+        """Refuse what is no weight.
+
+        Raises:
+            UserError: if it is negative, not finite, or adaptive.
+        """
+        if getattr(self.weight, "adaptive", False):
+            raise UserError(f"{path}.weight: an adaptive schedule is for temperatures")
+        for value in extremes(self.weight):
+            if not (isinstance(value, int | float) and value >= 0 and math.isfinite(value)):
+                raise UserError(f"{path}.weight={value}: it must be 0 or above")
+
+    def shapes(self, pair: Pair, path: str) -> tuple[Shape, Shape]:
+        """The student's shape and that of the teacher it looks at.
+
+        Raises:
+            UserError: if it compares tokens, or insides, that cannot be compared.
+        """
+        assert pair.student is not None and pair.teachers is not None
+        if self.teacher is None and None not in pair.teachers:
+            names = ", ".join(map(str, pair.teachers))
+            raise UserError(f"{path}.teacher: name the teacher it looks at, one of {names}")
+        if self.teacher not in pair.teachers:
+            names = ", ".join(map(str, pair.teachers)) if None not in pair.teachers else "no names"
+            raise UserError(f"{path}.teacher={self.teacher}: there is no such teacher ({names})")
+        if self.per_token and not (pair.same_tokens or {}).get(self.teacher, True):
+            raise UserError(
+                f"{path} compares token by token, but teacher and student cut texts differently: "
+                "use a student with the teacher's tokenizer, or an objective on logits"
+            )
+        return pair.student, pair.teachers[self.teacher]
+
+
+def check_temperature(temperature: float | Schedule, path: str) -> None:
+    """Refuse a temperature that is not above 0.
+
+    Raises:
+        UserError: naming it.
+    """
+    for value in extremes(temperature):
+        if not (isinstance(value, int | float) and value > 0 and math.isfinite(value)):
+            raise UserError(f"{path}.temperature={value}: it must be above 0")

@@ -1,0 +1,172 @@
+"""What the objective sees of a model: logits, hidden states, and attention from the inside.
+
+Queries, keys and values are taken where they arise, in the layer's own projections. So attention
+needs no eager kernel, costs nothing but memory, and scores and maps are made only for the layers
+that a term looks at.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill.errors import UserError
+from distill.functional.attention import scores_of
+from distill.models import forward, layers
+
+# How architectures call the three projections of self-attention.
+PROJECTIONS = {
+    "queries": ("query", "q_lin", "q_proj"),
+    "keys": ("key", "k_lin", "k_proj"),
+    "values": ("value", "v_lin", "v_proj"),
+}
+
+
+@dataclass
+class Attention:
+    """One layer's self-attention, ``(N, H, L, d)`` each."""
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+
+    @property
+    def scores(self) -> Tensor:
+        """Before the softmax, ``(N, H, L, L)``; padded keys are not masked yet."""
+        return scores_of(self.queries, self.keys)
+
+
+@dataclass
+class Outputs:
+    """One model on one batch.
+
+    Attributes:
+        logits: ``(N, C)``.
+        hidden_states: the embeddings' output and each layer's, ``(N, L, D)``, if asked for.
+        attention: each layer's, if asked for.
+        mask: which tokens exist, ``(N, L)``; where the logits come from the cache, ``None``.
+        members: of an ensemble, each teacher's own, by name.
+        averaged: of an ensemble whose probabilities are averaged: each member's weight.
+    """
+
+    logits: Tensor
+    hidden_states: tuple[Tensor, ...] | None = None
+    attention: tuple[Attention, ...] | None = None
+    mask: Tensor | None = None
+    members: Mapping[str, "Outputs"] = field(default_factory=dict)
+    averaged: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, member: str | None) -> "Outputs":
+        """A member of an ensemble by its name; itself without one."""
+        return self if member is None else self.members[member]
+
+    def at(self, temperature: float | Tensor) -> Tensor:
+        r"""Logits ``(N, C)`` whose softmax at this temperature is the distribution to learn.
+
+        For a single model its own logits. Where an ensemble's probabilities are averaged, the mean
+        is taken of the softened ones (Hinton et al. 2015, section 1: the arithmetic mean of the
+        predictive distributions): :math:`T \log \sum_k w_k \mathrm{softmax}(z_k / T)`.
+        """
+        if not self.averaged:
+            return self.logits
+        softened = [
+            F.log_softmax(self.members[name].logits.detach().float() / temperature, -1)
+            + math.log(weight)
+            for name, weight in self.averaged.items()
+        ]
+        return temperature * torch.logsumexp(torch.stack(softened), 0)
+
+
+def outputs_of(model: nn.Module, inputs: Mapping[str, Tensor], needs: Iterable[str]) -> Outputs:
+    """One forward pass, with what the objective needs of it.
+
+    Args:
+        model: a transformers model with a head.
+        inputs: ``input_ids`` ``(N, L)`` and what else it takes.
+        needs: any of ``logits``, ``hidden_states``, ``attention``.
+
+    Raises:
+        UserError: if its attention cannot be taken.
+    """
+    needs, mask = set(needs), inputs["attention_mask"]
+    if not needs & {"hidden_states", "attention"}:
+        return Outputs(forward(model, inputs).logits, mask=mask)
+    settings = {"output_hidden_states": True} if "hidden_states" in needs else {}
+    if "attention" not in needs:
+        result = forward(model, inputs, **settings)
+        return Outputs(result.logits, _given(result.hidden_states, model), mask=mask)
+    with _Taps(model) as taps:
+        result = forward(model, inputs, **settings)
+    hidden = _given(result.hidden_states, model) if settings else None
+    return Outputs(result.logits, hidden, taps.attention(), mask)
+
+
+def projections(model: nn.Module) -> list[dict[str, nn.Module]]:
+    """The query, key and value projection of each layer.
+
+    Raises:
+        UserError: if a layer has not exactly one of each, or attention depends on more than them.
+    """
+    name = type(model).__name__
+    if getattr(model.config, "rope_parameters", None) or getattr(model.config, "rope_theta", None):
+        raise UserError(f"{name}: its attention rotates queries and keys, which is not supported")
+    found = []
+    for layer in layers(model)[1]:
+        leaves = [(path.rsplit(".", 1)[-1], module) for path, module in layer.named_modules()]
+        by_kind = {
+            kind: [module for leaf, module in leaves if leaf in names]
+            for kind, names in PROJECTIONS.items()
+        }
+        if any(len(modules) != 1 for modules in by_kind.values()):
+            raise UserError(
+                f"{name}: its queries, keys and values cannot be told, so no term can look at "
+                "its attention"
+            )
+        found.append({kind: modules[0] for kind, modules in by_kind.items()})
+    return found
+
+
+class _Taps:
+    """Listens to every layer's projections during one forward pass."""
+
+    def __init__(self, model: nn.Module):
+        self.model, self.heads = model, model.config.num_attention_heads
+        self.layers = projections(model)
+        self.caught: list[dict[str, Tensor]] = [{} for _ in self.layers]
+        self.handles: list = []
+
+    def __enter__(self) -> "_Taps":
+        for modules, caught in zip(self.layers, self.caught, strict=True):
+            for kind, module in modules.items():
+                self.handles.append(module.register_forward_hook(self._catch(caught, kind)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _catch(self, caught: dict[str, Tensor], kind: str):
+        def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
+            caught[kind] = output
+
+        return hook
+
+    def attention(self) -> tuple[Attention, ...]:
+        assert all(len(caught) == 3 for caught in self.caught), "no attention was captured"
+        return tuple(
+            Attention(**{kind: self._by_head(value) for kind, value in caught.items()})
+            for caught in self.caught
+        )
+
+    def _by_head(self, projected: Tensor) -> Tensor:
+        count, length, _ = projected.shape
+        return projected.view(count, length, self.heads, -1).transpose(1, 2)
+
+
+def _given(hidden_states: tuple[Tensor, ...] | None, model: nn.Module) -> tuple[Tensor, ...]:
+    if not hidden_states:
+        raise UserError(f"{type(model).__name__} gives no hidden states to compare")
+    return tuple(hidden_states)

@@ -1,0 +1,123 @@
+"""A bidirectional LSTM as the student."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from distill.data.prepare import Data
+from distill.errors import UserError
+from distill.pair import Shape
+from distill.student import tables
+from distill.student.base import Student
+from distill.student.nets.bilstm import BiLstmConfig
+from distill.student.texts import has_pairs
+from distill.teacher.ready import Teacher
+
+# Of the word vectors in the paper.
+USUAL_WIDTH = 300
+
+
+@dataclass(kw_only=True)
+class BiLstm:
+    """A BiLSTM over the teacher's tokens (Tang et al. 2019, "Distilling Task-Specific Knowledge").
+
+    Attributes:
+        name: what reports call it.
+        embedding_size: width of the word embeddings; ``None``: 300, or the teacher's if less.
+        hidden_size: width of each layer's output, half of it from each direction.
+        hidden_layers: LSTM layers.
+        head_size: width of the head's hidden layer.
+        pooling: ``max`` or ``mean`` over the tokens.
+        start: where the word embeddings start from: ``embeddings`` or ``outputs`` of the teacher,
+            reduced to the width, or ``random``.
+        dropout: on embeddings, between layers and in the head.
+    """
+
+    name: str
+    embedding_size: int | None = None
+    hidden_size: int = 300
+    hidden_layers: int = 1
+    head_size: int = 200
+    pooling: Literal["max", "mean"] = "max"
+    start: tables.Start = "embeddings"
+    dropout: float = 0.1
+
+    def __post_init__(self):
+        for option in ("embedding_size", "hidden_size", "hidden_layers", "head_size"):
+            value = getattr(self, option)
+            if value is not None and value < 1:
+                raise UserError(f"student.{option}={value}: it must be 1 or more")
+        if self.hidden_size % 2:
+            raise UserError(
+                f"student.hidden_size={self.hidden_size}: it must be even, half of it for each "
+                "direction"
+            )
+        if self.pooling not in ("max", "mean"):
+            raise UserError(f"student.pooling={self.pooling}: choose max or mean")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"student.dropout={self.dropout}: it is a share, from 0 to below 1")
+        tables.check(self.start)
+
+    def check(self, teacher_config) -> None:
+        """Refuse embeddings wider than those they start from, before anything is trained."""
+        self.width(teacher_config)
+
+    def width(self, teacher_config) -> int:
+        """Of the embeddings, given the teacher's."""
+        return tables.width_for(
+            self.start, self.embedding_size, USUAL_WIDTH, teacher_config, "embedding_size"
+        )
+
+    def outline(self, teacher_config) -> tuple[Shape, str | None]:
+        """The student's shape; it reads with the teacher's tokenizer."""
+        return Shape(self.hidden_layers, self.hidden_size, 0), None
+
+    def build(
+        self,
+        teacher: Teacher,
+        task,
+        label_names: list[str],
+        cache_dir: Path,
+        data: Data | None = None,
+    ) -> Student:
+        """The student with its first weights."""
+        assert data is not None
+        tokenizer = teacher.tokenizer
+        width = self.width(teacher.model.config)
+        config = BiLstmConfig(
+            vocab_size=len(tokenizer),
+            embedding_size=width,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.hidden_layers,
+            head_size=self.head_size,
+            pooling=self.pooling,
+            dropout=self.dropout,
+            pad_token_id=tokenizer.pad_token_id,
+            **pair_settings(data, tokenizer),
+            **task.head_settings(label_names),
+        )
+        model = task.auto_model.from_config(config)
+        table = tables.first_table(self.start, teacher, width, cache_dir)
+        if table is not None:
+            with torch.no_grad():
+                model.get_input_embeddings().weight.copy_(table)
+        origin = "random weights" if table is None else f"the teacher's {self.start} of each token"
+        return Student(self.name, model, tokenizer, origin)
+
+
+def pair_settings(data: Data, tokenizer) -> dict:
+    """What a network's configuration says about pairs.
+
+    Raises:
+        UserError: for pairs where the tokenizer has nothing to tell their texts apart.
+    """
+    if not has_pairs(data):
+        return {}
+    if tokenizer.sep_token_id is None:
+        raise UserError(
+            "the data are pairs and the teacher's tokenizer puts no separator between their texts: "
+            "choose a student that is a transformer"
+        )
+    return {"pairs": True, "separator_id": tokenizer.sep_token_id}

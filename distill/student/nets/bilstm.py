@@ -1,0 +1,166 @@
+"""A bidirectional LSTM that classifies texts, as transformers loads it."""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class BiLstmConfig(PreTrainedConfig):
+    """Shape of a BiLSTM classifier.
+
+    Args:
+        vocab_size: tokens of its tokenizer.
+        embedding_size: width of the word embeddings.
+        hidden_size: width of each layer's output, half of it from each direction.
+        num_hidden_layers: LSTM layers.
+        head_size: width of the head's hidden layer.
+        pooling: ``max`` or ``mean`` over a text's tokens.
+        pairs: whether texts come in pairs, each pooled on its own.
+        separator_id: the token after which the second text of a pair begins.
+        dropout: on embeddings, between layers and on the pooled features.
+    """
+
+    model_type = "distill_bilstm"
+
+    def __init__(
+        self,
+        vocab_size: int = 30522,
+        embedding_size: int = 300,
+        hidden_size: int = 300,
+        num_hidden_layers: int = 1,
+        head_size: int = 200,
+        pooling: str = "max",
+        pairs: bool = False,
+        separator_id: int | None = None,
+        dropout: float = 0.1,
+        pad_token_id: int | None = 0,
+        **kwargs,
+    ):
+        self.vocab_size, self.embedding_size = vocab_size, embedding_size
+        self.hidden_size, self.num_hidden_layers = hidden_size, num_hidden_layers
+        self.head_size, self.pooling, self.dropout = head_size, pooling, dropout
+        self.pairs, self.separator_id = pairs, separator_id
+        self.pad_token_id = pad_token_id
+        super().__init__(**kwargs)
+
+
+class BiLstmLayer(nn.Module):
+    """One LSTM reads a text from its begin, the other from its end.
+
+    Texts are turned round by their own length, so padding is always read last and changes nothing.
+    That is what packing a batch is for too, but the kernels for packed batches are half as fast on
+    a CPU and want the lengths there.
+    """
+
+    def __init__(self, width: int, hidden_size: int):
+        super().__init__()
+        self.ahead = nn.LSTM(width, hidden_size // 2, batch_first=True)
+        self.back = nn.LSTM(width, hidden_size // 2, batch_first=True)
+
+    def forward(self, states: Tensor, turned: Tensor) -> Tensor:
+        """``(B, L, width)`` -> ``(B, L, hidden)``; ``turned`` ``(B, L)``: where each token goes."""
+        ahead, _ = self.ahead(states)
+        back, _ = self.back(_gather(states, turned))
+        return torch.cat([ahead, _gather(back, turned)], dim=2)
+
+
+def _gather(states: Tensor, index: Tensor) -> Tensor:
+    return states.gather(1, index.unsqueeze(-1).expand(-1, -1, states.shape[2]))
+
+
+class BiLstmForSequenceClassification(PreTrainedModel):
+    """BiLSTM, pooling and a hidden layer with ReLU (Tang et al. 2019, section 3.1).
+
+    Two deviations. The features are pooled over all states, where the paper takes the last one of
+    each direction. And a pair is read in one pass, the state going from the first text to the
+    second; each is pooled on its own, and the head sees ``[u, v, u * v, |u - v|]`` as in the paper,
+    which reads the two apart.
+    """
+
+    config_class = BiLstmConfig
+    base_model_prefix = "encoder"
+    # Learning rate when none is given: a recurrent net takes larger steps than a transformer.
+    usual_learning_rate = 2e-3
+
+    def __init__(self, config: BiLstmConfig):
+        super().__init__(config)
+        widths = [config.embedding_size] + [config.hidden_size] * (config.num_hidden_layers - 1)
+        self.encoder = nn.Module()
+        self.encoder.embeddings = nn.Embedding(
+            config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id
+        )
+        self.encoder.layers = nn.ModuleList(
+            BiLstmLayer(width, config.hidden_size) for width in widths
+        )
+        features = config.hidden_size * (4 if config.pairs else 1)
+        self.hidden = nn.Linear(features, config.head_size)
+        self.classifier = nn.Linear(config.head_size, config.num_labels)
+        self.dropout = nn.Dropout(config.dropout)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The word embeddings."""
+        return self.encoder.embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Replace the word embeddings."""
+        self.encoder.embeddings = value
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> SequenceClassifierOutput | tuple:
+        """Logits ``(B, C)`` of ids ``(B, L)`` padded on the right.
+
+        ``token_type_ids`` are taken and not used: pairs are told apart by the separator, which
+        every tokenizer of pairs has. Hidden states are the embeddings and each layer's output,
+        ``(B, L, width)``, 0 on padding.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        mask = attention_mask.bool()
+        if not torch.jit.is_tracing() and not bool(mask[:, 0].all()):
+            raise ValueError("texts must be padded on the right and not be empty")
+        lengths = mask.sum(dim=1, keepdim=True)
+        positions = torch.arange(mask.shape[1], device=mask.device).unsqueeze(0)
+        turned = torch.where(mask, lengths - 1 - positions, positions)
+        # Zeros in place of padding: hidden states are compared with others', padding included.
+        states = self.encoder.embeddings(input_ids) * mask.unsqueeze(-1)
+        hidden_states = [states]
+        for layer in self.encoder.layers:
+            states = layer(self.dropout(states), turned) * mask.unsqueeze(-1)
+            hidden_states.append(states)
+        features = self._features(states, mask, input_ids)
+        logits = self.classifier(self.dropout(torch.relu(self.hidden(self.dropout(features)))))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
+        output = SequenceClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    def _features(self, states: Tensor, mask: Tensor, input_ids: Tensor) -> Tensor:
+        if not self.config.pairs:
+            return self._pool(states, mask)
+        separators = input_ids == self.config.separator_id
+        second = (separators.cumsum(dim=1) - separators.long()) > 0
+        one, two = self._pool(states, mask & ~second), self._pool(states, mask & second)
+        return torch.cat([one, two, one * two, (one - two).abs()], dim=1)
+
+    def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
+        """``(B, L, H)`` -> ``(B, H)``; 0 for a text without tokens."""
+        mask = mask.unsqueeze(-1)
+        if self.config.pooling == "mean":
+            return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        # States of an LSTM lie between -1 and 1.
+        pooled = states.masked_fill(~mask, -2.0).amax(dim=1)
+        return pooled * mask.any(dim=1)

@@ -1,0 +1,109 @@
+"""A mean of static embeddings as the student."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from distill.data.prepare import Data
+from distill.errors import UserError
+from distill.pair import Shape
+from distill.student import tables
+from distill.student.base import Student
+from distill.student.bilstm import pair_settings
+from distill.student.nets.static import StaticConfig
+from distill.student.texts import token_counts
+from distill.teacher.ready import Teacher
+
+# Of smooth inverse frequency (Arora et al. 2017, section 3), which found 1e-3 to 1e-4 good.
+SMOOTHING = 1e-3
+# Of model2vec's published embeddings.
+USUAL_WIDTH = 256
+
+
+@dataclass(kw_only=True)
+class Static:
+    """Mean of static embeddings and a small head (model2vec, Tulkens and van Dongen 2024).
+
+    The fastest student there is: it looks up and adds, and sees nothing of the order of words.
+
+    Attributes:
+        name: what reports call it.
+        hidden_size: width of the embeddings; ``None``: 256, or the teacher's if less.
+        head_size: width of the head's hidden layer; 0 for a linear head.
+        start: where the embeddings start from: ``outputs`` (what the teacher makes of each token
+            alone) or its ``embeddings``, reduced to the width, or ``random``.
+        weighting: ``frequency`` multiplies each token's first embedding with
+            ``a / (a + p(token))``, p its share of the training tokens (Arora et al. 2017, equation
+            3), so that frequent words do not drown the others; ``none`` leaves them equal.
+        dropout: on the mean and in the head.
+    """
+
+    name: str
+    hidden_size: int | None = None
+    head_size: int = 256
+    start: tables.Start = "outputs"
+    weighting: Literal["frequency", "none"] = "frequency"
+    dropout: float = 0.1
+
+    def __post_init__(self):
+        if self.hidden_size is not None and self.hidden_size < 1:
+            raise UserError(f"student.hidden_size={self.hidden_size}: it must be 1 or more")
+        if self.head_size < 0:
+            raise UserError(f"student.head_size={self.head_size}: 1 or more, or 0 for a linear one")
+        if self.weighting not in ("frequency", "none"):
+            raise UserError(f"student.weighting={self.weighting}: choose frequency or none")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"student.dropout={self.dropout}: it is a share, from 0 to below 1")
+        tables.check(self.start)
+
+    def check(self, teacher_config) -> None:
+        """Refuse embeddings wider than those they start from, before anything is trained."""
+        self.width(teacher_config)
+
+    def width(self, teacher_config) -> int:
+        """Of the embeddings, given the teacher's."""
+        return tables.width_for(
+            self.start, self.hidden_size, USUAL_WIDTH, teacher_config, "hidden_size"
+        )
+
+    def outline(self, teacher_config) -> tuple[Shape, str | None]:
+        """The student's shape; it reads with the teacher's tokenizer."""
+        return Shape(0, self.width(teacher_config), 0), None
+
+    def build(
+        self,
+        teacher: Teacher,
+        task,
+        label_names: list[str],
+        cache_dir: Path,
+        data: Data | None = None,
+    ) -> Student:
+        """The student with its first weights."""
+        assert data is not None
+        tokenizer = teacher.tokenizer
+        width = self.width(teacher.model.config)
+        around = tokenizer("", return_attention_mask=False)["input_ids"]
+        config = StaticConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            head_size=self.head_size,
+            skipped_ids=sorted(set(around)),
+            dropout=self.dropout,
+            pad_token_id=tokenizer.pad_token_id,
+            **pair_settings(data, tokenizer),
+            **task.head_settings(label_names),
+        )
+        model = task.auto_model.from_config(config)
+        weight = model.get_input_embeddings().weight
+        table = tables.first_table(self.start, teacher, width, cache_dir)
+        with torch.no_grad():
+            if table is not None:
+                weight.copy_(table)
+            if self.weighting == "frequency":
+                counts = torch.from_numpy(token_counts(data, tokenizer)).float()
+                shares = counts / counts.sum().clamp(min=1)
+                weight.mul_((SMOOTHING / (SMOOTHING + shares))[:, None])
+        origin = "random weights" if table is None else f"the teacher's {self.start} of each token"
+        return Student(self.name, model, tokenizer, origin)

@@ -1,0 +1,414 @@
+"""BiLSTM and static students: their functions against plain loops, their starts, their folders."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification
+
+from distill import models
+from distill.data.prepare import Data
+from distill.errors import UserError
+from distill.measure.size import count_parameters, multiply_accumulates
+from distill.optimizer import default_learning_rate
+from distill.student import tables
+from distill.student.bilstm import BiLstm
+from distill.student.nets.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from distill.student.nets.static import StaticConfig, StaticForSequenceClassification
+from distill.student.static import Static
+from distill.tasks.sequence_classification import SequenceClassification
+from distill.teacher.ready import Teacher
+from tests.conftest import make_model, sentences, write_csv
+
+TASK = SequenceClassification()
+NAMES = ["negative", "positive"]
+IDS = [[2, 7, 9, 8, 3, 11, 12, 3], [2, 5, 3], [2, 6, 3, 14, 3]]  # 2 opens, 3 separates
+
+
+def bilstm(**settings):
+    torch.manual_seed(0)
+    shape = {"vocab_size": 20, "embedding_size": 6, "hidden_size": 8, "head_size": 5}
+    config = BiLstmConfig(**shape | {"num_labels": 3, "separator_id": 3} | settings)
+    return _lively(BiLstmForSequenceClassification(config))
+
+
+def static(**settings):
+    torch.manual_seed(0)
+    shape = {"vocab_size": 20, "hidden_size": 6, "head_size": 5, "skipped_ids": [2, 3]}
+    config = StaticConfig(**shape | {"num_labels": 3, "separator_id": 3} | settings)
+    return _lively(StaticForSequenceClassification(config))
+
+
+def _lively(model):
+    for parameter in model.parameters():  # weights of 0.02 would hide mistakes
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model.eval()
+
+
+def padded(rows):
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def numbers(model):
+    return {key: value.double().numpy() for key, value in model.state_dict().items()}
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm_by_hand(weights, layer, rows, direction):
+    """One direction over ``(L, E)``, gates in torch's order: input, forget, cell, output."""
+    w, u, b, c = (
+        weights[f"encoder.layers.{layer}.{direction}.{kind}_l0"]
+        for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    state = memory = np.zeros(u.shape[1])
+    result = []
+    for row in rows:
+        i, f, g, o = np.split(w @ row + b + u @ state + c, 4)
+        memory = sigmoid(f) * memory + sigmoid(i) * np.tanh(g)
+        state = sigmoid(o) * np.tanh(memory)
+        result.append(state)
+    return np.array(result)
+
+
+def head_by_hand(weights, features):
+    hidden = np.maximum(0, weights["hidden.weight"] @ features + weights["hidden.bias"])
+    return weights["classifier.weight"] @ hidden + weights["classifier.bias"]
+
+
+def combined(states, ids, pairs, pool):
+    if not pairs:
+        return pool(states)
+    cut = ids.index(3) + 1  # the separator still belongs to the first text
+    first, second = states[:cut], states[cut:]
+    u = pool(first)
+    v = pool(second) if len(second) else np.zeros_like(u)
+    return np.concatenate([u, v, u * v, abs(u - v)])
+
+
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_bilstm_equals_a_loop_over_tokens_whatever_the_padding(pooling, layers, pairs):
+    model = bilstm(pooling=pooling, num_hidden_layers=layers, pairs=pairs)
+    weights = numbers(model)
+    pool = (lambda s: s.max(axis=0)) if pooling == "max" else (lambda s: s.mean(axis=0))
+    with torch.no_grad():
+        together = model(**padded(IDS)).logits
+    for row, ids in enumerate(IDS):
+        states = weights["encoder.embeddings.weight"][ids]
+        for layer in range(layers):
+            forward = lstm_by_hand(weights, layer, states, "ahead")
+            backward = lstm_by_hand(weights, layer, states[::-1], "back")[::-1]
+            states = np.concatenate([forward, backward], axis=1)
+        expected = head_by_hand(weights, combined(states, ids, pairs, pool))
+        np.testing.assert_allclose(together[row].numpy(), expected, rtol=1e-4, atol=1e-5)
+        with torch.no_grad():
+            alone = model(input_ids=torch.tensor([ids])).logits[0]
+        torch.testing.assert_close(alone, together[row])
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_static_equals_a_mean_by_hand_whatever_the_padding(pairs):
+    model = static(pairs=pairs)
+    weights = numbers(model)
+    with torch.no_grad():
+        together = model(**padded(IDS)).logits
+    for row, ids in enumerate(IDS):
+
+        def mean(tokens):
+            kept = [weights["encoder.embeddings.weight"][t] for t in tokens if t not in (2, 3)]
+            return np.mean(kept, axis=0) if kept else np.zeros(6)
+
+        features = combined(ids, ids, pairs, mean)
+        expected = head_by_hand(weights, features)
+        np.testing.assert_allclose(together[row].numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bilstm_refuses_padding_on_the_left():
+    mask = torch.tensor([[0, 1, 1]])
+    with pytest.raises(ValueError, match="right"):
+        bilstm()(input_ids=torch.tensor([[0, 4, 5]]), attention_mask=mask)
+
+
+@pytest.mark.parametrize("make", [bilstm, static])
+def test_gradients_reach_every_weight_and_no_padding(make):
+    model = make(pad_token_id=0).train()
+    output = model(**padded(IDS), labels=torch.tensor([0, 1, 2]))
+    expected = torch.nn.functional.cross_entropy(output.logits, torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(output.loss, expected)
+    output.loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+    assert model.get_input_embeddings().weight.grad[0].abs().sum() == 0
+
+
+def test_hidden_states_of_bilstm():
+    with torch.no_grad():
+        states = bilstm(num_hidden_layers=2)(**padded(IDS), output_hidden_states=True).hidden_states
+    assert [tuple(state.shape) for state in states] == [(3, 8, 6), (3, 8, 8), (3, 8, 8)]
+    assert all((state[1, 3:] == 0).all() for state in states)
+
+
+@pytest.mark.parametrize("tokens", [1, 9])
+def test_multiply_accumulates_by_hand(tokens):
+    """Four gates, each from the input and the state, in two directions; then the head."""
+    body = 2 * 4 * 4 * (6 + 4) + 2 * 4 * 4 * (8 + 4)
+    head = 8 * 5 + 5 * 3
+    assert multiply_accumulates(bilstm(num_hidden_layers=2), tokens) == tokens * body + head
+    assert multiply_accumulates(static(), tokens) == 6 * 5 + 5 * 3
+    assert multiply_accumulates(static(head_size=0), tokens) == 6 * 3
+
+
+def test_parameters_without_embeddings():
+    total, rest = count_parameters(static())
+    assert (total, rest) == (20 * 6 + 6 * 5 + 5 + 5 * 3 + 3, 6 * 5 + 5 + 5 * 3 + 3)
+
+
+@pytest.mark.parametrize("make", [bilstm, static])
+def test_the_rest_of_the_program_takes_them(make):
+    model = make()
+    assert models.fitting_length(model.config, 5000) == 5000
+    assert default_learning_rate(model) > default_learning_rate(make_model())
+
+
+def test_static_has_no_layers_to_choose_from():
+    with pytest.raises(UserError, match="no single stack"):
+        models.layers(static())
+
+
+# --- starts ------------------------------------------------------------------------------------
+
+
+def data_of(rows):
+    splits = {split: Dataset.from_list(rows) for split in ("train", "validation", "test")}
+    return Data("films", splits, NAMES, "test", "f", dict.fromkeys(splits, "h"))
+
+
+@pytest.fixture
+def data():
+    return data_of([row | {"label": 0} for row in sentences(20, 1)])
+
+
+def teacher_of(tokenizer, family="bert"):
+    model = make_model(family).eval()
+    return Teacher("teacher", model, tokenizer, f"hash-{family}", 0.0, True)
+
+
+def test_outputs_alone_are_those_of_each_token_between_the_special_ones(tokenizer, tmp_path):
+    teacher = teacher_of(tokenizer)
+    rows = tables.outputs_alone(teacher, tmp_path, batch_size=5)
+    assert rows.shape == (len(tokenizer), 32)
+    for token in (7, 19):
+        with torch.no_grad():
+            states = teacher.model.bert(input_ids=torch.tensor([[2, token, 3]])).last_hidden_state
+        torch.testing.assert_close(rows[token], states[0, 1])
+    teacher.model.requires_grad_(False).bert.embeddings.word_embeddings.weight.zero_()
+    assert torch.equal(tables.outputs_alone(teacher, tmp_path), rows)  # kept
+
+
+def test_reduction_keeps_distances_where_the_rows_have_so_few_directions():
+    torch.manual_seed(0)
+    table = torch.randn(40, 3) @ torch.randn(3, 10) + 5
+    reduced = tables.reduced(table, 3)
+    ours, theirs = ((rows[:, None] - rows).norm(dim=-1) for rows in (reduced, table))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert torch.equal(tables.reduced(table, 10), table)
+
+
+def test_reduction_keeps_the_most_variance():
+    torch.manual_seed(0)
+    table = torch.randn(200, 6) * torch.tensor([5.0, 4, 3, 2, 1, 0.5])
+    _, values, _ = torch.linalg.svd(table - table.mean(0), full_matrices=False)
+    torch.testing.assert_close(tables.reduced(table, 2).norm(dim=0), values[:2])
+
+
+@pytest.mark.parametrize("recipe", [BiLstm(name="s"), Static(name="s", weighting="none")])
+def test_embeddings_start_from_the_teachers(recipe, tokenizer, data, tmp_path):
+    teacher = teacher_of(tokenizer)
+    recipe = type(recipe)(**vars(recipe) | {"start": "embeddings"})
+    recipe.check(teacher.model.config)
+    student = recipe.build(teacher, TASK, NAMES, tmp_path, data)
+    ours = student.model.get_input_embeddings().weight.detach()
+    theirs = teacher.model.get_input_embeddings().weight[: len(tokenizer)].detach()
+    cosine = torch.nn.functional.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0)
+    assert cosine > 0.999999
+    assert ours.square().mean().sqrt() == pytest.approx(0.4, rel=1e-5)
+    assert student.model.config.id2label == {0: "negative", 1: "positive"}
+    assert "embeddings" in student.origin
+
+
+def test_frequent_words_weigh_less(tokenizer, tmp_path):
+    teacher = teacher_of(tokenizer)
+    rows = [{"text": "the film the film the good", "label": 0}]
+    plain, weighted = (
+        Static(name="s", weighting=weighting)
+        .build(teacher, TASK, NAMES, tmp_path, data_of(rows))
+        .model.get_input_embeddings()
+        .weight
+        for weighting in ("none", "frequency")
+    )
+    share = {"the": 3 / 6, "film": 2 / 6, "good": 1 / 6, "bad": 0}
+    for word, p in share.items():
+        index = tokenizer.convert_tokens_to_ids(word)
+        torch.testing.assert_close(weighted[index], plain[index] * 1e-3 / (1e-3 + p))
+
+
+@pytest.mark.parametrize("recipe", [BiLstm, Static])
+def test_pairs_are_told_apart(recipe, tokenizer, tmp_path):
+    rows = [{"text": "the film", "text_pair": "a story", "label": 0}]
+    student = recipe(name="s").build(teacher_of(tokenizer), TASK, NAMES, tmp_path, data_of(rows))
+    assert student.model.config.pairs
+    model = _lively(student.model)
+    one = model(**tokenizer("good film", "bad plot", return_tensors="pt")).logits
+    other = model(**tokenizer("good film bad", "plot", return_tensors="pt")).logits
+    assert not torch.allclose(one, other)
+    tokenizer = type("WithoutSeparator", (), {"sep_token_id": None, "pad_token_id": 0})
+    from distill.student.bilstm import pair_settings
+
+    with pytest.raises(UserError, match="separator"):
+        pair_settings(data_of(rows), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "option"),
+    [
+        (BiLstm, {"hidden_size": 7}, "hidden_size=7"),
+        (BiLstm, {"hidden_layers": 0}, "hidden_layers=0"),
+        (BiLstm, {"embedding_size": 0}, "embedding_size=0"),
+        (BiLstm, {"pooling": "last"}, "pooling=last"),
+        (BiLstm, {"start": "elsewhere"}, "start=elsewhere"),
+        (BiLstm, {"dropout": 1.0}, "dropout=1"),
+        (Static, {"hidden_size": 0}, "hidden_size=0"),
+        (Static, {"head_size": -1}, "head_size=-1"),
+        (Static, {"weighting": "idf"}, "weighting=idf"),
+        (Static, {"start": "elsewhere"}, "start=elsewhere"),
+        (Static, {"dropout": -0.1}, "dropout=-0.1"),
+    ],
+)
+def test_refuses_what_does_not_exist(recipe, settings, option):
+    with pytest.raises(UserError, match=f"student.{option}"):
+        recipe(name="s", **settings)
+
+
+def test_refuses_embeddings_wider_than_the_teachers():
+    config = make_model("electra").config
+    config.embedding_size = 16
+    with pytest.raises(UserError, match=r"embedding_size=20.*16 wide"):
+        BiLstm(name="s", embedding_size=20).check(config)
+    BiLstm(name="s", embedding_size=20, start="outputs").check(config)
+    BiLstm(name="s", embedding_size=500, start="random").check(config)
+    with pytest.raises(UserError, match=r"hidden_size=40.*32 wide"):
+        Static(name="s", hidden_size=40).check(config)
+
+
+# --- saved -------------------------------------------------------------------------------------
+
+PLAIN = """
+import json, sys
+sys.modules["distill"] = None  # must not be needed
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+folder = sys.argv[1]
+model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+inputs = tokenizer(["the good film", "bad"], padding=True, return_tensors="pt")
+said = pipeline("text-classification", model=folder, trust_remote_code=True)("the good film")
+print(json.dumps([model(**inputs).logits.tolist(), said[0]["label"]]))
+"""
+
+
+@pytest.mark.parametrize("make", [bilstm, static])
+def test_a_saved_one_loads_here_by_its_folder_and_elsewhere_with_its_code(
+    make, tokenizer, tmp_path
+):
+    model = make(vocab_size=len(tokenizer), id2label={0: "a", 1: "b", 2: "c"})
+    model.save_pretrained(tmp_path / "saved")
+    tokenizer.save_pretrained(tmp_path / "saved")
+    inputs = tokenizer(["the good film", "bad"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved").eval()
+        assert type(loaded) is type(model)
+        assert torch.equal(loaded(**inputs).logits, expected)
+    # PYTHONPATH and the working directory have no distill; the name is blocked besides.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, tmp_path / "saved"], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    logits, label = json.loads(done.stdout.splitlines()[-1])
+    torch.testing.assert_close(torch.tensor(logits), expected)
+    assert label == model.config.id2label[int(expected[0].argmax())]
+
+
+def test_a_new_head_where_the_classes_are_others(tmp_path):
+    bilstm().save_pretrained(tmp_path)
+    model = TASK.load(str(tmp_path), NAMES)
+    assert model.classifier.weight.shape == (2, 5)
+    assert torch.isfinite(model.classifier.weight).all()
+    assert torch.equal(model.hidden.weight, bilstm().hidden.weight)
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("choice", ["bilstm", "static"])
+def test_learns_and_is_reported(choice, command, small, corpus):
+    code, _, err = command(
+        *small, f"student={choice}", "trainer.max_epochs=4", "optimizer.learning_rate=1e-2",
+        "student.hidden_size=16", "output_dir=run",
+    )  # fmt: skip
+    assert code == 0, err
+    report = json.loads(Path("run/report.json").read_text())
+    roles = [model["role"] for model in report["models"]]
+    assert roles == ["teacher", "student", "control"]
+    student = report["models"][1]
+    assert student["name"] == choice
+    assert student["quality"]["accuracy"]["value"] > 0.75
+    assert student["speed"]["peak_memory_bytes"] > student["size"]["bytes"]
+    card = Path("run/student/README.md").read_text()
+    assert "trust_remote_code=True)" in card
+    assert f"the teacher's {'embeddings' if choice == 'bilstm' else 'outputs'}" in card
+    assert Path(f"run/student/{choice}.py").is_file()
+
+    # It can be a student's start, and a teacher, by its path alone; a teacher without layers to
+    # copy is refused in one line.
+    code, _, err = command(
+        *small, "student=hub", "student.path=run", "control=false", "debug=fast", "output_dir=next"
+    )
+    assert code == 0, err
+    code, _, err = command(*small, "teacher.path=run", "student=half", "output_dir=refused")
+    assert code == 2
+    assert "no transformer layers" in err
+    code, _, err = command(
+        *small, "teacher.path=run", f"student={choice}", "student.start=embeddings",
+        "student.hidden_size=16", "control=false", "debug=fast", "output_dir=taught",
+    )  # fmt: skip
+    assert code == 0, err
+
+
+def test_pairs_through_the_command(command, small, tmp_path, corpus):
+    for split in ("train", "validation", "test"):
+        with (corpus / f"{split}.csv").open() as lines:
+            rows = [row | {"text_pair": "the film"} for row in csv.DictReader(lines)]
+        write_csv(tmp_path / "pairs" / f"{split}.csv", rows)
+    code, _, err = command(
+        *small, f"data.path={tmp_path}/pairs", "student=static", "debug=fast", "control=false",
+        "output_dir=run",
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads(Path("run/student/config.json").read_text())["pairs"]

@@ -26,7 +26,8 @@ from tests.conftest import BAD, FILLER, GOOD, SPECIAL, make_model, make_tokenize
 from tests.data.test_prepare import Given
 
 TEXTS = [row["text"] for row in sentences(300, 1)]
-CHOICES = sorted(file.stem for file in (Path(conf_dir()) / "augmentation").glob("*.yaml"))
+FILES = (Path(conf_dir()) / "augmentation").glob("*.yaml")
+CHOICES = sorted({file.stem for file in FILES} - {"none"})
 
 
 @pytest.fixture
@@ -189,6 +190,57 @@ def test_a_word_of_several_pieces_is_masked_as_a_whole(tmp_path):
     copies = make(["the film was gooder"])[0]
     assert all(len(copy.split()) == 4 and "gooder" not in copy for copy in copies)
     assert not any("#" in copy for copy in copies)
+
+
+@pytest.mark.parametrize("family", ["Bert", "DistilBert", "Roberta", "Electra"])
+def test_every_family_is_asked_for_one_place_alone(family, tokenizer):
+    """The same logits as of the whole text, and no projection of the other places."""
+    import transformers
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "intermediate_size": 64, "pad_token_id": 0}  # fmt: skip
+    if family == "DistilBert":
+        shape = {"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 64, "pad_token_id": 0}
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=32, max_position_embeddings=64, **shape
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{family}ForMaskedLM")(config).eval()
+    filler = masked_words._Filler(
+        model, tokenizer, 5, 24, 8, masked_words.hardware.resolve("cpu", "32-true")
+    )
+    rows = tokenizer(["the [MASK] was good", "a very [MASK] and rather bright plot"])
+    batch = filler.collate(rows)
+    places, seen = torch.tensor([2, 3]), []
+    head = model.get_output_embeddings()
+    watching = head.register_forward_hook(lambda *a: seen.append(tuple(a[2].shape)))
+    logits = filler._logits(batch, places)
+    assert seen == [(2, 1, 32)]
+    watching.remove()
+    inputs = {key: value for key, value in batch.items() if key != "token_type_ids"}
+    with torch.no_grad():
+        whole = model(**inputs).logits
+    torch.testing.assert_close(logits, whole[torch.arange(2), places], atol=1e-5, rtol=1e-4)
+
+
+def test_whole_words_of_byte_level_pieces():
+    """RoBERTa's vocabulary marks where a word begins, not where it goes on."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaTokenizerFast
+
+    backend = ByteLevelBPETokenizer()
+    backend.train_from_iterator(
+        [" good better the film was brighter and warmer, again"] * 20, vocab_size=400,
+        min_frequency=1, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        show_progress=False,
+    )  # fmt: skip
+    tokenizer = RobertaTokenizerFast(tokenizer_object=backend._tokenizer)
+    words = whole_words(tokenizer)
+    assert {"good", "film", "brighter", "again"} <= set(words.values())
+    pieces = tokenizer.convert_ids_to_tokens(sorted(words))
+    assert all(piece.startswith("Ġ") for piece in pieces)
+    for token, word in words.items():
+        assert tokenizer(f" {word}", add_special_tokens=False)["input_ids"] == [token]
 
 
 def test_words_behind_the_length_that_is_read_stay(masked):
@@ -372,6 +424,24 @@ def test_the_command(choice, command, small):
     report = json.loads(Path("run/report.json").read_text())
     assert 40 < report["data"]["examples"]["unlabelled"] <= 80
     assert f"augmentation={choice}" in " ".join(report["data"]["notes"])
+
+
+def test_a_sweep_over_augmentations(command, small):
+    code, _, err = command(
+        "-m", *small, "data.limit=40", "augmentation=none,ngrams,deletion", "control=false",
+        "trainer.max_epochs=1", "teacher.epochs=1", "output_dir=sweep",
+    )  # fmt: skip
+    assert code == 0, err
+    folders = sorted(path.name for path in Path("sweep").iterdir() if path.is_dir())
+    assert folders == ["00-none", "01-ngrams", "02-deletion"]
+    counts = []
+    for folder in folders:
+        report = json.loads((Path("sweep") / folder / "report.json").read_text())
+        counts.append(report["data"]["examples"].get("unlabelled", 0))
+    assert counts[0] == 0 < counts[2] < counts[1]
+    table = Path("sweep/sweep.csv").read_text().splitlines()
+    column = table[0].split(",").index("settings.augmentation")
+    assert {"none", "ngrams", "deletion"} <= {line.split(",")[column] for line in table[1:]}
 
 
 @pytest.mark.parametrize(

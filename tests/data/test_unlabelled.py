@@ -275,6 +275,8 @@ def test_the_command(few, command):
     assert "as many steps as the student" in notes
     assert f"{count} unlabelled" in Path("run/report.md").read_text()
     events = EventAccumulator(str(Path("run"))).Reload()
+    settings = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    assert b"training.unlabelled" in settings
     steps = {
         role: [scalar.step for scalar in events.Scalars(f"train/loss{role}")]
         for role in ("", "/control")

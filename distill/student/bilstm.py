@@ -9,7 +9,7 @@ import torch
 from distill.data.prepare import Data
 from distill.errors import UserError
 from distill.pair import Shape
-from distill.student import tables
+from distill.student import tables, vocabulary
 from distill.student.base import Student
 from distill.student.nets.bilstm import BiLstmConfig
 from distill.student.texts import has_pairs
@@ -32,6 +32,8 @@ class BiLstm:
         pooling: ``max`` or ``mean`` over the tokens.
         start: where the word embeddings start from: ``embeddings`` or ``outputs`` of the teacher,
             reduced to the width, or ``random``.
+        vocabulary: ``full``, ``corpus`` (the tokens of the training texts) or how many of their
+            most frequent tokens, and what any text needs; see :func:`vocabulary.smaller`.
         dropout: on embeddings, between layers and in the head.
     """
 
@@ -42,6 +44,7 @@ class BiLstm:
     head_size: int = 200
     pooling: Literal["max", "mean"] = "max"
     start: tables.Start = "embeddings"
+    vocabulary: Literal["full", "corpus"] | int = "full"
     dropout: float = 0.1
 
     def __post_init__(self):
@@ -59,6 +62,7 @@ class BiLstm:
         if not 0 <= self.dropout < 1:
             raise UserError(f"student.dropout={self.dropout}: it is a share, from 0 to below 1")
         tables.check(self.start)
+        vocabulary.check(self.vocabulary)
 
     def check(self, teacher_config) -> None:
         """Refuse embeddings wider than those they start from, before anything is trained."""
@@ -71,8 +75,11 @@ class BiLstm:
         )
 
     def outline(self, teacher_config) -> tuple[Shape, str | None]:
-        """The student's shape; it reads with the teacher's tokenizer."""
-        return Shape(self.hidden_layers, self.hidden_size, 0), None
+        """The student's shape; it reads as the teacher, or with a vocabulary of its own."""
+        return Shape(self.hidden_layers, self.hidden_size, 0), None if self.vocabulary in (
+            None,
+            "full",
+        ) else ""
 
     def build(
         self,
@@ -84,7 +91,7 @@ class BiLstm:
     ) -> Student:
         """The student with its first weights."""
         assert data is not None
-        tokenizer = teacher.tokenizer
+        tokenizer, kept = vocabulary.smaller(teacher.tokenizer, self.vocabulary, data)
         width = self.width(teacher.model.config)
         config = BiLstmConfig(
             vocab_size=len(tokenizer),
@@ -102,7 +109,7 @@ class BiLstm:
         table = tables.first_table(self.start, teacher, width, cache_dir)
         if table is not None:
             with torch.no_grad():
-                model.get_input_embeddings().weight.copy_(table)
+                model.get_input_embeddings().weight.copy_(table[kept])
         origin = "random weights" if table is None else f"the teacher's {self.start} of each token"
         return Student(self.name, model, tokenizer, origin)
 

@@ -14,7 +14,7 @@ from distill.data.prepare import Data
 from distill.errors import UserError
 from distill.models import layers as layer_stack
 from distill.pair import Shape, shape_of
-from distill.student import narrow
+from distill.student import narrow, vocabulary
 from distill.student.base import Student
 from distill.student.compact import check_rank, factorised
 from distill.student.narrow import Importance, Widths
@@ -45,6 +45,8 @@ class FromTeacherLayers:
             (``magnitude``, what ``None`` means) or the ``first``; see :func:`narrowed`.
         embedding_size: rank of the word table, which becomes a product of two
             (see :func:`factorised`); ``None`` leaves it.
+        vocabulary: ``full``, ``corpus`` (the tokens of the training texts) or how many of their
+            most frequent tokens, and what any text needs; see :func:`smaller`.
     """
 
     name: str
@@ -54,8 +56,10 @@ class FromTeacherLayers:
     intermediate_size: int | float | None = None
     importance: Importance | None = None
     embedding_size: int | None = None
+    vocabulary: Literal["full", "corpus"] | int = "full"
 
     def __post_init__(self):
+        vocabulary.check(self.vocabulary)
         if self.importance not in (None, *get_args(Importance)):
             raise UserError(f"student.importance={self.importance}: choose magnitude or first")
         if self.importance is not None and not self._narrows:
@@ -135,13 +139,13 @@ class FromTeacherLayers:
             check_rank(teacher_config, self.embedding_size, width)
 
     def outline(self, teacher_config) -> tuple[Shape, str | None]:
-        """The student's shape; it reads with the teacher's tokenizer."""
+        """The student's shape; it reads as the teacher, or with a vocabulary of its own."""
         teacher, widths = shape_of(teacher_config), self.widths(teacher_config)
         student = replace(teacher, layers=len(self.chosen(teacher.layers)))
         if widths is not None:
             size = teacher.attention_width // teacher.heads
             student = Shape(student.layers, widths.hidden_size, widths.heads, size)
-        return student, None
+        return student, None if self.vocabulary == "full" else ""
 
     def build(
         self,
@@ -183,10 +187,16 @@ class FromTeacherLayers:
                 f"{own.intermediate_size} feed-forward units by "
                 f"{'their weights' if importance == 'magnitude' else 'their order'}"
             )
+        tokenizer = teacher.tokenizer
+        if self.vocabulary != "full":
+            assert data is not None
+            tokenizer, kept = vocabulary.smaller(tokenizer, self.vocabulary, data)
+            vocabulary.trim(model, kept, tokenizer)
+            origin += f", {len(kept)} of its {len(teacher.tokenizer)} tokens"
         if self.embedding_size is not None:
             model = factorised(model, self.embedding_size)
             origin += f", its word table factorised at rank {self.embedding_size}"
-        return Student(self.name, model, teacher.tokenizer, origin)
+        return Student(self.name, model, tokenizer, origin)
 
 
 def _size(option: str, wanted: int | float | None, total: int) -> int:

@@ -9,7 +9,7 @@ import torch
 from distill.data.prepare import Data
 from distill.errors import UserError
 from distill.pair import Shape
-from distill.student import tables
+from distill.student import tables, vocabulary
 from distill.student.base import Student
 from distill.student.bilstm import pair_settings
 from distill.student.nets.static import StaticConfig
@@ -37,6 +37,8 @@ class Static:
         weighting: ``frequency`` multiplies each token's first embedding with
             ``a / (a + p(token))``, p its share of the training tokens (Arora et al. 2017, equation
             3), so that frequent words do not drown the others; ``none`` leaves them equal.
+        vocabulary: ``full``, ``corpus`` (the tokens of the training texts) or how many of their
+            most frequent tokens, and what any text needs; see :func:`vocabulary.smaller`.
         dropout: on the mean and in the head.
     """
 
@@ -45,6 +47,7 @@ class Static:
     head_size: int = 256
     start: tables.Start = "outputs"
     weighting: Literal["frequency", "none"] = "frequency"
+    vocabulary: Literal["full", "corpus"] | int = "full"
     dropout: float = 0.1
 
     def __post_init__(self):
@@ -57,6 +60,7 @@ class Static:
         if not 0 <= self.dropout < 1:
             raise UserError(f"student.dropout={self.dropout}: it is a share, from 0 to below 1")
         tables.check(self.start)
+        vocabulary.check(self.vocabulary)
 
     def check(self, teacher_config) -> None:
         """Refuse embeddings wider than those they start from, before anything is trained."""
@@ -69,8 +73,11 @@ class Static:
         )
 
     def outline(self, teacher_config) -> tuple[Shape, str | None]:
-        """The student's shape; it reads with the teacher's tokenizer."""
-        return Shape(0, self.width(teacher_config), 0), None
+        """The student's shape; it reads as the teacher, or with a vocabulary of its own."""
+        return Shape(0, self.width(teacher_config), 0), None if self.vocabulary in (
+            None,
+            "full",
+        ) else ""
 
     def build(
         self,
@@ -82,7 +89,7 @@ class Static:
     ) -> Student:
         """The student with its first weights."""
         assert data is not None
-        tokenizer = teacher.tokenizer
+        tokenizer, kept = vocabulary.smaller(teacher.tokenizer, self.vocabulary, data)
         width = self.width(teacher.model.config)
         around = tokenizer("", return_attention_mask=False)["input_ids"]
         config = StaticConfig(
@@ -100,7 +107,7 @@ class Static:
         table = tables.first_table(self.start, teacher, width, cache_dir)
         with torch.no_grad():
             if table is not None:
-                weight.copy_(table)
+                weight.copy_(table[kept])
             if self.weighting == "frequency":
                 counts = torch.from_numpy(token_counts(data, tokenizer)).float()
                 shares = counts / counts.sum().clamp(min=1)

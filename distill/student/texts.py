@@ -31,8 +31,8 @@ def token_counts(data: Data, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
             texts, add_special_tokens=False, truncation=False, return_attention_mask=False,
             verbose=False,
         )  # fmt: skip
-        for ids in encoded["input_ids"]:
-            np.add.at(counts, ids, 1)
+        ids = np.concatenate([np.asarray(one, dtype=np.int64) for one in encoded["input_ids"]])
+        counts += np.bincount(ids, minlength=len(counts))
     return counts
 
 

@@ -18,7 +18,7 @@ from distill.config import check, conf_dir, register_resolvers
 from distill.errors import UserError
 from distill.launched import launched
 from distill.messages import errors_raised, user_message
-from distill.sweep import exit_code
+from distill.sweep import check_sweep, exit_code
 
 FAILED = "error.txt"
 UNTOUCHED = {"run.log", "config.yaml"}
@@ -38,6 +38,8 @@ class Shell:
             config = _resume(config, list(hydra_config.overrides.task))
             config.output_dir = str(folder)
             check(config)
+            if hydra_config.mode == RunMode.MULTIRUN:
+                check_sweep(config)
             # Heavy imports wait until the config is known to be right.
             from distill.processes import release
             from distill.quiet import quiet

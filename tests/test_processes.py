@@ -13,10 +13,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from transformers import BertConfig, BertForMaskedLM
 
 from distill import processes
+from distill.config import register_resolvers
 from distill.data.batches import Batches, Collate
 from distill.errors import UserError
 from distill.hardware import resolve
@@ -32,6 +36,7 @@ from distill.tasks.sequence_classification import SequenceClassification
 from tests.conftest import BAD, FILLER, GOOD, make_model, make_tokenizer, sentences, write_csv
 from tests.helpers import encoded, teacher_logits
 
+DISTILL = (sys.executable, "-m", "distill")
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "1", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1",
@@ -206,7 +211,7 @@ class Runs:
         for split, count, seed in (("train", 225, 1), ("validation", 61, 2), ("test", 80, 3)):
             write_csv(folder / "films" / f"{split}.csv", sentences(count, seed))
 
-    def start(self, *overrides: str, start=(sys.executable, "-m", "distill")) -> subprocess.Popen:
+    def start(self, *overrides: str, start=DISTILL) -> subprocess.Popen:
         given = [
             "data=files", f"data.path={self.folder}/films", f"teacher.path={self.folder}/tiny",
             "data.max_length=24", "trainer.max_epochs=2", "teacher.epochs=1",
@@ -245,6 +250,7 @@ class Runs:
                 os.killpg(process.pid, signal.SIGKILL)
 
     def __call__(self, *overrides: str, **settings) -> tuple[int, str, str]:
+        """A run from start to end."""
         return self.finish(self.start(*overrides, **settings))
 
 
@@ -311,3 +317,93 @@ def test_a_mistake_and_an_interrupt_end_all_processes(runs):
     assert code == 130
     assert err.splitlines()[-1] == "interrupted: distill resume=FOLDER continues the run"
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "overrides", ["trainer=ddp seed=0,1", "trainer.strategy=ddp trainer.devices=2 seed=0"]
+)
+def test_a_sweep_under_ddp_is_refused_with_the_two_ways_out(command, small, overrides):
+    code, out, err = command("-m", *small, *overrides.split(), "output_dir=sweep")
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("error: -m with trainer.strategy=ddp")
+    assert "trainer=ddp_spawn" in line and "torchrun" in line
+    assert not Path("sweep").exists()
+
+
+@pytest.mark.slow
+def test_a_job_under_ddp_is_refused_and_the_others_go_on(command, small):
+    code, _, err = command(
+        "-m", *small, "trainer=default,ddp", "debug=fast", "data.max_length=24", "control=false",
+        "output_dir=sweep",
+    )  # fmt: skip
+    assert code == 2
+    assert "trainer=ddp_spawn" in err
+    assert [file.parent.name for file in Path("sweep").glob("*/report.json")] == ["00-default"]
+
+
+def test_a_task_of_a_job_that_would_do_the_run_again_is_refused(command, small):
+    code, _, err = command(
+        "-m", *small, "hydra/launcher=parallel", "+hydra.launcher.tasks_per_node=2", "seed=0"
+    )
+    assert code == 2
+    assert err.startswith("error: hydra.launcher.tasks_per_node=2")
+
+
+@pytest.mark.parametrize(("extra", "plugin"), [("parallel", "joblib"), ("cluster", "submitit")])
+def test_a_launcher_that_is_not_installed_is_named_with_its_extra(
+    command, small, monkeypatch, extra, plugin
+):
+    Plugins.instance()  # from here on the plugins' configs are there
+    launchers = ConfigStore.instance().repo["hydra"]["launcher"]
+    for name in [name for name in launchers if name.startswith(plugin)]:
+        monkeypatch.delitem(launchers, name)
+    code, _, err = command("-m", *small, f"hydra/launcher={extra}", "seed=0,1")
+    assert code == 2
+    assert err == (
+        f"error: hydra/launcher={extra} is not installed: pip install 'distill[{extra}]'\n"
+    )
+
+
+def test_a_sweep_stays_in_one_folder_however_long_it_takes(monkeypatch):
+    times = iter(["1120-100000", "1120-100001"])
+    monkeypatch.setattr("distill.naming._now", lambda: next(times))
+    register_resolvers()
+    config = OmegaConf.create({"output_dir": None, "dir": "${sweep_dir:${output_dir}}"})
+    job = OmegaConf.create({"output_dir": None, "dir": "${sweep_dir:${output_dir}}"})
+    first = config.dir
+    OmegaConf.copy_cache(config, job)  # what Hydra does for each job
+    assert first == job.dir == "runs/sweep-1120-100000"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["trainer=ddp_spawn trainer.devices=2", "hydra/launcher=parallel"])
+def test_a_sweep_over_processes_has_its_runs_and_one_report(runs, how):
+    folder = f"sweep_{how.count(' ')}"
+    code, _, err = runs(
+        *how.split(), "seed=0,1", f"output_dir={folder}", "debug=fast", "data.max_length=24",
+        "control=false", "cache_dir=cache_sweep", start=(*DISTILL, "-m"),
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    sweep = runs.folder / folder
+    reports = sorted(sweep.rglob("report.json"))
+    assert [file.parent.name for file in reports] == ["00-seed=0", "01-seed=1"]
+    count = 2 if "devices" in how else 1
+    for file in reports:
+        assert json.loads(file.read_text())["environment"]["processes"] == count
+    assert len(list(sweep.rglob("sweep.md"))) == 1
+    assert len(list((runs.folder / "cache_sweep" / "teachers").glob("*/model.safetensors"))) == 1
+
+
+@pytest.mark.slow
+def test_processes_from_outside_come_to_the_same(runs, alone):
+    torchrun = (
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+        "-m", "distill",
+    )  # fmt: skip
+    code, out, err = runs(
+        "trainer=ddp", "output_dir=outside", "cache_dir=cache_outside", start=torchrun
+    )
+    assert code == 0, err
+    assert_same_run(alone, runs.folder / "outside")
+    assert out.count("teacher: fine-tuning") == out.count("measuring") == 1

@@ -209,7 +209,7 @@ class Fitter:
                 enable_progress_bar=sys.stderr.isatty(),
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
-                **self.processes.trainer_settings,
+                **self.processes.trainer_settings(module.objective.trains_all),
                 **settings,
             )
             try:

@@ -31,10 +31,7 @@ from distill.launched import Launched, launched
 
 log = logging.getLogger(__name__)
 
-STRATEGIES = (
-    "auto", "ddp", "ddp_find_unused_parameters_true", "ddp_spawn",
-    "ddp_spawn_find_unused_parameters_true",
-)  # fmt: skip
+STRATEGIES = ("auto", "ddp", "ddp_spawn")
 # Rank, number and port, for a process that the first one starts.
 HELPER = "DISTILL_HELPER"
 # How long a process waits for the first one to need it: it may prepare much data before.
@@ -95,16 +92,19 @@ class Processes:
         self.strategy, self.devices, self.num_nodes = strategy, devices, num_nodes
         self.count, self.accelerator = devices * num_nodes, accelerator
 
-    @property
-    def trainer_settings(self) -> dict[str, Any]:
-        """What Lightning's Trainer has to know in each process."""
+    def trainer_settings(self, whole: bool) -> dict[str, Any]:
+        """What Lightning's Trainer has to know in each process.
+
+        Args:
+            whole: whether every step trains every parameter.
+        """
         # Given, or Lightning would take a job of one task on a cluster for a part of several.
         settings = {"devices": self.devices, "plugins": [_Environment()]}
         if self.count == 1:
             return settings
         return settings | {
             "num_nodes": self.num_nodes,
-            "strategy": self.strategy.replace("_spawn", ""),
+            "strategy": "ddp" if whole else "ddp_find_unused_parameters_true",
             "use_distributed_sampler": False,  # the batches are shared out already
         }
 

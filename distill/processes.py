@@ -10,6 +10,7 @@ data, keeping things in the cache, measuring, the report) happens in the first w
 import io
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import distributed
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from distill.errors import UserError
 from distill.launched import Launched, launched
@@ -176,6 +178,36 @@ class _Environment(LightningEnvironment):
         """Leaves torchrun's variables as they are: another training may follow."""
 
 
+class _Pickling:
+    """Pickle, but for models of transformers: they record outputs by hooks that it cannot take."""
+
+    class Pickler(pickle.Pickler):
+        """Sends a model as what it is made of."""
+
+        def reducer_override(self, value: Any) -> Any:
+            """How an object is sent."""
+            if not isinstance(value, PreTrainedModel):
+                return NotImplemented
+            frozen = [name for name, one in value.named_parameters() if not one.requires_grad]
+            return _made_again, (
+                type(value), value.config, value.state_dict(), value.training, frozen,
+            )  # fmt: skip
+
+
+def _made_again(
+    kind: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    state: dict[str, torch.Tensor],
+    training: bool,
+    frozen: list[str],
+) -> PreTrainedModel:
+    model = kind(config)
+    model.load_state_dict(state)
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    return model.train(training)
+
+
 class _Team:
     """The processes of a run as one of them sees them.
 
@@ -245,7 +277,7 @@ class _Team:
         self._say(accelerator)
         self._connect(accelerator)
         content = io.BytesIO()
-        torch.save((function, arguments), content)
+        torch.save((function, arguments), content, pickle_module=_Pickling)
         distributed.broadcast_object_list([content.getvalue()])
         with self._sharing():
             return function(*arguments)

@@ -16,8 +16,9 @@ from omegaconf import DictConfig
 
 from distill.config import check, conf_dir, register_resolvers
 from distill.errors import UserError
+from distill.launched import launched
 from distill.messages import errors_raised, user_message
-from distill.sweep import exit_code
+from distill.sweep import check_sweep, exit_code
 
 FAILED = "error.txt"
 UNTOUCHED = {"run.log", "config.yaml"}
@@ -37,13 +38,19 @@ class Shell:
             config = _resume(config, list(hydra_config.overrides.task))
             config.output_dir = str(folder)
             check(config)
+            if hydra_config.mode == RunMode.MULTIRUN:
+                check_sweep(config)
             # Heavy imports wait until the config is known to be right.
+            from distill.processes import release
             from distill.quiet import quiet
 
             quiet()
             from distill.train import run
 
-            print(run(config))
+            try:
+                print(run(config))
+            finally:
+                release()
             (folder / FAILED).unlink(missing_ok=True)  # of an earlier attempt, resumed
         except Exception as error:
             message = user_message(error)
@@ -58,6 +65,11 @@ class Shell:
 
 def main() -> None:
     """Entry point: compose, run, and answer a mistake with one line and exit code 2."""
+    place = launched()
+    if place is not None and place.rank > 0:
+        from distill.processes import serve
+
+        return serve()
     register_resolvers()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     shell = Shell()
@@ -77,6 +89,11 @@ def main() -> None:
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        if place is not None:
+            from distill.processes import release_outside
+
+            release_outside()
     sys.exit(exit_code())
 
 

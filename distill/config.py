@@ -29,9 +29,11 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver(
         "user_cache", lambda: platformdirs.user_cache_dir("distill"), replace=True
     )
+    # Kept once it is known: a sweep stays in one folder however long it takes, and so do the jobs
+    # that a launcher runs in other processes.
+    OmegaConf.register_new_resolver("sweep_dir", naming.sweep_dir, replace=True, use_cache=True)
     for resolver in (
         naming.run_dir,
-        naming.sweep_dir,
         naming.job_dir,
         naming.search_dir,
         naming.path_name,

@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import logging
+import signal
 import sys
 import time
 import warnings
@@ -26,6 +27,7 @@ from torch.utils.data import DataLoader
 from distill import hardware
 from distill.errors import UserError
 from distill.module import DistillationModule
+from distill.processes import Processes, share
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +65,9 @@ class Fitter:
         accelerator: ``auto``, ``cpu``, ``gpu`` (``cuda``) or ``mps``.
         precision: ``auto`` (bf16 where the device is good at it), ``bf16-mixed``, ``16-mixed`` or
             ``32-true``.
-        devices: 1 for now.
-        strategy: ``auto`` for now.
+        devices: processes on each machine, each with a device of its own; ``auto``: every GPU.
+        strategy: ``auto`` (one process), ``ddp`` and others: see `distill.processes`.
+        num_nodes: machines.
         **lightning: any other argument of ``pytorch_lightning.Trainer`` but those this program
             sets itself.
 
@@ -78,18 +81,15 @@ class Fitter:
         patience: int | None = 3,
         accelerator: str = "auto",
         precision: str | int = "auto",
-        devices: int = 1,
+        devices: int | Literal["auto"] = 1,
         strategy: str = "auto",
+        num_nodes: int = 1,
         **lightning: Any,
     ):
         if max_epochs < 1:
             raise UserError(f"trainer.max_epochs={max_epochs}: it must be 1 or more")
         if patience is not None and patience < 1:
             raise UserError(f"trainer.patience={patience}: 1 or more, or null to never stop early")
-        if devices != 1 or strategy != "auto":
-            raise UserError(
-                "one run uses one device so far: leave trainer.devices=1 and trainer.strategy=auto"
-            )
         known = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
         for name in lightning:
             if name in OURS:
@@ -107,6 +107,7 @@ class Fitter:
             raise UserError(f"Lightning's Trainer refuses trainer.*: {error}") from error
         self.max_epochs, self.patience = max_epochs, patience
         self.hardware = hardware.resolve(accelerator, precision)
+        self.processes = Processes(strategy, devices, num_nodes, self.hardware.accelerator)
         self.lightning = lightning
 
     def fit(
@@ -140,6 +141,32 @@ class Fitter:
             keep: ``last`` leaves the last weights instead and never stops early: for an objective
                 that does not teach the head, validation by the task's metric means nothing.
         """
+        module.train()  # transformers loads in evaluation mode, and Lightning keeps what it finds
+        started = time.perf_counter()
+        weights, *came_to = self.processes.together(
+            self._train, module, train, validation, checkpoints, seed, logger, max_epochs, what,
+            extra_callbacks, keep,
+        )  # fmt: skip
+        if weights:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+            module.load_state_dict(state["state_dict"])
+        return Fitted(*came_to, time.perf_counter() - started)
+
+    def _train(
+        self,
+        module: DistillationModule,
+        train: DataLoader,
+        validation: DataLoader,
+        checkpoints: Path,
+        seed: int,
+        logger: Logger | list[Logger] | None,
+        max_epochs: int | None,
+        what: str,
+        extra_callbacks: Sequence[Callback],
+        keep: str,
+    ) -> tuple[str, float, int, int]:
+        """One process's part: the file with the best weights, then what `Fitted` tells."""
+        rank, count = share()
         monitor = f"{module.prefix}validation/{module.task.metric}"
         best = ModelCheckpoint(
             checkpoints, "best", monitor=monitor, mode="max", save_weights_only=True,
@@ -152,15 +179,16 @@ class Fitter:
         callbacks: list[Callback] = [last, epochs, *extra_callbacks]
         if keep == "best":
             callbacks.insert(0, best)
+        if count > 1:
+            callbacks.append(_Termination())
         if keep == "best" and self.patience is not None:
             callbacks.append(EarlyStopping(monitor, mode="max", patience=self.patience))
         if sys.stderr.isatty():
             callbacks.append(TQDMProgressBar(leave=False))
         settings = {"deterministic": self.hardware.accelerator == "cuda"} | self.lightning
         resume = checkpoints / "last.ckpt"
-        module.train()  # transformers loads in evaluation mode, and Lightning keeps what it finds
-        pl.seed_everything(seed, verbose=False)
-        started = time.perf_counter()
+        # Each process has dropout of its own; the first has that of a process alone.
+        pl.seed_everything(seed + rank, verbose=False)
         with warnings.catch_warnings():
             # Lightning asks torch in a way that torch 2.13 deprecates.
             warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
@@ -170,16 +198,18 @@ class Fitter:
             warnings.filterwarnings("ignore", ".*number of training batches.*smaller than.*")
             # A folder that is not empty is what resuming means.
             warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+            # What is logged of a validation is the same in every process already.
+            warnings.filterwarnings("ignore", ".*sync_dist=True.*when logging on epoch level.*")
             trainer = pl.Trainer(
                 accelerator=self.hardware.accelerator,
-                devices=1,
                 precision=self.hardware.precision,
                 max_epochs=max_epochs or self.max_epochs,
                 callbacks=callbacks,
-                logger=logger or False,
+                logger=(logger if rank == 0 else None) or False,
                 enable_progress_bar=sys.stderr.isatty(),
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
+                **self.processes.trainer_settings(module.objective.trains_all),
                 **settings,
             )
             try:
@@ -188,13 +218,20 @@ class Fitter:
                 )
             except SystemExit:  # what Lightning makes of an interrupt
                 raise KeyboardInterrupt from None
-        seconds = time.perf_counter() - started
-        if best.best_model_path:
-            state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-            module.load_state_dict(state["state_dict"])
         value = float(best.best_model_score) if best.best_model_score is not None else float("nan")
         best_epoch = epochs.best_epoch if keep == "best" else trainer.current_epoch
-        return Fitted(value, best_epoch, trainer.current_epoch, seconds)
+        return best.best_model_path, value, best_epoch, trainer.current_epoch
+
+
+class _Termination(Callback):
+    """SIGTERM ends one of several processes at once, as Ctrl-C does.
+
+    Lightning's own handler tells the others by a broadcast, and waits for ever where they are busy
+    with something else.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class _EpochLines(Callback):

@@ -9,6 +9,7 @@ from torch import nn
 from distill.data.batches import Batches
 from distill.hardware import Hardware
 from distill.models import forward
+from distill.processes import share
 
 
 def logits_of(
@@ -20,16 +21,20 @@ def logits_of(
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Logits of every example, computed in evaluation mode and the run's precision.
 
+    Processes that work together each yield their parts of the same batches.
+
     Yields:
         Indices of a batch's examples and their logits ``(B, ...)`` in fp32; the longest first, so
         that what does not fit into memory shows at once.
     """
     model = model.to(hardware.device).eval()
-    loader = examples.loader(batch_size, seed=None)
+    rank, count = share()
+    loader = examples.loader(batch_size * count, seed=None)
     with torch.inference_mode(), hardware.autocast():
         for indices, batch in progress(zip(loader.sampler, loader, strict=True)):
             inputs = {key: value.to(hardware.device) for key, value in batch["student"].items()}
-            yield indices, forward(model, inputs).logits.float().cpu().numpy()
+            own = indices[rank::count]
+            yield own, forward(model, inputs).logits[: len(own)].float().cpu().numpy()
 
 
 def collect_logits(

@@ -38,6 +38,8 @@ def user_message(error: BaseException) -> str | None:
     for one in chain:
         if isinstance(one, ValueError) and str(one).startswith("Only one of --run"):
             return _line(str(one))
+        if 'Could not detect "srun"' in str(one):
+            return "hydra/launcher=cluster: this machine is none of a SLURM cluster, it has no srun"
         if isinstance(one, InstantiationException):
             return None  # a class failed in a way that is not the user's mistake
         if isinstance(one, HydraException | OmegaConfBaseException):
@@ -47,6 +49,10 @@ def user_message(error: BaseException) -> str | None:
 
 def _reworded(text: str) -> str:
     """Hydra's messages, in the words of the command line."""
+    launcher = re.search(r"'hydra/launcher/(joblib|submitit)\w*'", text)
+    if launcher:
+        extra = {"joblib": "parallel", "submitit": "cluster"}[launcher[1]]
+        return f"hydra/launcher={extra} is not installed: pip install 'distill[{extra}]'"
     group = re.search(
         r"Could not find '([\w/]+)/([^'/]+)'\s+Available options in '[\w/]+':(.*)", text, re.S
     )

@@ -12,6 +12,7 @@ from distill.models import forward
 from distill.objective import Objective
 from distill.optimizer import AdamW
 from distill.outputs import Outputs, outputs_of
+from distill.processes import gathered, share
 
 
 class DistillationModule(pl.LightningModule):
@@ -80,6 +81,8 @@ class DistillationModule(pl.LightningModule):
         needs = self.objective.needs_now(progress)
         student = outputs_of(self.student, batch["student"], needs)
         losses = self.objective(student, self.teacher_outputs(batch, needs), batch, progress)
+        if "part" in batch:
+            losses = self._over_processes(losses, batch["part"])
         size = len(batch["labels"])
         total = losses.pop("loss")
         self.log(f"{self.prefix}train/loss", total.detach(), prog_bar=True, batch_size=size)
@@ -90,14 +93,27 @@ class DistillationModule(pl.LightningModule):
         self.log(f"{self.prefix}learning_rate", self.lr_schedulers().get_last_lr()[0])
         return total
 
+    def _over_processes(self, losses: dict[str, Tensor], part: float) -> dict[str, Tensor]:
+        """The losses on the batch that all processes share, with the gradient of this one's part.
+
+        Every term is a mean over examples, and gradients are averaged over processes: weighted by
+        the sizes of the parts, they average to the gradient of the mean over the whole batch. (A
+        term that relates examples to each other relates those of a part.)
+        """
+        own = torch.stack(list(losses.values())) * part
+        whole = self.trainer.strategy.reduce(own.detach().clone(), reduce_op="mean")
+        return dict(zip(losses, own + (whole - own.detach()), strict=True))
+
     def validation_step(self, batch: dict, batch_index: int) -> None:
         """Collect logits and labels."""
         logits = forward(self.student, batch["student"]).logits
-        self._validation.append((logits.float().cpu(), batch["labels"].cpu()))
+        if batch.get("part") != 0:
+            self._validation.append((logits.float().cpu(), batch["labels"].cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """The task's metrics over the whole split."""
-        logits, labels = (torch.cat(parts).numpy() for parts in zip(*self._validation, strict=True))
+        batches = [batch for of_process in gathered(self._validation) for batch in of_process]
+        logits, labels = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
         self._validation.clear()
         for name, value in self.evaluate(logits, labels).items():
             self.log(f"{self.prefix}validation/{name}", value, prog_bar=name == self.task.metric)
@@ -134,18 +150,16 @@ class DistillationModule(pl.LightningModule):
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep the random state: a resumed run continues to the bit."""
-        checkpoint["random_state"] = torch.get_rng_state()
+        """Keep every process's random state: a resumed run continues to the bit."""
+        state = {"random_state": torch.get_rng_state()}
         if self.device.type == "cuda":
-            checkpoint["cuda_random_state"] = torch.cuda.get_rng_state(self.device)
+            state["cuda_random_state"] = torch.cuda.get_rng_state(self.device)
+        checkpoint["random_states"] = gathered(state)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Take the random state back."""
-        self._random_states = {
-            key: checkpoint[key]
-            for key in ("random_state", "cuda_random_state")
-            if key in checkpoint
-        }
+        states, (rank, _) = checkpoint["random_states"], share()
+        self._random_states = states[rank] if rank < len(states) else {}
 
     def on_train_start(self) -> None:
         """Restore the random state last, when nothing else draws from it any more."""

@@ -44,6 +44,11 @@ class Objective(nn.Module):
         """Whether any term teaches the head; if not, validation cannot tell what is best."""
         return any(term.trains_head for term in self.terms.values())
 
+    @property
+    def trains_all(self) -> bool:
+        """Whether every step trains every parameter: no term comes, goes or passes the head by."""
+        return self.trains_head and not any(callable(term.weight) for term in self.terms.values())
+
     def bind(self, pair: Pair, path: str = "objective") -> "Objective":
         """Tell every term who is paired; returns itself.
 

@@ -118,6 +118,7 @@ class Pairing:
         logits, seconds, reused = stored(
             teacher, self._read_by(teacher, [split]), self._data.hashes[split], self._job.task,
             self._job.source.max_length, self._job.fitter.hardware, self._job.cache_dir, split,
+            self._job.fitter.processes,
         )  # fmt: skip
         self.seconds += seconds
         self.reused &= reused

@@ -1,6 +1,7 @@
 """What happens around the jobs of ``distill -m``: names before, the report after each of them."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,54 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from distill.config import register_resolvers
+from distill.errors import UserError
+from distill.launched import launched
 from distill.naming import SWEPT
 
 _outcome = {"failed": False}
 
 
+def check_sweep(config: DictConfig) -> None:
+    """Refuse a strategy whose processes are for a single run.
+
+    Lightning's own ddp starts the command again in each process, which under ``-m`` means the whole
+    sweep: who asks for it here has something else in mind than what would happen.
+
+    Raises:
+        UserError: with the two ways out.
+    """
+    strategy = str(config.trainer.get("strategy", "auto"))
+    if strategy.startswith(("ddp", "fsdp")) and "spawn" not in strategy and launched() is None:
+        raise UserError(
+            f"-m with trainer.strategy={strategy}: its processes are for a single run; use "
+            "trainer=ddp_spawn, which starts them for each run, or start one process for each "
+            "device from outside (torchrun -m distill -m ...)"
+        )
+    launcher = config.get("hydra", {}).get("launcher", {})
+    for key in ("tasks_per_node", "nodes"):
+        if launcher.get(key, 1) != 1:
+            raise UserError(
+                f"hydra.launcher.{key}={launcher[key]}: each of these tasks would do the whole "
+                "run; leave it at 1 and use trainer=ddp_spawn"
+            )
+
+
 class SweepReport(Callback):
     """Keeps the sweep's own report up to date: it is whole even if the sweep is cut short."""
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A launcher's process gets this object before anything that conf/ needs.
+        self.__dict__.update(state)
+        register_resolvers()
+
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Note what the sweep varies, for the jobs' names."""
+        try:
+            check_sweep(config)
+        except UserError as error:  # Hydra makes a warning of what is raised here
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
         given = list(config.hydra.overrides.task)
         params = config.hydra.sweeper.get("params") or {}
         given += [f"{key}={value}" for key, value in params.items()]

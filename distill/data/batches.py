@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from distill.cache import key_of, locked
+from distill.processes import share
 
 # Shuffled examples are sorted by length within pools of so many batches: enough for batches of
 # nearly equal length, few enough that what stands in one batch differs from epoch to epoch.
@@ -203,9 +204,18 @@ class Batches(torch.utils.data.Dataset):
         return len(self.student)
 
     def __getitem__(self, indices: list[int]) -> dict[str, dict[str, Tensor] | Tensor]:
-        """Inputs by role, ``labels`` ``(B,)``, and ``teacher_logits`` ``(B, C)`` where stored."""
+        """Inputs by role, ``labels`` ``(B,)``, and ``teacher_logits`` ``(B, C)`` where stored.
+
+        Where several processes share the batch it is this one's part, and ``part`` says how large
+        it is, from 0, as a multiple of the mean part. At 0 an example stands in.
+        """
+        rank, count = share()
+        size, own = len(indices), indices[rank::count]
+        indices = own or indices[:1]
         rows = self.student[indices]
         batch = {"student": self.collate(rows), "labels": torch.tensor(rows["label"])}
+        if count > 1:
+            batch["part"] = len(own) * count / size
         if self.teacher is not None:
             batch["teacher"] = self.collate_teacher(self.teacher[indices])
         if self.teacher_logits is not None:

@@ -64,6 +64,7 @@ def report(
             "pytorch_lightning": pytorch_lightning.__version__,
             "processor": _processor(job.fitter.hardware.device),
             "threads": torch.get_num_threads(),
+            "processes": job.fitter.processes.count,
             "accelerator": job.fitter.hardware.accelerator,
             "precision": job.fitter.hardware.precision,
         },

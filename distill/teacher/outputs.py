@@ -5,12 +5,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from distill.cache import key_of, made_once
 from distill.data.batches import Batches, tokenizer_hash
 from distill.errors import UserError
 from distill.hardware import Hardware
 from distill.inference import logits_of
+from distill.processes import Processes, gathered, share
 from distill.teacher.ready import Teacher
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ def stored(
     hardware: Hardware,
     cache_dir: Path,
     what: str = "train",
+    processes: Processes | None = None,
 ) -> tuple[np.ndarray, float, bool]:
     """Logits of the teacher for every example of a split, at temperature 1.
 
@@ -44,6 +47,7 @@ def stored(
         hardware: where and how precisely to compute.
         cache_dir: where the result is kept.
         what: the split's name, for the log.
+        processes: that compute them together; ``None``: this one alone.
 
     Returns:
         Memory-mapped fp32 logits ``(N, C)`` in the order of the rows, the seconds it took in this
@@ -61,20 +65,31 @@ def stored(
 
     def compute(partial: Path) -> None:
         log.info("teacher: computing its outputs for %d examples of %s", len(examples), what)
-        file: np.memmap | None = None
-        for indices, logits in logits_of(teacher.model, examples, hardware):
-            if file is None:
-                shape = (len(examples), *logits.shape[1:])
-                file = np.lib.format.open_memmap(partial / "logits.npy", "w+", np.float32, shape)
-            file[indices] = logits
-        assert file is not None
-        file.flush()
+        (processes or Processes()).together(
+            _compute, teacher.model, examples, hardware, partial / "logits.npy"
+        )
 
     reused = made_once(folder, compute)
     logits = np.load(folder / "logits.npy", mmap_mode="r")
     if reused:
         _check(logits, teacher, examples, hardware, folder)
     return logits, 0.0 if reused else time.perf_counter() - started, reused
+
+
+def _compute(model: PreTrainedModel, examples: Batches, hardware: Hardware, path: Path) -> None:
+    """One process's part; the first writes what all of them have."""
+    file: np.memmap | None = None
+    for own in logits_of(model, examples, hardware):
+        parts = gathered(own)
+        if share()[0] > 0:
+            continue
+        for indices, logits in parts:
+            if file is None:
+                shape = (len(examples), *logits.shape[1:])
+                file = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+            file[indices] = logits
+    if file is not None:
+        file.flush()
 
 
 def _check(

@@ -1,0 +1,413 @@
+"""Several processes for one run, each with a device of its own.
+
+The first process runs the main flow alone. The others wait, and join in where the first asks for
+it (:meth:`Processes.together`): in a training, and in the pass that computes the teacher's outputs.
+There each process takes its part of every batch (:func:`share`), so their number changes nothing
+but the time: ``data.batch_size`` is the batch of all of them. What is to happen once (preparing
+data, keeping things in the cache, measuring, the report) happens in the first without further ado.
+"""
+
+import io
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from torch import distributed
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from distill.errors import UserError
+from distill.launched import Launched, launched
+
+log = logging.getLogger(__name__)
+
+STRATEGIES = ("auto", "ddp", "ddp_spawn")
+# Rank, number and port, for a process that the first one starts.
+HELPER = "DISTILL_HELPER"
+# How long a process waits for the first one to need it: it may prepare much data before.
+PATIENCE = timedelta(days=30)
+# How long the first process waits for one that it has told to stop, in seconds.
+FAREWELL = 10.0
+
+_share = (0, 1)
+
+
+def share() -> tuple[int, int]:
+    """Which part of each batch is this process's: its rank and the number of processes."""
+    return _share
+
+
+def gathered(value: Any) -> list[Any]:
+    """The values of all processes that work together, in the order of their ranks."""
+    if _share[1] == 1:
+        return [value]
+    values = [None] * _share[1]
+    distributed.all_gather_object(values, value)
+    return values
+
+
+class Processes:
+    """How many processes a run has, and who starts them.
+
+    Args:
+        strategy: ``auto`` is one process; ``ddp`` and ``ddp_spawn`` are Lightning's
+            ``DistributedDataParallel`` over several, started here for a run and ended with it, or
+            found, where torchrun or srun has started them.
+        devices: processes on each machine; ``auto``: one for each GPU, or those that were found.
+        num_nodes: machines; more than one need torchrun or srun.
+        accelerator: ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        UserError: for what cannot be, or would be ignored.
+    """
+
+    def __init__(
+        self,
+        strategy: str = "auto",
+        devices: int | Literal["auto"] = 1,
+        num_nodes: int = 1,
+        accelerator: str = "cpu",
+    ):
+        if strategy not in STRATEGIES:
+            raise UserError(f"trainer.strategy={strategy}: choose one of {', '.join(STRATEGIES)}")
+        for key, value in (("devices", devices), ("num_nodes", num_nodes)):
+            if value != "auto" and value < 1:
+                raise UserError(f"trainer.{key}={value}: it must be 1 or more")
+        outside = launched()
+        if outside is not None:
+            _check_outside(outside, strategy, devices, num_nodes)
+            devices = outside.local_count
+        else:
+            devices = _check_own(strategy, devices, num_nodes, accelerator)
+        self.strategy, self.devices, self.num_nodes = strategy, devices, num_nodes
+        self.count, self.accelerator = devices * num_nodes, accelerator
+
+    def trainer_settings(self, whole: bool) -> dict[str, Any]:
+        """What Lightning's Trainer has to know in each process.
+
+        Args:
+            whole: whether every step trains every parameter.
+        """
+        # Given, or Lightning would take a job of one task on a cluster for a part of several.
+        settings = {"devices": self.devices, "plugins": [_Environment()]}
+        if self.count == 1:
+            return settings
+        return settings | {
+            "num_nodes": self.num_nodes,
+            "strategy": "ddp" if whole else "ddp_find_unused_parameters_true",
+            "use_distributed_sampler": False,  # the batches are shared out already
+        }
+
+    def together(self, function: Callable, *arguments: Any) -> Any:
+        """Call a function in every process, on copies in all but this one; this one's result."""
+        if self.count == 1:
+            return function(*arguments)
+        global _team
+        if _team is None:
+            _team = _Team.outside() if launched() else _Team.started(self.count)
+        try:
+            return _team.lead(self.accelerator, function, arguments)
+        except BaseException:
+            # The others are somewhere in the middle of it and cannot be told anything.
+            _team.abandon()
+            raise
+
+
+def _check_own(strategy: str, devices: int | str, num_nodes: int, accelerator: str) -> int:
+    """How many devices a run has whose processes are started here."""
+    if num_nodes > 1:
+        raise UserError(
+            f"trainer.num_nodes={num_nodes}: start the command on every node, with torchrun or srun"
+        )
+    gpus = torch.cuda.device_count() if accelerator == "cuda" else None
+    if devices == "auto":
+        devices = gpus or 1
+    if devices > 1 and strategy == "auto":
+        raise UserError(
+            f"trainer.devices={devices} needs a strategy: trainer.strategy=ddp, "
+            "or trainer.strategy=ddp_spawn under -m"
+        )
+    if devices > 1 and accelerator == "mps":
+        raise UserError(f"trainer.devices={devices}: there is one device with accelerator=mps")
+    if gpus is not None and devices > gpus:
+        raise UserError(f"trainer.devices={devices}: torch sees {gpus} here")
+    return devices
+
+
+def _check_outside(outside: Launched, strategy: str, devices: int | str, num_nodes: int) -> None:
+    found = f"{outside.count} processes were started from outside"
+    if strategy == "auto" or "spawn" in strategy:
+        raise UserError(f"trainer.strategy={strategy}: {found}, use trainer.strategy=ddp")
+    if num_nodes * outside.local_count != outside.count:
+        raise UserError(
+            f"trainer.num_nodes={num_nodes}: {found}, {outside.local_count} of them on this "
+            f"machine, so there are {outside.count // outside.local_count} nodes"
+        )
+    if devices not in ("auto", outside.local_count):
+        raise UserError(
+            f"trainer.devices={devices}: {found}, {outside.local_count} of them on this machine"
+        )
+
+
+class _Environment(LightningEnvironment):
+    """Tells Lightning that the processes are there and which one this is."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    def local_rank(self) -> int:
+        return _team.place.local_rank if _share[1] > 1 else 0
+
+    def node_rank(self) -> int:
+        return _team.place.rank // _team.place.local_count if _share[1] > 1 else 0
+
+    def teardown(self) -> None:
+        """Leaves torchrun's variables as they are: another training may follow."""
+
+
+class _Pickling:
+    """Pickle, but for models of transformers: they record outputs by hooks that it cannot take."""
+
+    class Pickler(pickle.Pickler):
+        """Sends a model as what it is made of."""
+
+        def reducer_override(self, value: Any) -> Any:
+            """How an object is sent."""
+            if not isinstance(value, PreTrainedModel):
+                return NotImplemented
+            frozen = [name for name, one in value.named_parameters() if not one.requires_grad]
+            return _made_again, (
+                type(value), value.config, value.state_dict(), value.training, frozen,
+            )  # fmt: skip
+
+
+def _made_again(
+    kind: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    state: dict[str, torch.Tensor],
+    training: bool,
+    frozen: list[str],
+) -> PreTrainedModel:
+    model = kind(config)
+    model.load_state_dict(state)
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    return model.train(training)
+
+
+class _Team:
+    """The processes of a run as one of them sees them.
+
+    Args:
+        store: where the first process says what is to be done.
+        place: this process's among them.
+        processes: that the first one has started itself.
+    """
+
+    def __init__(
+        self,
+        store: distributed.Store,
+        place: Launched,
+        processes: tuple[subprocess.Popen, ...] = (),
+    ):
+        self.store, self.place, self.processes = store, place, processes
+        self.calls, self.ended = 0, False
+        if processes:
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    @classmethod
+    def started(cls, count: int) -> "_Team":
+        """Start the others on this machine."""
+        # Port 0: the system chooses a free one, and nobody can take it in between.
+        store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        code = "from distill.processes import serve; serve()"
+        path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)  # noqa: PTH100
+        return cls(
+            store,
+            Launched(0, count, 0, count),
+            tuple(
+                subprocess.Popen(
+                    [sys.executable, "-c", code],
+                    stdin=subprocess.DEVNULL,
+                    env=os.environ | {HELPER: f"{rank} {count} {store.port}", "PYTHONPATH": path},
+                )
+                for rank in range(1, count)
+            ),
+        )
+
+    @classmethod
+    def joined(cls) -> "_Team":
+        """Join the process that has started this one."""
+        rank, count, port = map(int, os.environ[HELPER].split())
+        store = distributed.TCPStore("127.0.0.1", port, is_master=False)
+        return cls(store, Launched(rank, count, rank, count))
+
+    @classmethod
+    def outside(cls) -> "_Team":
+        """Join the others that torchrun or srun has started."""
+        place = launched()
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            nodes = os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1")
+            os.environ.setdefault("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(nodes))
+            # Of this step: two may run side by side.
+            number = int(os.environ["SLURM_JOB_ID"]) * 31 + int(os.environ["SLURM_STEP_ID"])
+            os.environ.setdefault("MASTER_PORT", str(15000 + number % 15000))
+        store, _, _ = next(
+            distributed.rendezvous("env://", place.rank, place.count, timeout=PATIENCE)
+        )
+        return cls(store, place)
+
+    def lead(self, accelerator: str, function: Callable, arguments: tuple) -> Any:
+        """Have all processes call a function; the result of this one."""
+        if self.ended:
+            raise UserError("the other processes have ended with a run that failed before")
+        self._say(accelerator)
+        self._connect(accelerator)
+        content = io.BytesIO()
+        torch.save((function, arguments), content, pickle_module=_Pickling)
+        distributed.broadcast_object_list([content.getvalue()])
+        with self._sharing():
+            return function(*arguments)
+
+    def follow(self) -> None:
+        """Do what the first process says until it says that it is done."""
+        while True:
+            key = f"call {self.calls}"
+            self.store.wait([key], PATIENCE)
+            said = self.store.get(key).decode()
+            if said == "stop":
+                return
+            self.calls += 1
+            self._connect(said)
+            content = [None]
+            distributed.broadcast_object_list(content)
+            function, arguments = torch.load(
+                io.BytesIO(content[0]), map_location="cpu", weights_only=False
+            )
+            with self._sharing():
+                function(*arguments)
+            del function, arguments
+
+    def dismiss(self) -> None:
+        """Tell the others to stop."""
+        if not self.ended:
+            self.ended = True
+            with suppress(RuntimeError):  # those from outside may be gone, and the store with them
+                self._say("stop")
+            for process in self.processes:
+                try:
+                    process.wait(FAREWELL)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+            self._disconnect()
+
+    def abandon(self) -> None:
+        """End the others where they are."""
+        self.ended = True
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self._disconnect()
+
+    def _say(self, what: str) -> None:
+        self.store.set(f"call {self.calls}", what)
+        self.calls += 1
+
+    def _connect(self, accelerator: str) -> None:
+        if distributed.is_initialized():
+            return
+        if accelerator == "cuda":
+            torch.cuda.set_device(self.place.local_rank)
+        rank_zero_only.rank = self.place.rank
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if accelerator == "cuda" else "gloo",
+            store=distributed.PrefixStore("distill", self.store),
+            rank=self.place.rank,
+            world_size=self.place.count,
+        )
+
+    def _disconnect(self) -> None:
+        if distributed.is_initialized():
+            with suppress(RuntimeError):
+                distributed.destroy_process_group()
+
+    @contextmanager
+    def _sharing(self) -> Iterator[None]:
+        global _share
+        threads = torch.get_num_threads()
+        torch.set_num_threads(max(1, threads // self.place.local_count))
+        _share = (self.place.rank, self.place.count)
+        try:
+            yield
+        finally:
+            _share = (0, 1)
+            torch.set_num_threads(threads)
+
+    def _watch(self) -> None:
+        """End this process if another one has: over NCCL it would wait for it for long."""
+        while all(process.poll() is None for process in self.processes):
+            time.sleep(0.2)
+            if self.ended:
+                return
+        time.sleep(FAREWELL)  # over gloo it is told and ends by itself, with a traceback
+        if not self.ended:
+            print("error: a process of this run has ended", file=sys.stderr, flush=True)
+            os._exit(1)
+
+
+_team: _Team | None = None
+
+
+def release() -> None:
+    """Tell the processes that were started for a run that it is over."""
+    global _team
+    if _team is not None and _team.processes:
+        _team.dismiss()
+        _team = None
+
+
+def release_outside() -> None:
+    """Tell the processes that were started from outside that the command is over."""
+    global _team
+    (_team or _Team.outside()).dismiss()
+    _team = None
+
+
+def serve() -> None:
+    """All that a process does that is not the first: help, until it is told to stop."""
+    global _team
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first one decides what Ctrl-C means
+    from distill.quiet import quiet
+
+    quiet()
+    if HELPER in os.environ:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        _team = _Team.joined()
+    else:
+        _team = _Team.outside()
+    try:
+        _team.follow()
+    except BaseException:
+        time.sleep(1)  # where the first one has failed it ends this one now
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # nothing to tidy up, and nobody to do it with
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

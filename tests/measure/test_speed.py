@@ -1,3 +1,8 @@
+import subprocess
+import sys
+import time
+
+import pytest
 import torch
 from torch import nn
 
@@ -56,3 +61,31 @@ def test_peak_memory_counts_what_is_alive_at_once():
         assert live.peak == 8000
         assert live.now == 4400
         del z, w
+
+
+@pytest.mark.slow
+def test_the_ranking_is_the_same_beside_two_busy_neighbours(tokenizer):
+    """Five models whose costs differ by half and more, beside programs that never rest."""
+    depths = (1, 2, 4, 7, 12)
+    examples = Batches(encoded(tokenizer, 30), Collate(tokenizer))
+    models = {str(depth): make_model(layers=depth) for depth in depths}
+
+    def ranking():
+        speeds = measure(models, dict.fromkeys(models, examples), torch.device("cpu"), rounds=5)
+        return [
+            sorted(models, key=lambda name: getattr(speeds[name], figure).p50)
+            for figure in ("fastest", "cpu")
+        ]
+
+    alone = ranking()
+    work = "import numpy as np; a = np.ones((300, 300))\nwhile True: a @ a"
+    neighbours = [subprocess.Popen([sys.executable, "-c", work]) for _ in range(2)]
+    try:
+        time.sleep(1)
+        beside = ranking()
+        assert all(neighbour.poll() is None for neighbour in neighbours)
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+            neighbour.wait()
+    assert alone == beside == [[str(depth) for depth in depths]] * 2

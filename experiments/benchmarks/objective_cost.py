@@ -1,0 +1,143 @@
+"""What a step of each objective costs beside plain fine-tuning of the same student.
+
+    python experiments/benchmarks/objective_cost.py [--rounds 9] [--student third]
+
+Real docstrings, MiniLM as the teacher, batches of 32 of like length, one thread. Objectives take
+turns batch by batch, so that whatever else the machine does falls on all of them; a ratio is the
+median over batches of the objective's fastest round over fine-tuning's fastest round.
+"""
+
+import argparse
+import copy
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from distill import models
+from distill.config import conf_dir, register_resolvers
+from distill.data.batches import Batches, Collate, encode
+from distill.data.prepare import prepare
+from distill.inference import collect_logits
+from distill.losses.hard_labels import HardLabels
+from distill.module import DistillationModule
+from distill.objective import Objective, Stage, stages_of
+from distill.pair import Pair, shape_of
+from distill.quiet import quiet
+from distill.teacher.ready import Teacher
+
+BATCHES, SIZE = 12, 32
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--student", default="third")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    quiet()
+    register_resolvers()
+    names = sorted(path.stem for path in (Path(conf_dir()) / "objective").glob("*.yaml"))
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        configs = {
+            name: compose("config", [f"objective={name}", f"student={arguments.student}"])
+            for name in names
+        }
+    any_config = configs["kd"]
+    task, source, settings, optimizer = (
+        instantiate(any_config[group], _convert_="all")
+        for group in ("task", "data", "student", "optimizer")
+    )
+    cache = Path(any_config.cache_dir).expanduser()
+    data = prepare(source, task, cache)
+    path = models.locate("package:minilm", "teacher.path")
+    tokenizer = models.load_tokenizer(path, "the teacher")
+    torch.manual_seed(0)
+    model = task.load(path, data.label_names).eval()
+    teacher = Teacher("minilm", model, tokenizer, "", 0.0, True)
+    rows = encode(
+        data.splits["train"], data.hashes["train"], tokenizer, task, source.max_length, cache
+    )
+    # Batches of like length, spread evenly over the lengths.
+    order = np.argsort(rows["length"], kind="stable")
+    starts = np.linspace(0, len(order) - SIZE, BATCHES, dtype=int)
+    chosen = [order[start : start + SIZE].tolist() for start in starts]
+    few = rows.select([row for batch in chosen for row in batch])
+    collate = Collate(tokenizer)
+    hardware = instantiate(any_config.trainer, _convert_="all").hardware
+    logits = collect_logits(model, Batches(few, collate), hardware)
+    cached = Batches(few, collate, teacher_logits=logits)
+    live = Batches(few, collate, few, collate)
+
+    stages = {"fine-tuning": Stage(labels=HardLabels(1.0))}
+    for name, config in configs.items():
+        for stage in stages_of(instantiate(config.objective, _convert_="all")):
+            stages[f"{name}, {stage.name}" if stage.name else name] = stage
+    stages["kd, live teacher"] = stages["kd"]
+    student = settings.build(teacher, task, data.label_names, cache, data)
+    modules, batches = {}, {}
+    for name, stage in stages.items():
+        torch.manual_seed(0)
+        stage.objective.bind(
+            Pair(task, len(data.label_names), shape_of(student.model.config),
+                 {None: shape_of(model.config)}, {None: True})
+        )  # fmt: skip
+        needs = stage.objective.needs
+        batches[name] = live if needs - {"logits"} or "live" in name else cached
+        if not needs:
+            batches[name] = Batches(few, collate)
+        modules[name] = _Steps(student.model, stage.objective, task, optimizer, model, hardware)
+    seconds = {name: np.full((arguments.rounds, BATCHES), np.inf) for name in stages}
+    for turn in range(-1, arguments.rounds):
+        for number in range(BATCHES):
+            rows_of = list(range(number * SIZE, (number + 1) * SIZE))
+            for name, module in modules.items():
+                batch = batches[name][rows_of]
+                clock = time.perf_counter()
+                module.step(batch)
+                if turn >= 0:
+                    seconds[name][turn, number] = time.perf_counter() - clock
+    floor = seconds["fine-tuning"].min(0)
+    print(f"{'objective':28} {'ms a step':>10} {'times fine-tuning':>18}   of the batches")
+    for name, taken in seconds.items():
+        fastest = taken.min(0)
+        ratio = fastest / floor
+        print(
+            f"{name:28} {1e3 * np.median(fastest):10.1f} {np.median(ratio):18.3f}   "
+            f"[{ratio.min():.2f}, {ratio.max():.2f}]"
+        )
+
+
+class _Steps:
+    """A student of its own and whole training steps, without Lightning around them."""
+
+    def __init__(self, student, objective: Objective, task, optimizer, teacher, hardware):
+        student = copy.deepcopy(student).train()
+        self.module = DistillationModule(student, objective, task, optimizer, teacher)
+        self.module.log = lambda *_, **__: None
+        self.module.lr_schedulers = lambda: self.schedule
+        self.optimizer, self.schedule = replace(
+            optimizer, learning_rate=optimizer.rate_for(student)
+        ).build(self.module, 10_000)
+        self.hardware = hardware
+
+    def step(self, batch: dict) -> None:
+        """Forward, backward, clipping, update."""
+        with self.hardware.autocast():
+            loss = self.module.training_step(batch, 0)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.module.configure_gradient_clipping(self.optimizer, 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+
+
+if __name__ == "__main__":
+    main()

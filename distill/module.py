@@ -12,7 +12,7 @@ from distill.models import forward
 from distill.objective import Objective
 from distill.optimizer import AdamW
 from distill.outputs import Outputs, outputs_of
-from distill.processes import gathered, share
+from distill.processes import averaged, gathered, share
 
 
 class DistillationModule(pl.LightningModule):
@@ -101,8 +101,7 @@ class DistillationModule(pl.LightningModule):
         term that relates examples to each other relates those of a part.)
         """
         own = torch.stack(list(losses.values())) * part
-        whole = self.trainer.strategy.reduce(own.detach().clone(), reduce_op="mean")
-        return dict(zip(losses, own + (whole - own.detach()), strict=True))
+        return dict(zip(losses, own + (averaged(own) - own.detach()), strict=True))
 
     def validation_step(self, batch: dict, batch_index: int) -> None:
         """Collect logits and labels."""

@@ -58,6 +58,13 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
+def averaged(value: torch.Tensor) -> torch.Tensor:
+    """The mean of a tensor over all processes that work together; no gradient goes through it."""
+    value = value.detach().clone()
+    distributed.all_reduce(value)
+    return value / _share[1]
+
+
 class Processes:
     """How many processes a run has, and who starts them.
 

@@ -107,7 +107,9 @@ def test_parts_of_a_pass_are_the_whole_pass(tokenizer, as_process):
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])
-def test_gradients_of_the_parts_average_to_the_gradient_of_the_batch(tokenizer, as_process, size):
+def test_gradients_of_the_parts_average_to_the_gradient_of_the_batch(
+    tokenizer, as_process, monkeypatch, size
+):
     """However unequal the parts are, down to none of a batch of one example."""
     rows, collate = encoded(tokenizer, 7), Collate(tokenizer)
     said = teacher_logits(make_model(layers=2).eval(), rows, collate)
@@ -117,14 +119,10 @@ def test_gradients_of_the_parts_average_to_the_gradient_of_the_batch(tokenizer, 
     objective = Objective("kd", **terms).bind(Pair(task, 2))
     start = make_model(layers=1, **STILL).train()
 
-    def step(batch, reduce):
+    def step(batch, averaged=None):
+        monkeypatch.setattr("distill.module.averaged", averaged)
         module = DistillationModule(copy.deepcopy(start), objective, task, AdamW())
-        module._trainer = SimpleNamespace(
-            world_size=2,
-            strategy=SimpleNamespace(reduce=reduce),
-            barebones=True,
-            global_step=0,
-        )
+        module._trainer = SimpleNamespace(barebones=True, global_step=0)
         logged = {}
         module.log = lambda name, value, **_: logged.update({name: float(value)})
         module.lr_schedulers = lambda: SimpleNamespace(get_last_lr=lambda: [0.0])
@@ -133,17 +131,15 @@ def test_gradients_of_the_parts_average_to_the_gradient_of_the_batch(tokenizer, 
         logged[""] = loss.item()
         return [parameter.grad for parameter in module.parameters()], logged
 
-    expected, log = step(examples[list(range(size))], None)
+    expected, log = step(examples[list(range(size))])
     parts = []
     for rank in range(2):
         as_process(rank, 2)
         parts.append(examples[list(range(size))])
     seen = []
     for part in parts:  # what each process brings to the mean over processes
-        step(part, lambda values, reduce_op: seen.append(values) or values)
-    gradients, logs = zip(
-        *(step(part, lambda values, reduce_op: sum(seen) / 2) for part in parts), strict=True
-    )
+        step(part, lambda values: seen.append(values.detach()) or values)
+    gradients, logs = zip(*(step(part, lambda _: sum(seen) / 2) for part in parts), strict=True)
     for whole, first, second in zip(expected, *gradients, strict=True):
         torch.testing.assert_close((first + second) / 2, whole, rtol=1e-4, atol=1e-7)
     assert logs[0] == pytest.approx(log, rel=1e-4)
@@ -270,6 +266,9 @@ class Runs:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stdout.close()
+            process.stderr.close()
 
     def __call__(self, *overrides: str, **settings) -> tuple[int, str, str]:
         """A run from start to end."""
@@ -344,13 +343,14 @@ def test_a_mistake_and_an_interrupt_end_all_processes(runs):
     assert not (runs.folder / "mistake").exists()
     long = ("trainer.max_epochs=500", "trainer.patience=null", "control=false")
     process = runs.start(*DDP, *long, "output_dir=interrupted")
-    deadline = time.monotonic() + 120
-    log = runs.folder / "interrupted" / "run.log"
-    while not log.is_file() or "student: epoch 2" not in log.read_text():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    code, _, err = runs.finish(process, timeout=60)
+    try:
+        log = runs.folder / "interrupted" / "run.log"
+        while not log.is_file() or "student: epoch 2" not in log.read_text():
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    finally:
+        code, _, err = runs.finish(process, timeout=60)
     assert code == 130
     assert err.splitlines()[-1] == "interrupted: distill resume=FOLDER continues the run"
     assert "Traceback" not in err

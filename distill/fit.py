@@ -1,5 +1,6 @@
 """One training, from first weights to the best ones: a teacher's, a student's or a control's."""
 
+import copy
 import difflib
 import inspect
 import logging
@@ -167,6 +168,8 @@ class Fitter:
     ) -> tuple[str, float, int, int]:
         """One process's part: the file with the best weights, then what `Fitted` tells."""
         rank, count = share()
+        if self.processes.shards:  # it is wrapped and cut into pieces: the caller keeps it whole
+            module = copy.deepcopy(module)
         monitor = f"{module.prefix}validation/{module.task.metric}"
         best = ModelCheckpoint(
             checkpoints, "best", monitor=monitor, mode="max", save_weights_only=True,
@@ -209,7 +212,7 @@ class Fitter:
                 enable_progress_bar=sys.stderr.isatty(),
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
-                **self.processes.trainer_settings(module.objective.trains_all),
+                **self.processes.trainer_settings(module.objective.trains_all, module.student),
                 **settings,
             )
             try:
@@ -220,7 +223,8 @@ class Fitter:
                 raise KeyboardInterrupt from None
         value = float(best.best_model_score) if best.best_model_score is not None else float("nan")
         best_epoch = epochs.best_epoch if keep == "best" else trainer.current_epoch
-        return best.best_model_path, value, best_epoch, trainer.current_epoch
+        weights = best.best_model_path or last.last_model_path
+        return weights, value, best_epoch, trainer.current_epoch
 
 
 class _Termination(Callback):

@@ -1,7 +1,6 @@
 """The one LightningModule: a teacher, a student and the objective that ties them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytorch_lightning as pl
@@ -124,14 +123,16 @@ class DistillationModule(pl.LightningModule):
             name: float(metric(predictions, labels)) for name, metric in self.task.metrics.items()
         }
 
+    def configure_model(self) -> None:
+        """Group the parameters while they are whole; the student's size decides the rate."""
+        self._groups = self.optimizer_settings.groups(self, sized=self.student)
+
     def configure_optimizers(self):
         """AdamW over the student and the terms' own parameters, stepped after every batch."""
         self._steps = steps = int(self.trainer.estimated_stepping_batches)
         # Under fp16's gradient scaler a fused step would unscale after clipping.
         fused = self.trainer.precision != "16-mixed"
-        rate = self.optimizer_settings.rate_for(self.student)  # by its size, projections aside
-        settings = replace(self.optimizer_settings, learning_rate=rate)
-        optimizer, schedule = settings.build(self, steps, fused)
+        optimizer, schedule = self.optimizer_settings.build(self._groups, steps, fused)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def configure_gradient_clipping(
@@ -145,6 +146,9 @@ class DistillationModule(pl.LightningModule):
             return
         if gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+        elif hasattr(self.trainer.strategy.model, "clip_grad_norm_"):
+            # FSDP: the norm is over the pieces of all processes.
+            self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)
         else:
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -62,23 +62,36 @@ class AdamW:
         """The learning rate that this model gets."""
         return self.learning_rate or default_learning_rate(model)
 
-    def build(
-        self, model: nn.Module, steps: int, fused: bool = True
-    ) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        """Optimizer and schedule for a training of so many steps."""
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        groups = [
+    def groups(self, module: nn.Module, sized: nn.Module | None = None) -> list[dict[str, Any]]:
+        """Parameters with and without weight decay, and their learning rate.
+
+        To be asked before a module is cut into the flat pieces of FSDP.
+
+        Args:
+            module: whose parameters are trained.
+            sized: the part of it whose size decides the learning rate; by default all of it.
+        """
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        rate = self.rate_for(module if sized is None else sized)
+        return [
             {
                 "params": [parameter for parameter in trained if parameter.ndim > 1],
                 "weight_decay": self.weight_decay,
+                "lr": rate,
             },
             {
                 "params": [parameter for parameter in trained if parameter.ndim <= 1],
                 "weight_decay": 0.0,
+                "lr": rate,
             },
         ]
+
+    def build(
+        self, groups: list[dict[str, Any]], steps: int, fused: bool = True
+    ) -> tuple[torch.optim.Optimizer, LambdaLR]:
+        """Optimizer and schedule for a training of so many steps."""
         optimizer = torch.optim.AdamW(
-            groups, lr=self.rate_for(model), betas=tuple(self.betas), eps=self.epsilon, fused=fused
+            groups, betas=tuple(self.betas), eps=self.epsilon, fused=fused
         )
         return optimizer, LambdaLR(optimizer, lambda step: self.factor(step, steps))
 

@@ -24,16 +24,18 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
+from pytorch_lightning.strategies import FSDPStrategy
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from torch import distributed
+from torch import distributed, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from distill.errors import UserError
 from distill.launched import Launched, launched
+from distill.models import layers
 
 log = logging.getLogger(__name__)
 
-STRATEGIES = ("auto", "ddp", "ddp_spawn")
+STRATEGIES = ("auto", "ddp", "ddp_spawn", "fsdp")
 # Rank, number and port, for a process that the first one starts.
 HELPER = "DISTILL_HELPER"
 # How long a process waits for the first one to need it: it may prepare much data before.
@@ -71,7 +73,8 @@ class Processes:
     Args:
         strategy: ``auto`` is one process; ``ddp`` and ``ddp_spawn`` are Lightning's
             ``DistributedDataParallel`` over several, started here for a run and ended with it, or
-            found, where torchrun or srun has started them.
+            found, where torchrun or srun has started them. ``fsdp`` cuts parameters, gradients and
+            the optimizer's state into pieces, one for each GPU, for models that one does not hold.
         devices: processes on each machine; ``auto``: one for each GPU, or those that were found.
         num_nodes: machines; more than one need torchrun or srun.
         accelerator: ``cpu``, ``cuda`` or ``mps``.
@@ -101,21 +104,36 @@ class Processes:
         self.strategy, self.devices, self.num_nodes = strategy, devices, num_nodes
         self.count, self.accelerator = devices * num_nodes, accelerator
 
-    def trainer_settings(self, whole: bool) -> dict[str, Any]:
+    @property
+    def shards(self) -> bool:
+        """Whether a model is cut into pieces while it is trained."""
+        return self.strategy == "fsdp" and self.count > 1
+
+    def trainer_settings(self, whole: bool, student: nn.Module) -> dict[str, Any]:
         """What Lightning's Trainer has to know in each process.
 
         Args:
             whole: whether every step trains every parameter.
+            student: what is trained.
         """
         # Given, or Lightning would take a job of one task on a cluster for a part of several.
         settings = {"devices": self.devices, "plugins": [_Environment()]}
         if self.count == 1:
             return settings
+        if self.shards:
+            strategy = self.sharding({type(layer) for layer in layers(student)[1]})
+        else:
+            strategy = "ddp" if whole else "ddp_find_unused_parameters_true"
         return settings | {
             "num_nodes": self.num_nodes,
-            "strategy": "ddp" if whole else "ddp_find_unused_parameters_true",
+            "strategy": strategy,
             "use_distributed_sampler": False,  # the batches are shared out already
         }
+
+    @staticmethod
+    def sharding(units: set[type[nn.Module]]) -> FSDPStrategy:
+        """FSDP over modules of these classes; checkpoints are whole, as with one process."""
+        return FSDPStrategy(auto_wrap_policy=units, state_dict_type="full")
 
     def together(self, function: Callable, *arguments: Any) -> Any:
         """Call a function in every process, on copies in all but this one; this one's result."""
@@ -139,6 +157,8 @@ def _check_own(strategy: str, devices: int | str, num_nodes: int, accelerator: s
             f"trainer.num_nodes={num_nodes}: start the command on every node, with torchrun or srun"
         )
     gpus = torch.cuda.device_count() if accelerator == "cuda" else None
+    if strategy == "fsdp" and gpus is None:
+        raise UserError("trainer.strategy=fsdp needs GPUs: use trainer.strategy=ddp on a CPU")
     if devices == "auto":
         devices = gpus or 1
     if devices > 1 and strategy == "auto":

@@ -48,6 +48,7 @@ def refused(command, small, monkeypatch):
         ("trainer.devices=4", "trainer.devices=4 needs a strategy: trainer.strategy=ddp"),
         ("trainer.devices=two", "trainer.devices=two: it must be a whole number or auto"),
         ("trainer=multi_node", "start the command on every node"),
+        ("trainer=fsdp trainer.accelerator=cpu", "trainer.strategy=fsdp needs GPUs"),
         ("trainer.gradient_clip_val=high", "Lightning's Trainer refuses"),
         ("trainer.limit_train_batches=-1", "Lightning's Trainer refuses"),
         ("seed=-1", "seed=-1"),

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -22,7 +23,12 @@ WHOLE = [
     for file in sorted((Path(conf_dir()) / group).glob("*.yaml"))
 ]
 # What no single machine has.
-DEMANDING = {"multi_node": pytest.raises(InstantiationException, match="on every node")}
+DEMANDING = {
+    "fsdp": nullcontext()
+    if torch.cuda.is_available()
+    else pytest.raises(InstantiationException, match="needs GPUs"),
+    "multi_node": pytest.raises(InstantiationException, match="on every node"),
+}
 NEEDED = {
     "ensemble": ["teacher.paths=[a,b]"],
     "files": ["data.path=folder"],

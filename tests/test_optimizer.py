@@ -18,7 +18,8 @@ def test_warms_up_and_decays():
 
 
 def test_decays_matrices_only():
-    optimizer, _ = AdamW(learning_rate=1e-3, weight_decay=0.1).build(make_model(), 10)
+    settings = AdamW(learning_rate=1e-3, weight_decay=0.1)
+    optimizer, _ = settings.build(settings.groups(make_model()), 10)
     decayed, plain = optimizer.param_groups
     assert decayed["weight_decay"] == 0.1
     assert plain["weight_decay"] == 0

@@ -17,13 +17,16 @@ import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
+from pytorch_lightning.strategies import FSDPStrategy
 from safetensors.torch import load_file
+from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers import BertConfig, BertForMaskedLM
 
 from distill import processes
 from distill.config import register_resolvers
 from distill.data.batches import Batches, Collate
 from distill.errors import UserError
+from distill.fit import Fitter
 from distill.hardware import resolve
 from distill.inference import logits_of
 from distill.launched import Launched, launched
@@ -333,6 +336,60 @@ def test_stages_with_a_live_teacher_come_to_the_same(runs, alone):
         code, _, err = runs(*stages, *trainer, f"output_dir={folder}")
         assert (code, err) == (0, "")
     assert_same_run(runs.folder / "stages_alone", runs.folder / "stages")
+
+
+class OnProcessors(FSDPStrategy):
+    """Lightning's FSDP with processors in the place of GPUs, which it would refuse."""
+
+    def _setup_model(self, model):
+        return FullyShardedDataParallel(
+            module=model, sharding_strategy=self.sharding_strategy, device_id=torch.device("cpu"),
+            **self.kwargs,
+        )  # fmt: skip
+
+    def lightning_module_state_dict(self):
+        with FullyShardedDataParallel.summon_full_params(self.model, writeback=False):
+            return {
+                name.replace("_fsdp_wrapped_module.", ""): value.detach().clone()
+                for name, value in self.model.named_parameters()
+            }
+
+    def optimizer_state(self, optimizer):
+        return {}
+
+
+class Sharded(Processes):
+    """Two processes that cut a model into pieces."""
+
+    shards = True
+
+    @staticmethod
+    def sharding(units):
+        return OnProcessors(auto_wrap_policy=units, process_group_backend="gloo")
+
+
+@pytest.mark.slow
+def test_a_model_in_pieces_is_trained_as_a_whole_one(tokenizer, tmp_path):
+    rows, collate = encoded(tokenizer, 65), Collate(tokenizer)
+    validation = Batches(encoded(tokenizer, 21, 2), collate).loader(16, None)
+    task, trained = SequenceClassification(), []
+    for kind in (Processes, Sharded):
+        objective = Objective("any", hard_labels=HardLabels(1.0)).bind(Pair(task, 2))
+        settings = AdamW(learning_rate=3e-3, epsilon=1e-3, weight_decay=0.5)
+        module = DistillationModule(make_model(layers=2, **STILL), objective, task, settings)
+        fitter = Fitter(max_epochs=2, accelerator="cpu", precision="32-true", gradient_clip_val=0.1)
+        if kind is Sharded:
+            fitter.processes = Sharded("ddp", 2)
+        loader = Batches(rows, collate).loader(16, 0)
+        try:
+            fitter.fit(module, loader, validation, tmp_path / kind.__name__, seed=0)
+        finally:
+            processes.release()
+        trained.append(module.state_dict())
+    first, second = trained
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -10,13 +10,13 @@ median over batches of the objective's fastest round over fine-tuning's fastest 
 import argparse
 import copy
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from torch import nn
 
 from distill import models
 from distill.config import conf_dir, register_resolvers
@@ -123,9 +123,8 @@ class _Steps:
         self.module = DistillationModule(student, objective, task, optimizer, teacher)
         self.module.log = lambda *_, **__: None
         self.module.lr_schedulers = lambda: self.schedule
-        self.optimizer, self.schedule = replace(
-            optimizer, learning_rate=optimizer.rate_for(student)
-        ).build(self.module, 10_000)
+        groups = optimizer.groups(self.module, sized=student)
+        self.optimizer, self.schedule = optimizer.build(groups, 10_000)
         self.hardware = hardware
 
     def step(self, batch: dict) -> None:
@@ -134,7 +133,7 @@ class _Steps:
             loss = self.module.training_step(batch, 0)
         self.optimizer.zero_grad()
         loss.backward()
-        self.module.configure_gradient_clipping(self.optimizer, 1.0)
+        nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         self.optimizer.step()
         self.schedule.step()
 

@@ -1,5 +1,7 @@
 """Terms in a training step: what they ask for, what they refuse, what they train."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -160,10 +162,12 @@ def test_projections_are_trained_clipped_and_saved_but_are_no_part_of_the_studen
     assert len(own) == 2
     assert set(own) <= set(module.state_dict())
     assert not any("projections" in name for name in student.state_dict())
-    optimizer, _ = AdamW(learning_rate=1e-3).build(module, 10)
+    module.configure_model()
+    optimizer, _ = AdamW(learning_rate=1e-3).build(module._groups, 10)
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert trained == {id(p) for p in module.parameters()}
     module.training_step(batches[list(range(8))], 0).backward()
+    module._trainer = SimpleNamespace(strategy=SimpleNamespace(model=module))
     module.configure_gradient_clipping(optimizer, 1e-3)
     norm = torch.stack([p.grad.norm() for p in module.parameters() if p.grad is not None]).norm()
     assert norm.item() == pytest.approx(1e-3, rel=1e-3)

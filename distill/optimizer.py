@@ -31,7 +31,7 @@ class AdamW:
     """AdamW (Loshchilov and Hutter 2019) with linear warm-up and decay to 0.
 
     Attributes:
-        learning_rate: the highest one; ``None`` chooses by the model's size.
+        learning_rate: the highest one; ``None`` chooses by the model's size, or by its class.
         weight_decay: on matrices; never on biases and normalisation (Devlin et al. 2019).
         betas: decay of the moments.
         epsilon: added to the root of the second moment.

@@ -21,6 +21,10 @@ from distill.optimizer import default_learning_rate
 from distill.student import tables
 from distill.student.bilstm import BiLstm
 from distill.student.nets.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from distill.student.nets.compact import (
+    CompactBertConfig,
+    CompactBertForSequenceClassification,
+)
 from distill.student.nets.static import StaticConfig, StaticForSequenceClassification
 from distill.student.static import Static
 from distill.tasks.sequence_classification import SequenceClassification
@@ -329,7 +333,16 @@ print(json.dumps([model(**inputs).logits.tolist(), said[0]["label"]]))
 """
 
 
-@pytest.mark.parametrize("make", [bilstm, static])
+def compact(**settings):
+    torch.manual_seed(0)
+    shape = {
+        "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8,
+        "attention_head_size": 4, "embedding_rank": 3, "max_position_embeddings": 32,
+    }  # fmt: skip
+    return _lively(CompactBertForSequenceClassification(CompactBertConfig(**shape | settings)))
+
+
+@pytest.mark.parametrize("make", [bilstm, static, compact])
 def test_a_saved_one_loads_here_by_its_folder_and_elsewhere_with_its_code(
     make, tokenizer, tmp_path
 ):

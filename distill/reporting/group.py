@@ -79,7 +79,9 @@ def _name_groups(groups: Sequence[Group]) -> None:
     names = []
     for group in groups:
         name = re.sub(r"^\d+-(?=.)|-\d{4}-\d{6}$", "", group.name)
-        names.append(re.sub(rf"[-_ ,.]*\b(seed|s)[-_=]?{group.runs[0].seed}\b", "", name))
+        name = re.sub(rf"[-_ ,.]*\b(seed|s)[-_=]?{group.runs[0].seed}\b", "", name).strip("-_ ,.")
+        # A sweep over seeds alone: its folder says what it is.
+        names.append(name or group.runs[0].path.parent.name)
     if len(set(names)) < len(names) or not all(names):
         return
     words = [name.split("-") for name in names]

@@ -111,9 +111,18 @@ def test_a_repetition_is_no_further_seed(tmp_path):
         (["imdb-half-kd-1120-105300", "imdb-third-kd-1120-105301"], ["half-kd", "third-kd"]),
         (["half-kd-1120-105300", "half-kd-1120-105301"],) * 2,  # only the time differs
         (["kd", "kd-long"], ["kd", "kd-long"]),
+        (["00-seed=1-pkd", "01-seed=1-kd"], ["pkd", "kd"]),
     ],
 )
 def test_names_are_cut_to_what_tells(tmp_path, names, expected):
     for i, name in enumerate(names):
         write_run(tmp_path / str(i), report(name, overrides=[f"x={i}"]))
     assert [g.name for g in group(gather([tmp_path])[0])[0]] == expected
+
+
+def test_a_sweep_over_seeds_alone_is_called_by_its_folder(tmp_path):
+    for number, folder in enumerate(("tinybert", "patient")):
+        name = "00-seed=1"
+        write_run(tmp_path / folder / name, report(name, overrides=[f"x={number}"]))
+    groups = group(gather([tmp_path])[0])[0]
+    assert {g.name for g in groups} == {"tinybert", "patient"}

@@ -71,6 +71,23 @@ def refused(command, small, monkeypatch):
         ("teacher.path=someone/unheard-of", "teacher.path=someone/unheard-of cannot be loaded"),
         ("teacher.fine_tune=false", "teacher.fine_tune=false forbids"),
         ("teacher.fine_tune=perhaps", "teacher.fine_tune=perhaps"),
+        ("objective=distilbert teacher.outputs=cached", "stores logits only"),
+        ("objective=dkd", "needs 3 classes or more and the data have 2"),
+        ("objective=dist", "needs 3 classes or more and the data have 2"),
+        ("objective.soft_targets.standardise=true", "needs three classes or more"),
+        ("objective=pkd student=single", "a student of one layer has none before its last"),
+        ("objective=tinybert student=bilstm", "the student is no transformer"),
+        ("objective=minilm student=static", "compares attention, and the student has none"),
+        ("objective=tinybert objective.intermediate.epochs=0", "epochs=0: it must be 1 or more"),
+        ("objective=distilbert objective.hidden_states.layers=[[0,9]]", "layers 0 to 3, not 9"),
+        ("objective=distilbert objective.hidden_states.measure=l1", "it must be mse or cosine"),
+        ("objective=distilbert student.vocabulary=corpus", "cut texts differently"),
+        ("objective=minilmv2 objective.relations.relations.heads=5", "does not divide the widths"),
+        ("+schedule@objective.hard_labels.weight=flsw", "adaptive schedule is for temperatures"),
+        (
+            "+schedule@objective.soft_targets.temperature=linear",
+            "temperature=0.0: it must be above",
+        ),
         ("student=hub", "student.path has no value: set student.path=..."),
         ("resume=nowhere", "resume continues a run with its own settings: leave out data=files"),
     ],
@@ -146,23 +163,6 @@ def test_teacher_folder_without_a_model(refused, tmp_path):
 def test_teacher_folder_without_weights(refused, tmp_path):
     make_model().config.save_pretrained(tmp_path / "config")
     refused(f"teacher.path={tmp_path}/config", says="there are no weights in it")
-
-
-def test_cached_outputs_for_an_objective_that_needs_more(small):
-    """No shipped objective needs more than logits yet, so the check is called itself."""
-    from types import SimpleNamespace
-
-    from distill.errors import UserError
-    from distill.job import Job
-
-    path = next(o for o in small if o.startswith("teacher.path=")).removeprefix("teacher.path=")
-    job = SimpleNamespace(
-        teacher=SimpleNamespace(path=path, outputs="cached"),
-        student=SimpleNamespace(check=lambda config: None),
-        objective=SimpleNamespace(needs={"logits", "hidden_states"}),
-    )
-    with pytest.raises(UserError, match="stores logits only"):
-        Job._check(job)
 
 
 def test_full_error_shows_the_traceback(command, small, monkeypatch):

@@ -174,7 +174,7 @@ def test_the_command_line_decides_over_the_file():
 def test_an_option_that_the_chosen_configs_lack_is_left_out_of_the_default():
     nodes = {"student": ["half", "third"], "student.hidden_layers": [2, 4]}
     assert list(spaces.read(nodes, {}, [], composed)) == ["student"]
-    with pytest.raises(UserError, match="no option student.hidden_layers"):
+    with pytest.raises(UserError, match="no option student"):
         spaces.read({}, {"student.hidden_layers": CategoricalDistribution(["2"])}, [], composed)
 
 

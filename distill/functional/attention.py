@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.functional.hidden import over_tokens
+from distill.functional.precision import product
 
 
 def scores_of(queries: Tensor, keys: Tensor) -> Tensor:
@@ -21,7 +22,7 @@ def scores_of(queries: Tensor, keys: Tensor) -> Tensor:
     Returns:
         ``(N, H, L, L)`` in fp32.
     """
-    return queries.float() @ keys.float().transpose(-1, -2) / queries.shape[-1] ** 0.5
+    return product(queries, keys.transpose(-1, -2)) / queries.shape[-1] ** 0.5
 
 
 def attention_scores_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

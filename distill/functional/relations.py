@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distill.functional.precision import product
+
 
 def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
     r"""Huber loss between the pairwise distances, each set divided by its mean.
@@ -40,13 +42,13 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
     :math:`G = X X^T` with each row at length 1 (Tung and Mori 2019, "Similarity-Preserving
     Knowledge Distillation", eq. 1 to 4), ``(N, D)`` and ``(N, D')``.
     """
-    grams = [F.normalize(x @ x.T, dim=1) for x in (student.float(), teacher.detach().float())]
+    grams = [F.normalize(product(x, x.T), dim=1) for x in (student, teacher.detach())]
     return F.mse_loss(*grams)
 
 
 def _distances(vectors: Tensor) -> Tensor:
     squares = vectors.square().sum(1)
-    squared = squares[:, None] + squares[None, :] - 2 * vectors @ vectors.T
+    squared = squares[:, None] + squares[None, :] - 2 * product(vectors, vectors.T)
     # The root's gradient at 0 is infinite: keep away from it, and off the diagonal.
     distances = squared.clamp(min=1e-12).sqrt()
     itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
@@ -59,4 +61,4 @@ def _distances(vectors: Tensor) -> Tensor:
 def _angles(vectors: Tensor) -> Tensor:
     differences = vectors[None, :, :] - vectors[:, None, :]
     units = F.normalize(differences, dim=2)
-    return units @ units.transpose(1, 2)
+    return product(units, units.transpose(1, 2))

@@ -219,6 +219,16 @@ def test_half_precision_is_raised_first(name, dtype):
     assert value.item() == pytest.approx(loss(*(x.float() for x in low)).item(), rel=1e-3)
 
 
+@pytest.mark.parametrize("name", [*MASKED, *RELATIONS])
+def test_autocast_lowers_nothing_inside(name):
+    """Matrix products under autocast run in bf16, even of fp32 tensors."""
+    loss, student = _loss_and_student(name)
+    teacher = draw(*student.shape, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = loss(student, teacher)
+    assert torch.equal(lowered, loss(student, teacher))
+
+
 @pytest.mark.parametrize("name", RELATIONS)
 def test_a_batch_of_one_and_twins_stay_finite(name):
     loss = getattr(relations, name)

@@ -230,3 +230,10 @@ def test_standardised(logits):
     expected = (z - z.mean(-1, keepdims=True)) / z.std(-1, ddof=1, keepdims=True)
     assert np.allclose(f.standardised(logits[0]).numpy(), expected, atol=1e-5)
     assert torch.equal(f.standardised(torch.full((2, 3), 5.0)), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("name", BY_EXAMPLE)
+def test_autocast_lowers_nothing_inside(name, logits):
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = BY_EXAMPLE[name][0](*logits, 2.0)
+    assert torch.equal(lowered, BY_EXAMPLE[name][0](*logits, 2.0))

@@ -228,11 +228,17 @@ class HardTeacherLabels(LogitTerm):
 
     Args:
         weight: see :class:`LogitTerm`.
+        standardise: see :class:`LogitTerm`.
         teacher: see :class:`LogitTerm`.
     """
 
-    def __init__(self, weight: float | Schedule = 1.0, teacher: str | None = None):
-        super().__init__(weight, 1.0, False, teacher)
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        standardise: bool = False,
+        teacher: str | None = None,
+    ):
+        super().__init__(weight, 1.0, standardise, teacher)
 
     def compare(self, student, teacher, temperature, batch):
         """Logits ``(N, C)`` twice -> scalar."""
@@ -292,6 +298,7 @@ class Dist(LogitTerm):
         temperature: see :class:`LogitTerm`; the same for all examples.
         inter_weight: of the correlation over the classes, the paper's beta.
         intra_weight: of the correlation over the examples of a batch, the paper's gamma.
+        standardise: see :class:`LogitTerm`.
         teacher: see :class:`LogitTerm`.
     """
 
@@ -303,9 +310,10 @@ class Dist(LogitTerm):
         temperature: float | Schedule = 1.0,
         inter_weight: float = 1.0,
         intra_weight: float = 1.0,
+        standardise: bool = False,
         teacher: str | None = None,
     ):
-        super().__init__(weight, temperature, False, teacher)
+        super().__init__(weight, temperature, standardise, teacher)
         self.inter_weight, self.intra_weight = inter_weight, intra_weight
 
     def bind(self, pair: Pair, path: str) -> None:

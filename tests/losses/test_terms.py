@@ -272,3 +272,20 @@ def test_other_tasks_have_their_own_form_or_are_refused(kind):
     assert torch.equal(term(student, teacher, {}), expected)
     with pytest.raises(UserError, match="no form"):
         ReverseKL().bind(pair, "objective.term")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [SoftTargets, ReverseKL, TotalVariation, SoftCrossEntropy, JensenShannon, SkewedKL, LogitsMSE,
+     HardTeacherLabels, DecoupledKD, Dist],
+)  # fmt: skip
+def test_any_of_them_may_standardise_the_logits(kind):
+    """The student's shift and scale then make no difference."""
+    draw = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(6, 4, generator=draw) for _ in range(2))
+    batch = {"labels": torch.tensor([0, 1, 2, 3, 0, 1])}
+    term = kind(standardise=True)
+    term.bind(Pair(TASK, 4), "objective.term")
+    value = term(Outputs(student), Outputs(teacher), batch)
+    moved = term(Outputs(student * 3 + 5), Outputs(teacher * 2 - 1), batch)
+    assert moved.item() == pytest.approx(value.item(), rel=1e-4)

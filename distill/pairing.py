@@ -14,7 +14,7 @@ from distill.models import fitting_length
 from distill.objective import Objective
 from distill.student.base import Student
 from distill.teacher.ensemble import JoinedCollate, JoinedRows, mean_logits
-from distill.teacher.outputs import stored
+from distill.teacher.outputs import Joined, stored
 from distill.teacher.ready import Teacher
 
 log = logging.getLogger(__name__)
@@ -63,13 +63,11 @@ class Pairing:
         self.validation = Batches(rows["validation"], collate)
         self.test = Batches(rows["test"], collate)
         self._every, self._training = every, training
-        self._stored: np.ndarray | None = None
+        self._stored: Joined | None = None
         if any(stage.objective.needs and not job.live(stage.objective) for stage in job.stages):
-            said = [self._said(one) for one in training]
-            self._stored = np.concatenate(said) if more else said[0]
-        said = self._said("test")
-        if teacher.members:
-            said = mean_logits(teacher.model, said.swapaxes(0, 1))
+            self._stored = Joined(self._said(training))
+        said = [one for (one,) in self._said(["test"])]
+        said = mean_logits(teacher.model, said) if teacher.members else said[0]
         seen = self._seen(["test"])
         self.teacher = Measured("teacher", teacher.name, teacher.model, seen, said)
 
@@ -107,12 +105,10 @@ class Pairing:
         ]  # fmt: skip
         return Batches(concatenate_datasets(rows), Collate(teacher.tokenizer))
 
-    def _said(self, split: str) -> np.ndarray:
-        """The teacher's logits of a split, ``(N, C)``; of several teachers ``(N, K, C)``."""
-        members = self._teacher.members
-        if not members:
-            return self._said_by(self._teacher, split)
-        return np.stack([self._said_by(one, split) for one in members.values()], axis=1)
+    def _said(self, splits: Sequence[str]) -> list[list[np.ndarray]]:
+        """Each teacher's logits of each split, ``(N, C)``."""
+        teachers = self._teacher.members.values() or [self._teacher]
+        return [[self._said_by(one, split) for split in splits] for one in teachers]
 
     def _said_by(self, teacher: Teacher, split: str) -> np.ndarray:
         logits, seconds, reused = stored(

@@ -192,7 +192,7 @@ class Batches(torch.utils.data.Dataset):
         collate: Collate,
         teacher: Dataset | None = None,
         collate_teacher: Collate | None = None,
-        teacher_logits: np.ndarray | None = None,
+        teacher_logits: Sequence | None = None,
         as_many_as: int | None = None,
     ):
         self.student, self.collate = student, collate

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,37 @@ log = logging.getLogger(__name__)
 
 # A stored split is checked against the teacher on so many examples each time it is opened.
 CHECKED = 8
+
+
+class Joined:
+    """Stored logits of several splits, one after another, of one teacher or of several.
+
+    The files stay memory-mapped: what is asked for is read, nothing else.
+
+    Args:
+        splits: of each teacher, the logits of each split, ``(N_i, C)``.
+    """
+
+    def __init__(self, splits: Sequence[Sequence[np.ndarray]]):
+        self.splits = splits
+        self.ends = np.cumsum([len(split) for split in splits[0]])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, indices: Sequence[int]) -> np.ndarray:
+        """``(B, C)``; of several teachers ``(B, K, C)``."""
+        indices = np.asarray(indices)
+        split_of = np.searchsorted(self.ends, indices, side="right")
+        starts = np.concatenate([[0], self.ends])
+        result = np.empty(
+            (len(indices), len(self.splits), *self.splits[0][0].shape[1:]), dtype=np.float32
+        )
+        for split in np.unique(split_of):
+            rows = split_of == split
+            for member, files in enumerate(self.splits):
+                result[rows, member] = files[split][indices[rows] - starts[split]]
+        return result[:, 0] if len(self.splits) == 1 else result
 
 
 def stored(

@@ -7,7 +7,7 @@ from distill.errors import UserError
 from distill.hardware import Hardware
 from distill.models import weights_hash
 from distill.tasks.sequence_classification import SequenceClassification
-from distill.teacher.outputs import stored
+from distill.teacher.outputs import Joined, stored
 from distill.teacher.ready import Teacher
 from tests.conftest import make_model
 from tests.helpers import encoded, teacher_logits
@@ -107,3 +107,14 @@ def test_an_interrupted_pass_leaves_nothing_that_looks_whole(call, monkeypatch):
     logits, _, reused = call(model)
     assert not reused
     np.testing.assert_allclose(logits, teacher_logits(model, call.rows, call.collate), atol=1e-5)
+
+
+def test_joined_splits_of_several_teachers_read_as_one():
+    draw = np.random.default_rng(0)
+    splits = [[draw.normal(size=(n, 3)).astype(np.float32) for n in (5, 2, 4)] for _ in range(2)]
+    indices = [10, 0, 5, 4, 6, 7, 0]
+    one, both = Joined(splits[:1]), Joined(splits)
+    whole = [np.concatenate(of_teacher) for of_teacher in splits]
+    assert len(one) == 11
+    assert np.array_equal(one[indices], whole[0][indices])
+    assert np.array_equal(both[indices], np.stack(whole, 1)[indices])

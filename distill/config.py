@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ def register_resolvers() -> None:
         naming.job_dir,
         naming.search_dir,
         naming.path_name,
+        naming.teacher_path,
         naming.layers_name,
     ):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
@@ -56,12 +58,21 @@ def check(config: DictConfig) -> None:
     plain = OmegaConf.to_container(config, resolve=True)
     for key, wanted in (("seed", int), ("control", bool), ("resume", str | None)):
         _check_type(key, plain.get(key), wanted)
-    if plain["seed"] < 0:
-        raise UserError(f"seed={plain['seed']}: it must be 0 or above")
+    check_seed("seed", plain["seed"])
     for group in ("task", "data", "teacher", "student", "objective", "optimizer", "trainer"):
         if not isinstance(plain.get(group), Mapping) or "_target_" not in plain[group]:
             raise UserError(f"{group}={plain.get(group)}: it is a group, see distill --help")
         check_node(group, plain[group])
+
+
+def check_seed(option: str, seed: int) -> None:
+    """Refuse a seed that the random generators do not take.
+
+    Raises:
+        UserError: naming the option.
+    """
+    if not 0 <= seed < 2**31:  # they take 2^32; stages and processes add to it
+        raise UserError(f"{option}={seed}: it must be 0 or above, and below 2147483648")
 
 
 def check_node(path: str, node: Mapping[str, Any]) -> None:
@@ -78,7 +89,10 @@ def check_node(path: str, node: Mapping[str, Any]) -> None:
         called = get_object(target)
     except Exception as error:  # hydra wraps whatever the import raises
         raise UserError(f"{path}._target_={target} cannot be imported: {error}") from error
-    signature = inspect.signature(called)
+    try:
+        signature = inspect.signature(called)
+    except ValueError as error:
+        raise UserError(f"{path}._target_={target}: {error}") from error
     hints = typing.get_type_hints(called.__init__ if inspect.isclass(called) else called)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     for key, value in node.items():
@@ -133,7 +147,9 @@ def _fits(value: Any, wanted: Any) -> bool:
     if wanted is None or wanted is type(None):
         return value is None
     if wanted is float:
-        return isinstance(value, float | int) and not isinstance(value, bool)
+        return (
+            isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)
+        )
     if wanted is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return not isinstance(wanted, type) or isinstance(value, wanted)

@@ -9,12 +9,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from distill import models
-from distill.data.batches import tokenizer_hash
+from distill.data.batches import same_tokens
 from distill.data.source import Source
 from distill.errors import UserError
 from distill.fit import Fitter
 from distill.objective import Objective, Recipe, Stage, stages_of
 from distill.optimizer import AdamW
+from distill.outputs import projections
 from distill.pair import Pair, shape_of
 from distill.teacher.ensemble import EnsembleSettings
 from distill.teacher.spec import TeacherSettings
@@ -77,6 +78,7 @@ class Job:
             cache_dir=Path(config.cache_dir).expanduser(),
         )
         job._check()
+        job._check_length(list(config.get("overrides") or []))
         return job
 
     def live(self, objective: Objective) -> bool:
@@ -102,7 +104,14 @@ class Job:
         located = self._teachers()
         configs = {name: models.load_config(path, "the teacher") for name, path in located.items()}
         first = next(iter(located))
+        for config in configs.values():
+            models.fitting_length(config, self.source.max_length)
+            if "attention" in self.objective.needs:
+                projections(models.blank(config))
         student, reads = self.student.outline(configs[first])
+        if reads:
+            own = models.load_config(reads, "the student")
+            models.fitting_length(own, self.source.max_length)
         reads = located[first] if reads is None else reads
         torch.manual_seed(self.seed)  # projections start from the run's seed
         self.objective.bind(
@@ -128,6 +137,18 @@ class Job:
             return False
         return self.control
 
+    def _check_length(self, overrides: list[str]) -> None:
+        """Refuse a number of epochs that no stage goes by."""
+        given = any(
+            override.lstrip("+").startswith("trainer.max_epochs=") for override in overrides
+        )
+        if given and all(stage.epochs is not None for stage in self.stages):
+            names = " or ".join(f"objective.{stage.name}.epochs" for stage in self.stages)
+            raise UserError(
+                f"trainer.max_epochs would be ignored: objective={self.objective.name} says how "
+                f"long its stages are (set {names}, to null for trainer.max_epochs)"
+            )
+
     def _check(self) -> None:
         configs = [
             models.load_config(path, f"teacher.path={path}") for path in self._teachers().values()
@@ -152,8 +173,6 @@ def _same_tokens(teacher: str, student: str) -> bool:
     """Whether two tokenizers cut texts alike; ``""`` is one made for the student."""
     if teacher == student or not student:
         return teacher == student
-    first, second = (
-        tokenizer_hash(models.load_tokenizer(path, what))
-        for path, what in ((teacher, "the teacher"), (student, "the student"))
+    return same_tokens(
+        models.load_tokenizer(teacher, "the teacher"), models.load_tokenizer(student, "the student")
     )
-    return first == second

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from distill import hub
 from distill.errors import UserError
@@ -63,6 +69,16 @@ _WEIGHTS = (
 )
 
 
+_TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+
+
 def _in_package(name: str) -> Path:
     if name not in PACKAGES:
         raise UserError(f"package:{name} is not known: choose one of {', '.join(PACKAGES)}")
@@ -99,6 +115,10 @@ def load_tokenizer(path: str, what: str) -> PreTrainedTokenizerBase:
     Raises:
         UserError: if there is none.
     """
+    folder = Path(path)
+    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZERS):
+        # transformers would make an empty one, to which every word is unknown.
+        raise UserError(f"{what}: there is no tokenizer in it ({_TOKENIZERS[0]})")
     return _load(AutoTokenizer, path, f"the tokenizer of {what}")
 
 
@@ -114,6 +134,12 @@ def _load(kind: type, path: str, what: str):
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             reason = lines[0] if lines else repr(error)
         raise UserError(f"{what} cannot be loaded: {reason}") from error
+
+
+def blank(config: PretrainedConfig) -> nn.Module:
+    """A model of a configuration without weights, to look at its modules."""
+    with torch.device("meta"):
+        return AutoModel.from_config(config)
 
 
 def fitting_length(config: PretrainedConfig, max_length: int) -> int:

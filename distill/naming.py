@@ -32,6 +32,14 @@ def job_dir(number: int, overrides: Sequence[str]) -> str:
     return f"{int(number):02d}-{run_name(overrides)}"
 
 
+def teacher_path(teacher: Mapping) -> str:
+    """The teacher's path; of several teachers the first one's."""
+    if "path" in teacher:
+        return teacher["path"]
+    paths = teacher["paths"]
+    return next(iter(paths.values() if isinstance(paths, Mapping) else paths))
+
+
 def path_name(path: str | Mapping[str, str]) -> str:
     """What data or a model are called: the end of their path."""
     if isinstance(path, Mapping):

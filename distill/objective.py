@@ -24,14 +24,30 @@ class Objective(nn.Module):
     def __init__(self, name: str, **terms: Term):
         super().__init__()
         self.name = name
-        for key, term in terms.items():
-            term.check_weight(f"objective.{key}")
+        # objective.hard_labels=null leaves a term out.
+        self.given = {key: term for key, term in terms.items() if term is not None}
+        for key, term in self.given.items():
+            if not isinstance(term, Term):
+                raise UserError(f"objective.{key}={term}: it is no term of an objective")
+            if hasattr(nn.ModuleDict, key):
+                raise UserError(f"objective.{key}: a term cannot have this name, choose another")
         # A term whose weight is 0 all along is left out: it needs nothing and costs nothing.
         self.terms = nn.ModuleDict(
-            {key: term for key, term in terms.items() if max(extremes(term.weight)) > 0}
+            {key: term for key, term in self.given.items() if max(extremes(term.weight)) > 0}
         )
+
+    def check(self, path: str = "objective") -> None:
+        """Refuse weights that are none.
+
+        Raises:
+            UserError: naming the first.
+        """
+        for key, term in self.given.items():
+            term.check_weight(f"{path}.{key}")
+        if not self.given:
+            raise UserError(f"{path} has no terms: give it one")
         if not self.terms:
-            names = ", ".join(f"objective.{key}.weight" for key in terms) or "no term is given"
+            names = ", ".join(f"{path}.{key}.weight" for key in self.given)
             raise UserError(f"the objective's weights sum to nothing: raise one of {names}")
 
     @property
@@ -55,6 +71,7 @@ class Objective(nn.Module):
         Raises:
             UserError: if a term cannot work for them.
         """
+        self.check(path)
         for key, term in self.terms.items():
             term.bind(pair, f"{path}.{key}")
         return self
@@ -115,12 +132,20 @@ class Stage:
     def __init__(
         self, epochs: int | None = None, learning_rate: float | None = None, **terms: Term
     ):
-        if epochs is not None and epochs < 1:
-            raise UserError(f"a stage's epochs={epochs}: it must be 1 or more")
-        if learning_rate is not None and not learning_rate > 0:
-            raise UserError(f"a stage's learning_rate={learning_rate}: it must be above 0")
         self.name, self.epochs, self.learning_rate = "", epochs, learning_rate
         self.objective = Objective("", **terms)
+
+    def check(self, path: str) -> None:
+        """Refuse lengths, rates and weights that are none.
+
+        Raises:
+            UserError: naming the first.
+        """
+        if self.epochs is not None and self.epochs < 1:
+            raise UserError(f"{path}.epochs={self.epochs}: it must be 1 or more")
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise UserError(f"{path}.learning_rate={self.learning_rate}: it must be above 0")
+        self.objective.check(path)
 
     @classmethod
     def around(cls, objective: Objective) -> "Stage":
@@ -151,6 +176,7 @@ class Recipe:
             if key in ("teacher", "control"):
                 raise UserError(f"objective.{key}: teacher and control are names of other curves")
             stage.name = key
+            stage.check(f"objective.{key}")
         last = list(stages.values())[-1]
         if not last.objective.trains_head:
             raise UserError(
@@ -187,6 +213,7 @@ def stages_of(objective: Objective | Recipe) -> list[Stage]:
     """
     if isinstance(objective, Recipe):
         return objective.stages
+    objective.check()
     if not objective.trains_head:
         raise UserError(
             "the objective must teach the head: give hard_labels or a term on logits a weight, or "

@@ -51,6 +51,8 @@ class AdamW:
             raise UserError(f"learning_rate={self.learning_rate}: it must be above 0")
         if not 0 <= self.warmup < 1:
             raise UserError(f"optimizer.warmup={self.warmup}: it is a share, from 0 to below 1")
+        if not self.epsilon > 0:
+            raise UserError(f"optimizer.epsilon={self.epsilon}: it must be above 0")
         if self.weight_decay < 0:
             raise UserError(f"optimizer.weight_decay={self.weight_decay}: it must be 0 or above")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):

@@ -115,6 +115,10 @@ def projections(model: nn.Module) -> list[dict[str, nn.Module]]:
     name = type(model).__name__
     if getattr(model.config, "rope_parameters", None) or getattr(model.config, "rope_theta", None):
         raise UserError(f"{name}: its attention rotates queries and keys, which is not supported")
+    if getattr(model.config, "is_decoder", False) or any(
+        getattr(module, "is_causal", False) for module in model.modules()
+    ):
+        raise UserError(f"{name}: it hides what comes later from attention: not supported")
     found = []
     for layer in layers(model)[1]:
         leaves = [(path.rsplit(".", 1)[-1], module) for path, module in layer.named_modules()]

@@ -65,7 +65,7 @@ class Pairing:
         self._every, self._training = every, training
         self._stored: Joined | None = None
         if any(stage.objective.needs and not job.live(stage.objective) for stage in job.stages):
-            self._stored = Joined(self._said(training))
+            self._stored = Joined(self._said(training), stacked=bool(teacher.members))
         said = [one for (one,) in self._said(["test"])]
         said = mean_logits(teacher.model, said) if teacher.members else said[0]
         seen = self._seen(["test"])

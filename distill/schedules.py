@@ -6,7 +6,6 @@ ignore the logits, the adaptive ones (``adaptive = True``) give each example its
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -89,7 +88,7 @@ class Step:
 
     adaptive = False
 
-    def __init__(self, values: Sequence[float], at: Sequence[float]):
+    def __init__(self, values: list[float], at: list[float]):
         if len(values) != len(at) + 1:
             raise UserError(f"a step schedule with {len(at)} steps has {len(at) + 1} values")
         if list(at) != sorted(at) or not all(0 <= moment <= 1 for moment in at):
@@ -107,8 +106,8 @@ class Flsw:
     .. math:: w_n = (1 - \cos(z^s_n, z^t_n))^\gamma, \qquad
        T_n = T_0 + \beta (\bar w - w_n)
 
-    Li et al. 2019, "Preparing Lessons: Improve Knowledge Distillation with Better Supervision"
-    (arXiv:1911.07471), in TextBrewer's form (``flsw_temperature_scheduler``).
+    Wen, Lai and Qian 2019, "Preparing Lessons: Improve Knowledge Distillation with Better
+    Supervision" (arXiv:1911.07471), in TextBrewer's form (``flsw_temperature_scheduler``).
 
     Args:
         base: the temperature around which it moves.
@@ -122,7 +121,7 @@ class Flsw:
     def __init__(
         self, base: float = 4.0, beta: float = 1.0, gamma: float = 1.0, lowest: float = 0.1
     ):
-        _check(base, lowest)
+        _check(base, lowest, beta, gamma)
         self.base, self.beta, self.gamma, self.lowest = base, beta, gamma, lowest
 
     def __call__(self, progress: float, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -140,14 +139,14 @@ class Cwsm:
 
     .. math:: w_n = 1 / \max_c p^s_{nc}, \qquad T_n = T_0 + \beta (\bar w - w_n)
 
-    Li et al. 2019 (arXiv:1911.07471), in TextBrewer's form (``cwsm_temperature_scheduler``).
-    Arguments as :class:`Flsw`, without the exponent.
+    Wen, Lai and Qian 2019 (arXiv:1911.07471), in TextBrewer's form
+    (``cwsm_temperature_scheduler``). Arguments as :class:`Flsw`, without the exponent.
     """
 
     adaptive = True
 
     def __init__(self, base: float = 4.0, beta: float = 1.0, lowest: float = 0.1):
-        _check(base, lowest)
+        _check(base, lowest, beta)
         self.base, self.beta, self.lowest = base, beta, lowest
 
     def __call__(self, progress: float, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -160,7 +159,9 @@ class Cwsm:
 Schedule = Linear | Cosine | Constant | Step | Flsw | Cwsm
 
 
-def _check(base: float, lowest: float) -> None:
+def _check(base: float, lowest: float, beta: float, gamma: float = 0.0) -> None:
+    if beta < 0 or gamma < 0:
+        raise UserError(f"an adaptive temperature: beta={beta}, gamma={gamma}: 0 or above")
     if not 0 < lowest <= base:
         raise UserError(f"an adaptive temperature: 0 < lowest={lowest} <= base={base} must hold")
 

@@ -76,7 +76,10 @@ def refused(command, small, monkeypatch):
         ("objective=dist", "needs 3 classes or more and the data have 2"),
         ("objective.soft_targets.standardise=true", "needs three classes or more"),
         ("objective=pkd student=single", "a student of one layer has none before its last"),
-        ("objective=tinybert student=bilstm", "the student is no transformer"),
+        (
+            "objective=tinybert objective.prediction.epochs=null student=bilstm",
+            "the student is no transformer",
+        ),
         ("objective=minilm student=static", "compares attention, and the student has none"),
         ("objective=tinybert objective.intermediate.epochs=0", "epochs=0: it must be 1 or more"),
         ("objective=distilbert objective.hidden_states.layers=[[0,9]]", "layers 0 to 3, not 9"),
@@ -88,6 +91,22 @@ def refused(command, small, monkeypatch):
             "+schedule@objective.soft_targets.temperature=linear",
             "temperature=0.0: it must be above",
         ),
+        ("objective=tinybert", "trainer.max_epochs would be ignored"),
+        ("objective=pkd objective.hidden_states.layers=[[-1,-1]]", "but_last=false"),
+        (
+            "objective=tinybert objective.intermediate.hidden_states.weight=-1",
+            "objective.intermediate.hidden_states.weight=-1: it must be 0 or above",
+        ),
+        ("objective.soft_targets=kd", "objective.soft_targets=kd: it is no term"),
+        ("+objective.epochs=3", "objective.epochs=3: it is no term"),
+        ("objective.soft_targets._target_=builtins.dict", "builtins.dict"),
+        ("objective.soft_targets.temperature=.nan", "it must be a number"),
+        ("optimizer.learning_rate=.inf", "it must be a number"),
+        ("optimizer.epsilon=-1", "optimizer.epsilon=-1: it must be above 0"),
+        ("+objective.soft_targets.teacher=foo", "there is no such teacher"),
+        ("teacher.seed=-1", "teacher.seed=-1"),
+        ("seed=5000000000", "seed=5000000000: it must be"),
+        ("objective.soft_targets=null objective.hard_labels=null", "objective has no terms"),
         ("student=hub", "student.path has no value: set student.path=..."),
         ("resume=nowhere", "resume continues a run with its own settings: leave out data=files"),
     ],
@@ -175,3 +194,27 @@ def test_full_error_shows_the_traceback(command, small, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["distill", *small, "student.layers=[9]"])
     with pytest.raises(UserError):
         main()
+
+
+def test_a_teacher_without_a_tokenizer(refused, pretrained, tmp_path):
+    """transformers makes an empty one, to which every word is unknown."""
+    import shutil
+
+    shutil.copytree(pretrained, tmp_path / "bare")
+    for file in (tmp_path / "bare").glob("*token*"):
+        file.unlink()
+    refused(f"teacher.path={tmp_path}/bare", says="there is no tokenizer in it")
+
+
+def test_attention_that_cannot_be_taken(refused, tokenizer, tmp_path):
+    from transformers import AlbertConfig, AlbertModel
+
+    shape = {
+        "vocab_size": 32, "embedding_size": 16, "hidden_size": 32, "num_attention_heads": 2,
+        "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 64,
+    }  # fmt: skip
+    AlbertModel(AlbertConfig(**shape)).save_pretrained(tmp_path / "albert")
+    tokenizer.save_pretrained(tmp_path / "albert")
+    albert = f"teacher.path={tmp_path}/albert"
+    refused(albert, "objective=minilmv2", "student=tiny", says="no single stack of layers")
+    refused(albert, says="no single stack of layers")

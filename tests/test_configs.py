@@ -74,7 +74,9 @@ def test_every_student_takes_a_step(choice, command, small):
 @pytest.mark.parametrize("choice", [choice for group, choice in CHOICES if group == "objective"])
 def test_every_objective_takes_a_step(choice, command, small, three_classes):
     stages = composed(f"objective={choice}").objective
-    shorter = [f"objective.{key}.epochs=1" for key, node in stages.items() if "epochs" in str(node)]
+    shorter = [
+        f"objective.{key}.epochs=null" for key, node in stages.items() if "epochs" in str(node)
+    ]
     code, _, err = command(
         *small, f"data.path={three_classes}", f"objective={choice}", "debug=fast",
         "data.max_length=24", "output_dir=run", *shorter,

@@ -328,7 +328,7 @@ def test_two_processes_come_to_the_same_and_make_everything_once(runs, alone):
 def test_stages_with_a_live_teacher_come_to_the_same(runs, alone):
     """The first stage leaves out the student's head."""
     stages = (
-        "objective=tinybert", "objective.intermediate.epochs=1", "objective.prediction.epochs=1",
+        "objective=tinybert", "objective.intermediate.epochs=null", "objective.prediction.epochs=1",
         "objective.intermediate.learning_rate=1e-3", "control=false",
         "cache_dir=cache_alone",
     )  # fmt: skip

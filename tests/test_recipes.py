@@ -8,7 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 RECIPE = [
-    "objective=tinybert", "objective.intermediate.epochs=2", "objective.prediction.epochs=1",
+    "objective=tinybert", "objective.intermediate.epochs=null", "objective.prediction.epochs=1",
     "objective.intermediate.learning_rate=1e-3", "objective.prediction.learning_rate=1e-3",
 ]  # fmt: skip
 

@@ -199,7 +199,7 @@ def decoupled_kd(
         target: ``(N,)``, the target class.
         temperature: T > 0.
         target_weight: the paper's alpha.
-        non_target_weight: the paper's beta; 8 for most of its CIFAR-100 pairs, 0.5 to 2 on
+        non_target_weight: the paper's beta; 8, 6 or 2 for its CIFAR-100 pairs, 0.5 to 2 on
             ImageNet.
     """
     student, teacher = _log_softmaxes(student_logits, teacher_logits, temperature)

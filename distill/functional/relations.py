@@ -60,5 +60,8 @@ def _distances(vectors: Tensor) -> Tensor:
 
 def _angles(vectors: Tensor) -> Tensor:
     differences = vectors[None, :, :] - vectors[:, None, :]
-    units = F.normalize(differences, dim=2)
+    lengths = differences.norm(dim=2, keepdim=True)
+    # Equal vectors have no direction, and no gradient: over a tiny length it would explode.
+    near = lengths < 1e-6
+    units = differences.masked_fill(near, 0.0) / lengths.masked_fill(near, 1.0)
     return product(units, units.transpose(1, 2))

@@ -131,8 +131,10 @@ class Relations(_AttentionTerm):
 
     def _check_heads(self, student: Shape, teacher: Shape, path: str) -> None:
         known = ("queries", "keys", "values")
-        if not self.of or not set(self.of) <= set(known):
-            raise UserError(f"{path}.of={list(self.of)}: choose among {', '.join(known)}")
+        if not self.of or not set(self.of) <= set(known) or len(set(self.of)) < len(self.of):
+            raise UserError(
+                f"{path}.of={list(self.of)}: choose among {', '.join(known)}, each once"
+            )
         if self.heads == "fine":
             self.relation_heads = math.gcd(
                 4 * teacher.heads, student.attention_width, teacher.attention_width

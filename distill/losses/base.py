@@ -71,6 +71,18 @@ class Term(nn.Module):
             if not (isinstance(value, int | float) and value >= 0 and math.isfinite(value)):
                 raise UserError(f"{path}.weight={value}: it must be 0 or above")
 
+    def check_teacher(self, pair: Pair, path: str) -> None:
+        """Refuse the name of a teacher that there is not.
+
+        Raises:
+            UserError: naming those that there are.
+        """
+        if self.teacher is None or self.teacher in (pair.teachers or {}):
+            return
+        names = [name for name in pair.teachers or {} if name is not None]
+        there = f"there are {', '.join(names)}" if names else "there is one, without a name"
+        raise UserError(f"{path}.teacher={self.teacher}: there is no such teacher, {there}")
+
     def shapes(self, pair: Pair, path: str) -> tuple[Shape, Shape]:
         """The student's shape and that of the teacher it looks at.
 
@@ -78,12 +90,10 @@ class Term(nn.Module):
             UserError: if it compares tokens, or insides, that cannot be compared.
         """
         assert pair.student is not None and pair.teachers is not None
-        if self.teacher is None and None not in pair.teachers:
+        self.check_teacher(pair, path)
+        if self.teacher not in pair.teachers:
             names = ", ".join(map(str, pair.teachers))
             raise UserError(f"{path}.teacher: name the teacher it looks at, one of {names}")
-        if self.teacher not in pair.teachers:
-            names = ", ".join(map(str, pair.teachers)) if None not in pair.teachers else "no names"
-            raise UserError(f"{path}.teacher={self.teacher}: there is no such teacher ({names})")
         if self.per_token and not (pair.same_tokens or {}).get(self.teacher, True):
             raise UserError(
                 f"{path} compares token by token, but teacher and student cut texts differently: "

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from distill.errors import UserError
 from distill.functional import hidden as functional
+from distill.functional.precision import product
 from distill.losses.base import Term
 from distill.losses.layer_map import LayerMap, layer_pairs
 from distill.outputs import Outputs
@@ -93,7 +94,7 @@ class HiddenStates(Term):
             if self.tokens == "first":
                 mine, theirs, seen = mine[:, :1], theirs[:, :1], torch.ones_like(mask[:, :1])
             if len(self.projections):
-                mine = self.projections[index](mine)
+                mine = product(mine, self.projections[index].weight.T)
             losses.append(MEASURES[self.measure](mine, theirs, seen))
         total = torch.stack(losses).sum()
         return total / len(losses) if self.over_layers == "mean" else total

@@ -45,6 +45,11 @@ def layer_pairs(
         if not pairs:
             raise UserError(f"{path}: a student of one layer has none before its last to compare")
         return pairs
+    if but_last:
+        raise UserError(
+            f"{path} names the pairs, so but_last would be ignored: set "
+            f"{path.rpartition('.')[0]}.but_last=false"
+        )
     pairs = []
     for pair in layers:
         if len(pair) != 2:

@@ -40,8 +40,11 @@ class _RelationTerm(Term):
         """Check the choice."""
         if self.vector not in ("first", "mean", "logits"):
             raise UserError(f"{path}.vector={self.vector}: choose first, mean or logits")
+        self.check_teacher(pair, path)
         if self.vector != "logits":
-            self.shapes(pair, path)
+            student, _ = self.shapes(pair, path)
+            if self.vector == "first" and not student.layers:
+                raise UserError(f"{path}.vector=first: the student has no layers, use mean")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: dict[str, Any]) -> Tensor:
         """Outputs with ``logits`` or ``hidden_states`` -> scalar."""
@@ -50,7 +53,7 @@ class _RelationTerm(Term):
     def _vectors(self, outputs: Outputs) -> Tensor:
         if self.vector == "logits":
             return outputs.logits
-        last = outputs.hidden_states[-1]
+        last = outputs.hidden_states[-1].float()
         if self.vector == "first":
             return last[:, 0]
         counted = outputs.mask.to(last.dtype)[..., None]

@@ -48,6 +48,7 @@ class LogitTerm(Term):
     def bind(self, pair: Pair, path: str) -> None:
         """Check classes and temperature."""
         check_temperature(self.temperature, path)
+        self.check_teacher(pair, path)
         self.distribution = getattr(pair.task, "distribution", "categorical")
         if self.distribution not in self.distributions:
             raise UserError(f"{path}: it has no form for {pair.task.name}")
@@ -277,9 +278,7 @@ class DecoupledKD(LogitTerm):
     def bind(self, pair: Pair, path: str) -> None:
         """Check the weights as well."""
         super().bind(pair, path)
-        for name in ("target_weight", "non_target_weight"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{path}.{name}={getattr(self, name)}: it must be 0 or above")
+        _check_parts(self, ("target_weight", "non_target_weight"), path)
 
     def compare(self, student, teacher, temperature, batch):
         """Logits ``(N, C)`` twice and ``batch["labels"]`` ``(N,)`` -> scalar."""
@@ -319,9 +318,7 @@ class Dist(LogitTerm):
     def bind(self, pair: Pair, path: str) -> None:
         """Check weights and temperature as well."""
         super().bind(pair, path)
-        for name in ("inter_weight", "intra_weight"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{path}.{name}={getattr(self, name)}: it must be 0 or above")
+        _check_parts(self, ("inter_weight", "intra_weight"), path)
         if getattr(self.temperature, "adaptive", False):
             raise UserError(
                 f"{path}.temperature: it correlates examples, which need one temperature"
@@ -332,3 +329,11 @@ class Dist(LogitTerm):
         inter = functional.inter_class_relation(student, teacher, temperature)
         intra = functional.intra_class_relation(student, teacher, temperature)
         return self.inter_weight * inter + self.intra_weight * intra
+
+
+def _check_parts(term: LogitTerm, names: tuple[str, str], path: str) -> None:
+    for name in names:
+        if getattr(term, name) < 0:
+            raise UserError(f"{path}.{name}={getattr(term, name)}: it must be 0 or above")
+    if not any(getattr(term, name) for name in names):
+        raise UserError(f"{path}: {names[0]} and {names[1]} are both 0, which leaves nothing")

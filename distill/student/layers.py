@@ -12,6 +12,7 @@ from transformers import PretrainedConfig
 
 from distill.data.prepare import Data
 from distill.errors import UserError
+from distill.models import blank
 from distill.models import layers as layer_stack
 from distill.pair import Shape, shape_of
 from distill.student import narrow, vocabulary
@@ -131,6 +132,7 @@ class FromTeacherLayers:
                 "transformer layers to copy"
             )
         self.chosen(teacher_config.num_hidden_layers)
+        layer_stack(blank(teacher_config))
         widths = self.widths(teacher_config)
         if self.embedding_size is not None:
             width = getattr(teacher_config, "embedding_size", None)

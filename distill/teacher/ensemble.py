@@ -1,5 +1,6 @@
 """Several teachers as one: how they are made ready, read their texts, and speak together."""
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,16 +90,23 @@ class EnsembleSettings:
         if isinstance(self.paths, Mapping):
             named = dict(self.paths)
         else:
-            ends = [path.removeprefix("package:").rstrip("/").split("/")[-1] for path in self.paths]
+            # In tensors' names a dot would separate.
             ends = [
-                end if ends.count(end) == 1 else f"{end}-{ends[:number].count(end) + 1}"
-                for number, end in enumerate(ends)
+                path.removeprefix("package:").rstrip("/").split("/")[-1].replace(".", "_")
+                for path in self.paths
             ]
-            named = dict(zip(ends, self.paths, strict=True))
+            names: list[str] = []
+            for end in ends:
+                number = itertools.count(1)
+                tried = end if ends.count(end) == 1 else f"{end}-{next(number)}"
+                while tried in names or (tried != end and tried in ends):
+                    tried = f"{end}-{next(number)}"
+                names.append(tried)
+            named = dict(zip(names, self.paths, strict=True))
         wrong = [name for name in named if "." in name]
-        if wrong and isinstance(self.paths, Mapping):
+        if wrong:
             raise UserError(f"teacher.paths: the name {wrong[0]} has a dot in it")
-        named = {name.replace(".", "_"): path for name, path in named.items()}
+        assert len(named) == len(self.paths)
         seeds = self.seeds or [self.seed] * len(named)
         return {
             name: TeacherSettings(
@@ -116,6 +124,12 @@ class EnsembleSettings:
 
     def together(self, ready: Mapping[str, Teacher]) -> Teacher:
         """The members, made ready, as one teacher."""
+        for (name, one), (other, two) in itertools.combinations(ready.items(), 2):
+            if one.hash == two.hash:
+                raise UserError(
+                    f"teacher.paths: {name} and {other} are the very same model, which is no "
+                    "ensemble (seeds make a difference only where a head is fine-tuned)"
+                )
         weights = self.weights or [1.0] * len(ready)
         shares = {name: weight / sum(weights) for name, weight in zip(ready, weights, strict=True)}
         model = Ensemble({name: one.model for name, one in ready.items()}, self.combine, shares)
@@ -144,13 +158,19 @@ class Ensemble(nn.Module):
         self, members: Mapping[str, nn.Module], combine: Combine, shares: Mapping[str, float]
     ):
         super().__init__()
-        self.members = nn.ModuleDict(members)
+        self.names = list(members)
+        self._models = nn.ModuleList(members.values())
         self.combine, self.shares = combine, dict(shares)
+
+    @property
+    def members(self) -> dict[str, nn.Module]:
+        """Each of them by its name."""
+        return dict(zip(self.names, self._models, strict=True))
 
     @property
     def config(self):
         """The first one's."""
-        return next(iter(self.members.values())).config
+        return self._models[0].config
 
     def forward(self, **inputs: Tensor) -> SequenceClassifierOutput:
         """What they say together, ``logits`` ``(N, C)``.

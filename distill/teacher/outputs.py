@@ -29,10 +29,11 @@ class Joined:
 
     Args:
         splits: of each teacher, the logits of each split, ``(N_i, C)``.
+        stacked: whether they are an ensemble; a single teacher's logits have no axis for it.
     """
 
-    def __init__(self, splits: Sequence[Sequence[np.ndarray]]):
-        self.splits = splits
+    def __init__(self, splits: Sequence[Sequence[np.ndarray]], stacked: bool):
+        self.splits, self.stacked = splits, stacked
         self.ends = np.cumsum([len(split) for split in splits[0]])
 
     def __len__(self) -> int:
@@ -50,7 +51,7 @@ class Joined:
             rows = split_of == split
             for member, files in enumerate(self.splits):
                 result[rows, member] = files[split][indices[rows] - starts[split]]
-        return result[:, 0] if len(self.splits) == 1 else result
+        return result if self.stacked else result[:, 0]
 
 
 def stored(

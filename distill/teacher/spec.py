@@ -33,6 +33,8 @@ class TeacherSettings:
     outputs: Literal["auto", "cached", "live"] = "auto"
 
     def __post_init__(self):
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"teacher.seed={self.seed}: it must be 0 or above, below 2147483648")
         for key in ("epochs", "batch_size"):
             if getattr(self, key) < 1:
                 raise UserError(f"teacher.{key}={getattr(self, key)}: it must be 1 or more")

@@ -113,3 +113,19 @@ def test_tokenizer_hash_is_not_changed_by_use(tokenizer):
 
 def test_tokenizer_hash_tells_vocabularies_apart(tokenizer):
     assert tokenizer_hash(tokenizer) != tokenizer_hash(make_tokenizer(["a", "b"]))
+
+
+def test_tokens_are_compared_whatever_the_class():
+    """BERT's and DistilBERT's tokenizers of one vocabulary: another cache, the same tokens."""
+    from transformers import DistilBertTokenizerFast
+
+    from distill.data.batches import same_tokens, tokenizer_hash
+    from tests.conftest import FILLER, GOOD, make_tokenizer
+
+    first, other = make_tokenizer(FILLER + GOOD), make_tokenizer(GOOD + FILLER)
+    special = {name: getattr(first, name) for name in
+               ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")}  # fmt: skip
+    second = DistilBertTokenizerFast(tokenizer_object=first.backend_tokenizer, **special)
+    assert same_tokens(first, second)
+    assert tokenizer_hash(first) != tokenizer_hash(second)
+    assert not same_tokens(first, other)

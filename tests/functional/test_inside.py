@@ -237,6 +237,12 @@ def test_a_batch_of_one_and_twins_stay_finite(name):
     twins = draw(1, 3).repeat(4, 1).requires_grad_()
     loss(twins, draw(4, 3, seed=1)).backward()
     assert torch.isfinite(twins.grad).all()
+    assert twins.grad.abs().max() < 10
+    pair = draw(8, 3)
+    pair[3] = pair[5]
+    pair.requires_grad_()
+    loss(pair, draw(8, 3, seed=1)).backward()
+    assert pair.grad.abs().max() < 10  # over a tiny length it would be 1e10
 
 
 @pytest.mark.parametrize("name", RELATIONS)

@@ -219,6 +219,17 @@ SHAPE = Shape(2, 32, 2)
         (HiddenStates(), Pair(TASK, 3, Shape(5, 32, 2), {None: SHAPE}), "name the pairs"),
         (HiddenStates(but_last=True), Pair(TASK, 3, Shape(1, 32, 2), {None: SHAPE}), "one layer"),
         (HiddenStates(teacher="big"), Pair(TASK, 3, SHAPE, {None: SHAPE}), "no such teacher"),
+        (SoftTargets(teacher="big"), Pair(TASK, 3, SHAPE, {"a": SHAPE}), "there are a"),
+        (DistanceRelations(1.0, "logits", "big"), Pair(TASK, 3, SHAPE, {None: SHAPE}), "no such"),
+        (DistanceRelations(), Pair(TASK, 3, Shape(0, 32, 0), {None: SHAPE}), "use mean"),
+        (Relations(of=["keys", "keys"]), Pair(TASK, 3, SHAPE, {None: SHAPE}), "each once"),
+        (DecoupledKD(1.0, 1.0, 0, 0), Pair(TASK, 3), "leaves nothing"),
+        (Dist(1.0, 1.0, 0, 0), Pair(TASK, 3), "leaves nothing"),
+        (
+            HiddenStates(layers=[[0, 0]], but_last=True),
+            Pair(TASK, 3, SHAPE, {None: SHAPE}),
+            "but_last=false",
+        ),
         (HiddenStates(), Pair(TASK, 3, SHAPE, {"a": SHAPE, "b": SHAPE}), "name the teacher"),
         (DistanceRelations(vector="last"), Pair(TASK, 3, SHAPE, {None: SHAPE}), "choose first"),
     ],
@@ -237,7 +248,7 @@ def test_terms_that_need_no_equal_tokens_accept_other_tokenizers():
 
 def test_an_adaptive_weight_is_refused():
     with pytest.raises(UserError, match="for temperatures"):
-        Objective("any", soft=SoftTargets(weight=Flsw()))
+        Objective("any", soft=SoftTargets(weight=Flsw())).check()
 
 
 def test_an_objective_that_teaches_no_head_is_refused():

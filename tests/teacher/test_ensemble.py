@@ -73,6 +73,8 @@ def test_names_and_seeds():
     settings = EnsembleSettings(paths=["a/bert", "package:minilm", "b/bert"], seeds=[0, 1, 2])
     assert list(settings.members) == ["bert-1", "minilm", "bert-2"]
     assert [one.seed for one in settings.members.values()] == [0, 1, 2]
+    same = EnsembleSettings(paths=["u/x.b", "u/x_b", "u/a", "v/a", "u/a-1"])
+    assert list(same.members) == ["x_b-1", "x_b-2", "a-2", "a-3", "a-1"]
     assert list(EnsembleSettings(paths={"big": "a", "small": "b"}).members) == ["big", "small"]
 
 
@@ -161,3 +163,18 @@ def test_a_finished_run_teaches_the_next_one(command, small):
     assert second["timing"]["teacher_fine_tune"] == 0
     code, _, err = command(*rest, "teacher.path=first", "student.layers=[0,1]", "output_dir=own")
     assert code == 0, err
+
+
+def test_copies_of_one_model_are_no_ensemble(command, small, trained):
+    small = [one for one in small if not one.startswith("teacher.path")]
+    code, _, err = command(
+        *small, "teacher=ensemble", f"teacher.paths=[{trained},{trained}]", "teacher.seeds=[0,1]"
+    )
+    assert code == 2
+    assert "the very same model" in err
+
+
+def test_members_may_be_called_anything():
+    models = {"half": make_model(layers=1), "train": make_model(layers=2)}
+    model = Ensemble(models, "logits", {"half": 0.5, "train": 0.5})
+    assert list(model.members) == ["half", "train"]

@@ -113,7 +113,7 @@ def test_joined_splits_of_several_teachers_read_as_one():
     draw = np.random.default_rng(0)
     splits = [[draw.normal(size=(n, 3)).astype(np.float32) for n in (5, 2, 4)] for _ in range(2)]
     indices = [10, 0, 5, 4, 6, 7, 0]
-    one, both = Joined(splits[:1]), Joined(splits)
+    one, both = Joined(splits[:1], stacked=False), Joined(splits, stacked=True)
     whole = [np.concatenate(of_teacher) for of_teacher in splits]
     assert len(one) == 11
     assert np.array_equal(one[indices], whole[0][indices])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedTokenizerBase,
@@ -139,7 +140,10 @@ def _load(kind: type, path: str, what: str):
 def blank(config: PretrainedConfig) -> nn.Module:
     """A model of a configuration without weights, to look at its modules."""
     with torch.device("meta"):
-        return AutoModel.from_config(config)
+        try:  # the architectures of this program are known with their heads only
+            return AutoModelForSequenceClassification.from_config(config)
+        except ValueError:
+            return AutoModel.from_config(config)
 
 
 def fitting_length(config: PretrainedConfig, max_length: int) -> int:

@@ -132,8 +132,8 @@ class FromTeacherLayers:
                 "transformer layers to copy"
             )
         self.chosen(teacher_config.num_hidden_layers)
-        layer_stack(blank(teacher_config))
         widths = self.widths(teacher_config)
+        layer_stack(blank(teacher_config))
         if self.embedding_size is not None:
             width = getattr(teacher_config, "embedding_size", None)
             if width in (None, teacher_config.hidden_size):

@@ -131,6 +131,20 @@ def _trained_head(config, settings: TeacherSettings, names: list[str], task) -> 
         raise UserError(
             f"teacher.labels names {len(settings.labels)} classes, its head has {config.num_labels}"
         )
+    kind = getattr(config, "problem_type", None)
+    if kind not in task.heads and not (settings.labels and kind is None):
+        if settings.labels:
+            raise UserError(
+                f"teacher.labels: the teacher's head is trained for {kind}, not for "
+                f"task={task.name}"
+            )
+        log.warning(
+            "teacher: its head is trained for %s, the task is %s: a new head is fine-tuned%s",
+            kind or "nothing that its config tells (problem_type)", task.name,
+            "" if kind else " (if it was trained for this, name its outputs with "
+            f"teacher.labels=[{', '.join(names)}])",
+        )  # fmt: skip
+        return None
     order = task.head_order(theirs, names)
     if order is None:
         if settings.labels:

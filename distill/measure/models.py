@@ -77,7 +77,10 @@ def compare(
     and ``difference_to_teacher`` are the paired differences on the same examples.
     """
     measured = {model["role"]: model for model in models}
-    said = {candidate.role: task.predictions(candidate.logits) for candidate in candidates}
+    said = {
+        candidate.role: task.comparable(task.predictions(candidate.logits))
+        for candidate in candidates
+    }
     teacher, student = measured["teacher"], measured["student"]
     metric = task.metric
     reference = teacher["quality"][metric]["value"]

@@ -202,7 +202,7 @@ def spearman(predictions: ArrayLike, targets: ArrayLike) -> float:
     >>> round(spearman([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 3.0, 5.0]), 4)
     0.9487
     """
-    return pearson(*(_average_ranks(array) for array in aligned(predictions, targets)))
+    return pearson(*(average_ranks(array) for array in aligned(predictions, targets)))
 
 
 def agreement(predictions: ArrayLike, teacher_predictions: ArrayLike) -> float:
@@ -396,7 +396,8 @@ def _class_counts(
     return counts @ labelled, counts @ predicted, counts @ (labelled * predicted)
 
 
-def _average_ranks(values: NDArray) -> Floats:
+def average_ranks(values: NDArray) -> Floats:
+    """Ranks from 1 of an array ``(N,)``; equal values share their average rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 

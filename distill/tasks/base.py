@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -110,6 +110,13 @@ class TextTask:
         """All metrics, the primary one first."""
         ordered = sorted(self.measured, key=lambda name: name != self.metric)
         return {name: self.metric_function(name) for name in ordered}
+
+    def start(self, output: nn.Linear, labels: np.ndarray) -> None:
+        """Set a new head's last layer to where training had better start from; nothing to set."""
+
+    def comparable(self, predictions: np.ndarray) -> np.ndarray:
+        """Predictions in a form in which one model's can be swapped with another's."""
+        return predictions
 
     @property
     def measured(self) -> tuple[str, ...]:

@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from datasets import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.errors import UserError
 from distill.measure import quality
@@ -156,6 +157,24 @@ class Regression(TextTask):
     def predictions(self, logits: np.ndarray) -> np.ndarray:
         """The output itself, ``(N, 1)`` -> ``(N,)``; in the units of the labels as trained on."""
         return logits[..., 0]
+
+    def start(self, output: nn.Linear, labels: np.ndarray) -> None:
+        """Start from the labels' mean: the first epochs are not spent on getting there."""
+        with torch.no_grad():
+            output.bias.fill_(float(np.mean(labels)))
+
+    def comparable(self, predictions: np.ndarray) -> np.ndarray:
+        """Standardised, or ranks for Spearman's correlation.
+
+        The metric cannot tell the difference, but the permutation test can, which swaps single
+        predictions of two models: if one of them spreads its numbers more widely than the other,
+        swapping would mix two scales and hide a difference.
+        """
+        if self.metric == "spearman":
+            return quality.average_ranks(predictions)
+        numbers = np.asarray(predictions, dtype=np.float64)
+        spread = numbers.std()
+        return (numbers - numbers.mean()) / (spread if spread > 0 else 1.0)
 
     def metric_function(self, name: str) -> Callable[..., float]:
         """Of predictions against labels, both as trained on."""

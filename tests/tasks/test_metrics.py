@@ -170,7 +170,7 @@ def test_the_metric_asked_for_comes_first(kind):
         assert task.metric == metric
         assert next(iter(task.metrics)) == metric
         assert set(task.metrics) == set(kind().metrics)
-    with pytest.raises(UserError, match="task.metric=bleu: choose one of"):
+    with pytest.raises(UserError, match=r"task\.metric=bleu: choose one of"):
         kind(metric="bleu")
 
 

@@ -22,7 +22,7 @@ def rated(count: int, seed: int) -> list[dict]:
 
 
 def tagged(count: int, seed: int) -> list[dict]:
-    """``praise`` and ``blame`` where there are words of it; ``both``, rarer, where there are both."""
+    """``praise`` and ``blame`` where there are words of it, and ``both``, which is rarer."""
     draw, rows = random.Random(seed), []
     for _ in range(count):
         good, bad = draw.choice([(0, 0), (1, 0), (1, 0), (0, 1), (0, 1), (1, 1)])

@@ -180,29 +180,23 @@ class Regression(TextTask):
         """Of predictions against labels, both as trained on."""
         if name == "mean_squared_error":
             return _in_own_units(self.scale)
-        return _zero_where_constant(getattr(quality, name))
+        return {"pearson": quality.correlation, "spearman": _spearman}[name]
 
     def calibration(self, logits: np.ndarray, labels: np.ndarray) -> None:
         """None: the model gives no probabilities."""
 
     def fidelity(self, logits: np.ndarray, teacher: np.ndarray) -> dict[str, float | None]:
         """Pearson's correlation with the teacher's numbers."""
-        correlation = self.metric_function("pearson")
         return {
             "agreement": None,
             "kl_divergence": None,
-            "correlation": correlation(self.predictions(logits), self.predictions(teacher)),
+            "correlation": quality.correlation(self.predictions(logits), self.predictions(teacher)),
         }
 
 
-def _zero_where_constant(correlation: Callable[..., float]) -> Callable[..., float]:
-    """A model that always says the same has learnt nothing: 0 where there is no correlation."""
-
-    def metric(predictions: np.ndarray, labels: np.ndarray) -> float:
-        value = correlation(predictions, labels)
-        return 0.0 if math.isnan(value) else value
-
-    return metric
+def _spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Spearman's correlation, 0 where predictions or labels are constant."""
+    return quality.correlation(quality.average_ranks(predictions), quality.average_ranks(labels))
 
 
 def _in_own_units(scale: float) -> Callable[..., float]:

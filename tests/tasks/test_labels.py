@@ -217,7 +217,10 @@ def test_texts_without_labels_say_so_in_the_tasks_own_way(task, rows, tmp_path):
             "regression +schedule@objective.soft_targets.temperature=flsw", rated,
             "an adaptive schedule looks at a distribution over classes",
         ),
-        ('sequence_classification data.label_separator=";"', sentences, "task=multi_label has many"),
+        (
+            'sequence_classification data.label_separator=";"', sentences,
+            "task=multi_label has many",
+        ),
     ],
 )  # fmt: skip
 def test_mistakes_are_answered_in_one_line(task, rows, says, command, small, monkeypatch):

@@ -96,6 +96,41 @@ def test_a_class_without_any_yes_takes_no_part_in_macro_f1():
     assert quality.exact_match(nothing, nothing) == 1
 
 
+def test_pearson_of_resamples_is_scipys_and_0_where_a_resample_is_constant():
+    logits, labels = numbers(count=40)
+    counts = np.random.default_rng(1).multinomial(40, np.full(40, 1 / 40), size=5)
+    repeated = [stats.pearsonr(*(np.repeat(x, c) for x in (logits[:, 0], labels))) for c in counts]
+    found = quality.correlation.from_counts(logits[:, 0], labels, counts.astype(float))
+    assert found == pytest.approx([one.statistic for one in repeated], rel=1e-6)
+    lone = np.zeros((1, 40))
+    lone[0, 7] = 40  # the same example over and over
+    assert quality.correlation.from_counts(logits[:, 0], labels, lone) == [0]
+    far = stats.pearsonr(logits[:, 0].astype(float), labels).statistic
+    assert quality.correlation(logits[:, 0].astype(float) + 1e6, labels * 1e-150) == (
+        pytest.approx(far, abs=1e-8)
+    )
+
+
+@pytest.mark.parametrize("scale", [0.01, 100.0])
+def test_a_model_that_spreads_its_numbers_otherwise_is_tested_as_if_it_did_not(scale):
+    """Correlation does not see the scale: nor must the test that swaps predictions."""
+    _, labels = numbers()
+    draw = np.random.default_rng(3)
+    ours, theirs = labels + draw.normal(0, 0.5, 200), labels + draw.normal(0, 2, 200)
+    for metric in Regression.choices:
+        task = Regression(metric=metric)
+        plain, scaled = (
+            paired_comparison(
+                task.metrics[metric], task.comparable(factor * ours + 3), task.comparable(theirs),
+                labels, resamples=50, permutations=199,
+            )
+            for factor in (1.0, scale)
+        )  # fmt: skip
+        assert scaled.p_value == pytest.approx(plain.p_value)
+        assert scaled.value == pytest.approx(plain.value)
+        assert scaled.p_value == pytest.approx(1 / 200)
+
+
 @pytest.mark.parametrize("name", MultiLabel.choices)
 def test_counts_of_resamples_are_resamples(name):
     """What the bootstrap draws as counts is what it would be of repeated examples."""

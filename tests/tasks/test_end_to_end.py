@@ -11,6 +11,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from distill.reporting.compare import compare
+from distill.reporting.formats import render
+from distill.reporting.gather import gather
 from tests.conftest import write_csv
 from tests.tasks.texts import rated, tagged
 
@@ -173,6 +176,10 @@ def test_texts_without_labels_and_a_second_run(command, small, task, rows, reque
         assert score == pytest.approx(first[1]["quality"][name], rel=1e-4)
     report = report_of(Path("second"))
     assert report["data"]["examples"]["unlabelled"] > 50
+    for metric in first[0]["quality"]:
+        table = render(compare(*gather([Path("first"), Path("second")]), y=metric), "table")
+        assert metric.replace("_", " ") in table
+        assert f"{second[1]['quality'][metric]['value']:.3f}" in table
     assert len(losses(Path("second"))) == 2
 
 

@@ -6,7 +6,7 @@ that a term looks at.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -50,6 +50,8 @@ class Outputs:
         mask: which tokens exist, ``(N, L)``; where the logits come from the cache, ``None``.
         members: of an ensemble, each teacher's own, by name.
         averaged: of an ensemble whose probabilities are averaged: each member's weight.
+        by_class: whether each class is a yes or no of its own (the sigmoid's), as that mean needs
+            to know.
     """
 
     logits: Tensor
@@ -58,6 +60,7 @@ class Outputs:
     mask: Tensor | None = None
     members: Mapping[str, "Outputs"] = field(default_factory=dict)
     averaged: Mapping[str, float] = field(default_factory=dict)
+    by_class: bool = False
 
     def of(self, member: str | None) -> "Outputs":
         """A member of an ensemble by its name; itself without one."""
@@ -68,16 +71,23 @@ class Outputs:
 
         For a single model its own logits. Where an ensemble's probabilities are averaged, the mean
         is taken of the softened ones (Hinton et al. 2015, section 1: the arithmetic mean of the
-        predictive distributions): :math:`T \log \sum_k w_k \mathrm{softmax}(z_k / T)`.
+        predictive distributions): :math:`T \log \sum_k w_k \mathrm{softmax}(z_k / T)`, or where
+        each class is a yes or no, the logit of :math:`\sum_k w_k \sigma(z_k / T)`, times T.
         """
         if not self.averaged:
             return self.logits
-        softened = [
-            F.log_softmax(self.members[name].logits.detach().float() / temperature, -1)
-            + math.log(weight)
-            for name, weight in self.averaged.items()
-        ]
-        return temperature * torch.logsumexp(torch.stack(softened), 0)
+        softened = {
+            name: self.members[name].logits.detach().float() / temperature for name in self.averaged
+        }
+
+        def mean(log: Callable[[Tensor], Tensor]) -> Tensor:
+            """The logarithm of the weighted mean of what ``log`` is the logarithm of."""
+            each = [log(softened[name]) + math.log(w) for name, w in self.averaged.items()]
+            return torch.logsumexp(torch.stack(each), 0)
+
+        if self.by_class:
+            return temperature * (mean(F.logsigmoid) - mean(lambda z: F.logsigmoid(-z)))
+        return temperature * mean(lambda z: F.log_softmax(z, -1))
 
 
 def outputs_of(model: nn.Module, inputs: Mapping[str, Tensor], needs: Iterable[str]) -> Outputs:

@@ -47,7 +47,7 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
     started = datetime.now(UTC)
     job = Job.from_config(config)
     data = prepare(job.source, job.task, job.cache_dir)
-    log.info("data: %s, %s, %d classes", data.name, data.sizes, len(data.label_names))
+    log.info("data: %s, %s, %s", data.name, data.sizes, job.task.outputs(data.label_names))
     for note in data.notes:
         log.info("data: %s", note)
     job.bind(len(data.label_names))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, List, Value
 
 from distill.data.source import Source
 from distill.data.unlabelled import unlabelled
@@ -14,6 +14,8 @@ from distill.errors import UserError
 
 # A split that is missing is cut from train: this share of it, at most so many examples.
 CUT_SHARE, CUT_MOST = 0.1, 2000
+# Between the labels of one example, where they are text.
+LABEL_SEPARATOR = ","
 SPLITS = ("train", "validation", "test")
 
 
@@ -24,9 +26,10 @@ class Data:
     Attributes:
         name: what reports call them.
         splits: ``train``, ``validation`` and ``test``, each with the columns ``text``, perhaps
-            ``text_pair``, and ``label`` (ids); with texts that have no labels also ``unlabelled``,
-            all of whose labels are ``IGNORED_LABEL``.
-        label_names: the classes in the order of their ids.
+            ``text_pair``, and ``label`` (what the task makes of it: an id, a number, a 0 or 1 for
+            each class); with texts that have no labels also ``unlabelled``, all of whose labels
+            are the task's ``no_label``.
+        label_names: the classes in the order of their ids; what else the head's outputs are called.
         evaluated_on: the source's split that serves as ``test``: itself, be it given or cut from
             train, or ``validation``.
         fingerprint: of the evaluated split's content and the label names; runs with equal
@@ -51,7 +54,7 @@ class Data:
 
 
 def prepare(source: Source, task, cache_dir: Path) -> Data:
-    """Read a source, check every row, cut what is missing and turn labels into ids.
+    """Read a source, check every row, cut what is missing and turn labels into what the task takes.
 
     Rows that stay in train are in the order of a hash of their text, so a smaller
     ``data.limit`` takes a subset of what a larger one takes, whatever the file's order.
@@ -64,11 +67,18 @@ def prepare(source: Source, task, cache_dir: Path) -> Data:
     splits = {
         split: _select_columns(split, read[split], source) for split in SPLITS if split in read
     }
+    if task.many_labels:
+        splits = {split: _as_lists(rows, source) for split, rows in splits.items()}
+    elif source.label_separator is not None:
+        raise UserError(
+            f"data.label_separator={source.label_separator}: task={task.name} has one label an "
+            "example, task=multi_label has many"
+        )
     splits = {split: _check_texts(split, rows, source, notes) for split, rows in splits.items()}
     splits, evaluated_on = _complete(splits, source, notes)
     names = task.label_names(splits, source.labels)
-    splits = {split: _with_ids(split, rows, names, task) for split, rows in splits.items()}
-    more = unlabelled(source, splits, cache_dir, notes)
+    splits = {split: _with_targets(split, rows, names, task) for split, rows in splits.items()}
+    more = unlabelled(source, splits, cache_dir, notes, task.no_label(names))
     if more is not None:
         splits["unlabelled"] = more
     keys = {split: _row_hashes(rows) for split, rows in splits.items()}
@@ -165,12 +175,25 @@ def _complete(
 
 
 def _without_labels(rows: Dataset) -> bool:
-    return all(value in (None, -1, "-1", "") for value in rows.unique("label"))
+    return all(value in (None, -1, "-1", "-1.0", "", []) for value in rows["label"][:])
 
 
-def _with_ids(split: str, rows: Dataset, names: list[str], task) -> Dataset:
-    ids = task.label_ids(split, rows, names)
-    return rows.remove_columns("label").add_column("label", ids)
+def _as_lists(rows: Dataset, source: Source) -> Dataset:
+    """Labels that are text with separators, as csv has them, as lists; none where it is empty."""
+    if getattr(rows.features["label"], "dtype", None) not in ("string", "large_string"):
+        return rows
+    separator = source.label_separator or LABEL_SEPARATOR
+    labels = [
+        None if text is None else [part.strip() for part in text.split(separator) if part.strip()]
+        for text in rows["label"][:]
+    ]
+    feature = List(Value("string"))
+    return rows.remove_columns("label").add_column("label", labels, feature=feature)
+
+
+def _with_targets(split: str, rows: Dataset, names: list[str], task) -> Dataset:
+    targets = task.targets(split, rows, names)
+    return rows.remove_columns("label").add_column("label", targets)
 
 
 def _batches(rows: Dataset, columns: list[str], size: int = 10_000) -> Iterator[tuple[int, dict]]:
@@ -193,5 +216,6 @@ def _row_hashes(rows: Dataset) -> np.ndarray:
 def _fingerprint(hashes: np.ndarray, rows: Dataset, names: list[str]) -> str:
     digest = hashlib.sha256("\x1f".join(names).encode())
     digest.update(hashes.tobytes())
-    digest.update(np.asarray(rows["label"], dtype=np.int64).tobytes())
+    labels = np.asarray(rows["label"])
+    digest.update(labels.astype(np.float64 if labels.dtype.kind == "f" else np.int64).tobytes())
     return digest.hexdigest()[:16]

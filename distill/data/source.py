@@ -28,6 +28,8 @@ class Source(ABC):
             one, ``None`` ignores it.
         label: column of the label.
         labels: names of the integer labels 0, 1, ..., or the order of labels that are strings.
+        label_separator: what stands between the labels of one example where they are text, for
+            tasks with many; ``None``: a comma.
         limit: at most so many training examples; validation and test stay whole.
         unlabelled: texts without labels for the student's training: a file, a folder of files, a
             hub id (``ID:SUBSET`` for one of several configurations), or what the source itself
@@ -44,6 +46,7 @@ class Source(ABC):
     text_pair: str | None = "auto"
     label: str = "label"
     labels: list[str] | None = None
+    label_separator: str | None = None
     limit: int | None = None
     unlabelled: str | None = None
     unlabelled_limit: int | None = None
@@ -57,6 +60,8 @@ class Source(ABC):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise UserError(f"data.{key}={value}: it must be 1 or more")
+        if self.label_separator == "":
+            raise UserError("data.label_separator is empty: give what stands between labels")
         if self.empty not in ("error", "drop"):
             raise UserError(f"data.empty={self.empty}: choose error or drop")
         if self.unlabelled_limit is not None and self.unlabelled is None:

@@ -7,6 +7,7 @@ test split among them would be a leak, a text of train would be seen twice: both
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features, Value, concatenate_datasets
@@ -28,7 +29,11 @@ _JOIN = (
 
 
 def unlabelled(
-    source: Source, splits: Mapping[str, Dataset], cache_dir: Path, notes: list[str]
+    source: Source,
+    splits: Mapping[str, Dataset],
+    cache_dir: Path,
+    notes: list[str],
+    no_label: Any = IGNORED_LABEL,
 ) -> Dataset | None:
     """Read and make the texts without labels that a source asks for.
 
@@ -40,9 +45,10 @@ def unlabelled(
         splits: the labelled examples; none of their texts is among the result.
         cache_dir: where what is read and made is kept.
         notes: what was left out, and how many there are, is added to it.
+        no_label: what the task calls the label of an example that has none.
 
     Returns:
-        Rows with the text columns of ``splits`` and the label ``IGNORED_LABEL``; those of either
+        Rows with the text columns of ``splits`` and the label ``no_label``; those of either
         origin in the order of a hash of their text. ``None`` if the source asks for none.
 
     Raises:
@@ -72,7 +78,7 @@ def unlabelled(
         notes.append(_JOIN.format(len(rows), what))
         parts.append(rows)
     rows = concatenate_datasets(parts)
-    return rows.add_column("label", [IGNORED_LABEL] * len(rows))
+    return rows.add_column("label", [no_label] * len(rows))
 
 
 def same_texts(rows: Dataset, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -52,6 +52,11 @@ class LogitTerm(Term):
         self.distribution = getattr(pair.task, "distribution", "categorical")
         if self.distribution not in self.distributions:
             raise UserError(f"{path}: it has no form for {pair.task.name}")
+        if self.distribution != "categorical" and getattr(self.temperature, "adaptive", False):
+            raise UserError(
+                f"{path}.temperature: an adaptive schedule looks at a distribution over classes, "
+                f"which {pair.task.name} has not"
+            )
         if self.standardise and (self.distribution != "categorical" or pair.classes < 3):
             raise UserError(
                 f"{path}.standardise=true needs three classes or more: of two, standardised "

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from distill.data.batches import Batches
-from distill.measure import quality, size, speed
+from distill.measure import size, speed
 from distill.measure.statistics import bootstrap_interval, paired_comparison
 
 
@@ -56,8 +56,11 @@ def measure(
             "size": _size(candidate.model, length),
             "speed": _speed(speeds[candidate.role], device),
             "quality": _quality(candidate.logits, labels, task),
-            "calibration": _calibration(candidate.logits, labels),
-            "fidelity": None if candidate is teacher else _fidelity(candidate, teacher, task),
+            "per_class": _per_class(candidate, labels, task),
+            "calibration": task.calibration(candidate.logits, labels),
+            "fidelity": None
+            if candidate is teacher
+            else task.fidelity(candidate.logits, teacher.logits),
         }
         for candidate in candidates
     ]
@@ -68,12 +71,16 @@ def compare(
 ) -> dict[str, Any]:
     """The ``comparison`` of report.json.
 
-    ``retention`` is the student's metric over the teacher's; ``size_ratio`` and ``speedup`` are
+    ``retention`` is the student's metric over the teacher's, None unless that is above 0;
+    ``size_ratio`` and ``speedup`` are
     how many times fewer parameters and less latency (p50) the student has; ``gain_over_control``
     and ``difference_to_teacher`` are the paired differences on the same examples.
     """
     measured = {model["role"]: model for model in models}
-    said = {candidate.role: task.predictions(candidate.logits) for candidate in candidates}
+    said = {
+        candidate.role: task.comparable(task.predictions(candidate.logits))
+        for candidate in candidates
+    }
     teacher, student = measured["teacher"], measured["student"]
     metric = task.metric
     reference = teacher["quality"][metric]["value"]
@@ -87,7 +94,7 @@ def compare(
     latency = {role: model["speed"]["latency_ms"]["p50"] for role, model in measured.items()}
     return {
         "metric": metric,
-        "retention": student["quality"][metric]["value"] / reference if reference else None,
+        "retention": student["quality"][metric]["value"] / reference if reference > 0 else None,
         "size_ratio": teacher["size"]["parameters"] / student["size"]["parameters"],
         "speedup": latency["teacher"] / latency["student"],
         "gain_over_control": paired.get("control"),
@@ -127,20 +134,8 @@ def _quality(logits: np.ndarray, labels: np.ndarray, task) -> dict[str, dict[str
     }
 
 
-def _calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    log_probabilities = quality.log_softmax(logits)
-    return {
-        "expected_calibration_error": quality.expected_calibration_error(
-            np.exp(log_probabilities), labels
-        ),
-        "negative_log_likelihood": quality.negative_log_likelihood(log_probabilities, labels),
-    }
-
-
-def _fidelity(candidate: Measured, teacher: Measured, task) -> dict[str, float]:
-    return {
-        "agreement": quality.agreement(
-            task.predictions(candidate.logits), task.predictions(teacher.logits)
-        ),
-        "kl_divergence": quality.kl_divergence(teacher.logits, candidate.logits),
-    }
+def _per_class(candidate: Measured, labels: np.ndarray, task) -> dict[str, dict] | None:
+    if not task.per_class:
+        return None
+    names = candidate.model.config.id2label
+    return task.by_class(candidate.logits, labels, [names[index] for index in range(len(names))])

@@ -7,7 +7,7 @@ arithmetic is in float64 whatever comes in, and every metric is independent of t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -102,6 +102,102 @@ def matthews_correlation(predictions: NDArray, labels: NDArray, counts: Floats) 
     return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
 
 
+@CountMetric
+def micro_f1(predictions: NDArray, labels: NDArray, counts: Floats) -> Floats:
+    r"""F1 over all decisions of all classes, :math:`2 TP / (\text{labelled} + \text{predicted})`.
+
+    Called as ``micro_f1(predictions, labels) -> float`` with two arrays ``(N, C)`` of 0 and 1. It
+    is 0 where nothing is labelled and nothing predicted, as in scikit-learn.
+
+    Raises:
+        ValueError: no examples, or arrays of different lengths.
+
+    >>> micro_f1([[1, 0], [1, 1]], [[1, 0], [0, 1]])
+    0.8
+    """
+    hit = counts @ (predictions * labels).sum(axis=1)
+    occurs = counts @ (predictions + labels).sum(axis=1)
+    return 2 * hit / np.maximum(occurs, 1)
+
+
+@CountMetric
+def multi_label_macro_f1(predictions: NDArray, labels: NDArray, counts: Floats) -> Floats:
+    r"""Mean over the classes of F1, :math:`2 TP_c / (\text{labelled}_c + \text{predicted}_c)`.
+
+    Called as ``multi_label_macro_f1(predictions, labels) -> float`` with two arrays ``(N, C)`` of 0
+    and 1. As in :func:`macro_f1`, the mean is over the classes that occur among the labels or the
+    predictions: scikit-learn's ``f1_score(average="macro", zero_division=np.nan)``. It is 0 where
+    none does.
+
+    Raises:
+        ValueError: no examples, or arrays of different lengths.
+
+    >>> round(multi_label_macro_f1([[1, 0, 0], [1, 1, 0]], [[1, 0, 0], [0, 1, 0]]), 4)
+    0.8333
+    """
+    hit = counts @ (predictions * labels)
+    occurs = counts @ (predictions + labels)
+    f1 = 2 * hit / np.maximum(occurs, 1)
+    return f1.sum(axis=1) / np.maximum((occurs > 0).sum(axis=1), 1)
+
+
+@CountMetric
+def exact_match(predictions: NDArray, labels: NDArray, counts: Floats) -> Floats:
+    """Share of the examples for which every class is decided right.
+
+    Called as ``exact_match(predictions, labels) -> float`` with two arrays ``(N, C)`` of 0 and 1.
+
+    Raises:
+        ValueError: no examples, or arrays of different lengths.
+
+    >>> exact_match([[1, 0], [1, 1]], [[1, 0], [0, 1]])
+    0.5
+    """
+    return counts @ (predictions == labels).all(axis=1) / counts.sum(axis=1)
+
+
+@CountMetric
+def mean_squared_error(predictions: NDArray, targets: NDArray, counts: Floats) -> Floats:
+    """Mean squared difference of two arrays ``(N,)``.
+
+    Called as ``mean_squared_error(predictions, targets) -> float``.
+
+    Raises:
+        ValueError: no examples, or arrays of different lengths.
+
+    >>> mean_squared_error([1.0, 2.0], [1.0, 4.0])
+    2.0
+    """
+    error = predictions.astype(np.float64) - targets
+    return counts @ (error * error) / counts.sum(axis=1)
+
+
+@CountMetric
+def correlation(predictions: NDArray, targets: NDArray, counts: Floats) -> Floats:
+    """Pearson's linear correlation, 0 where one of the arrays is constant.
+
+    What :func:`pearson` is, in the form that the bootstrap and the permutation test are fast with.
+    Called as ``correlation(predictions, targets) -> float`` with two arrays ``(N,)``.
+
+    Raises:
+        ValueError: no examples, or arrays of different lengths.
+
+    >>> round(correlation([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 5.0]), 4)
+    0.8315
+    >>> correlation([2.0, 2.0, 2.0], [1.0, 3.0, 2.0])
+    0.0
+    """
+    # Centred and brought to size first: the moments then lose no digits and do not overflow.
+    x, y = (array - array.mean() for array in (predictions.astype(float), targets.astype(float)))
+    x, y = (array / max(np.abs(array).max(), np.finfo(float).tiny) for array in (x, y))
+    moments = counts @ np.stack([x, y, x * x, y * y, x * y], axis=1)
+    mean_x, mean_y, xx, yy, xy = (moments / counts.sum(axis=1, keepdims=True)).T
+    spread_x, spread_y = xx - mean_x**2, yy - mean_y**2
+    exists = (spread_x > 1e-14) & (spread_y > 1e-14)
+    scale = np.sqrt(np.where(exists, spread_x * spread_y, 1.0))
+    return np.where(exists, np.clip((xy - mean_x * mean_y) / scale, -1, 1), 0.0)
+
+
 def pearson(predictions: ArrayLike, targets: ArrayLike) -> float:
     """Pearson's linear correlation of two arrays ``(N,)``.
 
@@ -132,7 +228,7 @@ def spearman(predictions: ArrayLike, targets: ArrayLike) -> float:
     >>> round(spearman([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 3.0, 5.0]), 4)
     0.9487
     """
-    return pearson(*(_average_ranks(array) for array in aligned(predictions, targets)))
+    return pearson(*(average_ranks(array) for array in aligned(predictions, targets)))
 
 
 def agreement(predictions: ArrayLike, teacher_predictions: ArrayLike) -> float:
@@ -184,6 +280,71 @@ def kl_divergence(teacher_logits: ArrayLike, student_logits: ArrayLike) -> float
     possible = np.isfinite(teacher)
     gap = np.subtract(teacher, student, out=np.zeros_like(teacher), where=possible)
     return float((np.exp(teacher) * gap).sum(axis=-1).mean())
+
+
+def bernoulli_divergence(teacher_logits: ArrayLike, student_logits: ArrayLike) -> float:
+    r"""Mean over the examples of the divergences of each class's yes or no, summed, in nats.
+
+    .. math:: \frac{1}{N} \sum_i \sum_c KL(\mathrm{B}(\sigma(z^t_{ic})) \|
+       \mathrm{B}(\sigma(z^s_{ic})))
+
+    with B the Bernoulli distribution and finite logits ``(N, C)``.
+
+    Raises:
+        ValueError: no examples, or shapes that differ.
+
+    >>> round(bernoulli_divergence([[2.0]], [[0.0]]), 4)
+    0.3278
+    """
+    teacher, student = (
+        np.asarray(logits, dtype=np.float64) for logits in aligned(teacher_logits, student_logits)
+    )
+    if teacher.shape != student.shape:
+        raise ValueError(f"logits of shapes {teacher.shape} and {student.shape} do not compare")
+    # log sigmoid(z) = -log(1 + exp(-z)), without overflow
+    yes, no = -np.logaddexp(0, -teacher), -np.logaddexp(0, teacher)
+    divergence = np.exp(yes) * (yes + np.logaddexp(0, -student))
+    divergence += np.exp(no) * (no + np.logaddexp(0, student))
+    return float(divergence.sum(axis=-1).mean())
+
+
+def by_class(
+    predicted: ArrayLike, labelled: ArrayLike, names: Sequence[str]
+) -> dict[str, dict[str, float | int | None]]:
+    """Precision, recall, F1 and support of each class by its name.
+
+    Args:
+        predicted: which classes a model gives each example, ``(N, C)`` of truth values.
+        labelled: which ones it has, ``(N, C)``.
+        names: of the C classes.
+
+    Returns:
+        ``{"precision", "recall", "f1", "support"}`` a class; None where there is nothing to divide
+        by: the precision of a class that is never predicted, the recall of one that never occurs.
+
+    Raises:
+        ValueError: no examples, or arrays of different lengths.
+
+    >>> by_class([[True], [True]], [[True], [False]], ["yes"])
+    {'yes': {'precision': 0.5, 'recall': 1.0, 'f1': 0.6666666666666666, 'support': 1}}
+    """
+    predicted, labelled = (array.astype(bool) for array in aligned(predicted, labelled))
+    hits, said, there = (
+        array.sum(axis=0).tolist() for array in (predicted & labelled, predicted, labelled)
+    )
+
+    def share(part: int, whole: int) -> float | None:
+        return part / whole if whole else None
+
+    return {
+        name: {
+            "precision": share(hit, guesses),
+            "recall": share(hit, support),
+            "f1": share(2 * hit, guesses + support),
+            "support": support,
+        }
+        for name, hit, guesses, support in zip(names, hits, said, there, strict=True)
+    }
 
 
 def negative_log_likelihood(log_probabilities: ArrayLike, labels: ArrayLike) -> float:
@@ -261,7 +422,8 @@ def _class_counts(
     return counts @ labelled, counts @ predicted, counts @ (labelled * predicted)
 
 
-def _average_ranks(values: NDArray) -> Floats:
+def average_ranks(values: NDArray) -> Floats:
+    """Ranks from 1 of an array ``(N,)``; equal values share their average rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 

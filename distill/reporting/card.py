@@ -1,8 +1,45 @@
 """The model card that a saved student carries: what it is, what it reaches, how to run it."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a saved model is asked, and how what it says is read.
+
+    Attributes:
+        names: what the names of its outputs are.
+        verb: the pipeline's name in the example.
+        options: further arguments of the call.
+        reading: a sentence on the answer.
+    """
+
+    names: str
+    verb: str
+    options: str = ""
+    reading: str = ""
+
+
+# By what transformers calls a model's task in its configuration.
+ANSWERS = {
+    "single_label_classification": Answer("classes", "classify"),
+    "multi_label_classification": Answer(
+        "classes",
+        "classify",
+        ", top_k=None",
+        "\nEach class has a probability of its own: those of 0.5 or more are the answer.\n",
+    ),
+    "regression": Answer(
+        "output",
+        "rate",
+        "",
+        "\nThe score is a number in the units of the labels (divided, where the output's name says "
+        "so).\n",
+    ),
+}
 
 
 def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: str) -> None:
@@ -28,6 +65,7 @@ def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: s
         for name, value in quality.items()
     )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    answer = ANSWERS.get(config.get("problem_type"), ANSWERS["single_label_classification"])
     own_code = ", trust_remote_code=True" if "auto_map" in config else ""
     note = (
         "\nThe folder carries the model's code, one file, which `trust_remote_code=True` runs.\n"
@@ -43,7 +81,7 @@ metrics:
 ---
 # {model["name"]}, {how}
 
-- Task: {report["task"]}, classes: {", ".join(data["labels"])}
+- Task: {report["task"]}, {answer.names}: {", ".join(data["labels"])}
 - Data: {data["name"]}, {data["examples"]["train"]:,} training examples
 - First weights: {origin}
 - {model["size"]["parameters"]:,} parameters, {model["size"]["bytes"] / 1e6:.1f} MB;
@@ -58,10 +96,10 @@ On {data["examples"]["test"]:,} examples ({data["evaluated_on"]} split), with 95
 ```python
 from transformers import pipeline
 
-classify = pipeline("text-classification", model="PATH/TO/THIS/FOLDER"{own_code})
-print(classify("Your text."))
+{answer.verb} = pipeline("text-classification", model="PATH/TO/THIS/FOLDER"{own_code})
+print({answer.verb}("Your text."{answer.options}))
 ```
-{note}
+{answer.reading}{note}
 Made by distill {report["environment"]["distill"]}; the whole report stands beside this folder.
 """,
         encoding="utf-8",

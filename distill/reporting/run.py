@@ -61,6 +61,7 @@ def markdown(report: dict[str, Any]) -> str:
         "\n".join(_markdown_table(report)),
         conclude(report),
         "![Size and latency against quality](tradeoff.png)",
+        *_per_class(report["models"]),
         "## Details",
         "\n".join(_details(report)),
         "## Repeat",
@@ -100,6 +101,7 @@ def _markdown_table(report: dict[str, Any]) -> list[str]:
         "negative log-likelihood": lambda m: text.score(
             _get(m, "calibration", "negative_log_likelihood")
         ),
+        "correlation with the teacher": lambda m: text.score(_get(m, "fidelity", "correlation")),
         "agreement with the teacher": lambda m: text.score(_get(m, "fidelity", "agreement")),
         "KL divergence from the teacher": lambda m: text.score(
             _get(m, "fidelity", "kl_divergence")
@@ -108,6 +110,22 @@ def _markdown_table(report: dict[str, Any]) -> list[str]:
     rows = [[name, *(cell(model) for model in models)] for name, cell in measures.items()]
     rows = [row for row in rows if set(row[1:]) != {text.ABSENT}]
     return text.markdown_table(["", *(model["role"] for model in models)], rows)
+
+
+def _per_class(models: list[dict[str, Any]]) -> list[str]:
+    """Precision, recall and F1 of every class and model, where that was asked for."""
+    models = [model for model in models if model.get("per_class")]
+    if not models:
+        return []
+    parts = ("precision", "recall", "f1")
+    header = ["class", "examples"]
+    header += [f"{model['role']}: {text.label(part)}" for model in models for part in parts]
+    rows = []
+    for name, first in models[0]["per_class"].items():
+        found = [model["per_class"].get(name) or {} for model in models]
+        scores = [text.score(text.finite(one.get(part))) for one in found for part in parts]
+        rows.append([name, str(first["support"]), *scores])
+    return ["## By class", "\n".join(text.markdown_table(header, rows))]
 
 
 def _details(report: dict[str, Any]) -> list[str]:

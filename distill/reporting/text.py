@@ -74,7 +74,8 @@ def score(value: float | None) -> str:
     """A metric's value: three decimals, for large ones four significant digits."""
     if value is None:
         return ABSENT
-    return f"{value:.3f}" if abs(value) < 10 else significant(value, 4)
+    text = f"{value:.3f}" if abs(value) < 10 else significant(value, 4)
+    return text.replace("-", "−") if float(text) else text.removeprefix("-")
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:

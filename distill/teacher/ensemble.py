@@ -37,7 +37,8 @@ class EnsembleSettings:
             section 1); ``logits``: the mean of their logits, the geometric mean of the
             distributions; ``random``: one of them for each batch, drawn with the weights as
             probabilities (Fukuda et al. 2017, "Efficient Knowledge Distillation from an Ensemble of
-            Teachers"); measured and compared as the mean of the probabilities.
+            Teachers"); measured and compared as the mean of the probabilities. With regression the
+            numbers themselves are averaged.
         weights: one for each, in the order of the paths; ``None``: equal ones. Their sum does not
             matter.
         seeds: of fine-tuning, one for each: the same path with several seeds is an ensemble too.
@@ -212,10 +213,15 @@ class Ensemble(nn.Module):
             shares = torch.tensor([self.shares[name] for name in said])
             drawn = list(said.values())[int(torch.multinomial(shares, 1))]
             return Outputs(drawn.logits, members=said)
-        if self.combine == "logits":
+        kind = getattr(self.config, "problem_type", None)
+        # A number is the mean of a distribution already.
+        if self.combine == "logits" or kind == "regression":
             logits = sum(self.shares[name] * one.logits.float() for name, one in said.items())
             return Outputs(logits, members=said)
-        both = Outputs(next(iter(said.values())).logits, members=said, averaged=self.shares)
+        both = Outputs(
+            next(iter(said.values())).logits, members=said, averaged=self.shares,
+            by_class=kind == "multi_label_classification",
+        )  # fmt: skip
         both.logits = both.at(1.0)
         return both
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -99,6 +100,7 @@ def ready_one(
             "and teacher.fine_tune=false forbids to train one"
         )
     _reset_head(model)
+    task.start(_output_layer(model), np.asarray(data.splits["train"]["label"]))
     rows = {
         split: Batches(
             encode(data.splits[split], data.hashes[split], tokenizer, task, max_length, cache_dir),
@@ -131,6 +133,20 @@ def _trained_head(config, settings: TeacherSettings, names: list[str], task) -> 
         raise UserError(
             f"teacher.labels names {len(settings.labels)} classes, its head has {config.num_labels}"
         )
+    kind = getattr(config, "problem_type", None)
+    if kind not in task.heads and not (settings.labels and kind is None):
+        if settings.labels:
+            raise UserError(
+                f"teacher.labels: the teacher's head is trained for {kind}, not for "
+                f"task={task.name}"
+            )
+        log.warning(
+            "teacher: its head is trained for %s, the task is %s: a new head is fine-tuned%s",
+            kind or "nothing that its config tells (problem_type)", task.name,
+            "" if kind else " (if it was trained for this, name its outputs with "
+            f"teacher.labels=[{', '.join(names)}])",
+        )  # fmt: skip
+        return None
     order = task.head_order(theirs, names)
     if order is None:
         if settings.labels:

@@ -1,0 +1,87 @@
+"""Names of classes: where they come from, in which order they stand, how they are matched."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from distill.errors import UserError
+
+
+def class_names(feature: Any, occurring: Collection[str], given: Sequence[str] | None) -> list[str]:
+    """The classes, in the order of their ids.
+
+    The source's own order where it has one (a ``ClassLabel``); otherwise the labels that occur,
+    sorted (numbers by value). ``given`` names the integer labels 0, 1, ... or fixes the order of
+    labels that are strings.
+
+    Args:
+        feature: the type of a single label.
+        occurring: the labels of train and validation, as text.
+        given: ``data.labels``.
+
+    Raises:
+        UserError: if ``given`` lacks a label.
+    """
+    if hasattr(feature, "names"):
+        names = list(given or feature.names)
+        if len(names) != len(feature.names):
+            raise UserError(
+                f"data.labels names {len(names)} classes, the data have {len(feature.names)}"
+            )
+        return names
+    names = sorted(occurring, key=_numbers_by_value)
+    if given is None:
+        return names
+    given = [str(name) for name in given]
+    if not set(names) <= set(given) and not _are_ids(names, len(given)):
+        missing = sorted(set(names) - set(given))
+        raise UserError(f"data.labels lacks {', '.join(missing[:5])}, which the data have")
+    return given
+
+
+def ids_of(feature: Any, values: Sequence[Any], names: Sequence[str]) -> dict[str, int]:
+    """Which id a label stands for, by its text.
+
+    Args:
+        feature: the type of a single label.
+        values: some of the labels.
+        names: the classes.
+    """
+    ids = {name: index for index, name in enumerate(names)}
+    # Ids already: a ClassLabel's, whatever its classes are called, or named by data.labels.
+    if hasattr(feature, "names") or all(str(value) not in ids for value in values):
+        return {str(index): index for index in range(len(names))}
+    return ids
+
+
+def head_order(model_names: Mapping[int, str], names: Sequence[str]) -> list[int] | None:
+    """Where each class stands in a trained head, matched by name.
+
+    Names match regardless of case; ``LABEL_3`` stands for a class called ``3``. ``None`` if the two
+    sets differ: the head was then trained for something else.
+    """
+    theirs = {_plain(name): int(index) for index, name in model_names.items()}
+    ours = [_plain(name) for name in names]
+    if set(theirs) != set(ours) or len(theirs) != len(names):
+        return None
+    return [theirs[name] for name in ours]
+
+
+def some(names: Sequence[str], count: int = 5) -> str:
+    """The first few of them, for a message."""
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"^label_", "", str(name).strip().lower())
+
+
+def _are_ids(names: Sequence[str], count: int) -> bool:
+    return all(name.isdigit() and int(name) < count for name in names)
+
+
+def _numbers_by_value(name: str) -> tuple[int, float, str]:
+    try:
+        return (0, float(name), name)
+    except ValueError:
+        return (1, 0.0, name)

@@ -4,6 +4,7 @@ All of them see logits only, so the teacher's may come from the cache. Multi-lab
 sigmoid form and regression squared error where a term has one; the others refuse.
 """
 
+import logging
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +15,8 @@ from distill.losses.base import Term, check_temperature
 from distill.outputs import Outputs
 from distill.pair import Pair
 from distill.schedules import Schedule, now
+
+log = logging.getLogger(__name__)
 
 
 class LogitTerm(Term):
@@ -57,6 +60,8 @@ class LogitTerm(Term):
                 f"{path}.temperature: an adaptive schedule looks at a distribution over classes, "
                 f"which {pair.task.name} has not"
             )
+        if self.distribution == "gaussian":
+            log.info("%s: squared error of the numbers, its temperature has no part in it", path)
         if self.standardise and (self.distribution != "categorical" or pair.classes < 3):
             raise UserError(
                 f"{path}.standardise=true needs three classes or more: of two, standardised "

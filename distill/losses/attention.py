@@ -43,7 +43,24 @@ class _AttentionTerm(Term):
             )
 
 
-class AttentionScores(_AttentionTerm):
+class _HeadByHead(_AttentionTerm):
+    def forward(self, student: Outputs, teacher: Outputs, batch: dict[str, Any]) -> Tensor:
+        """Attention of both -> scalar, summed over layers."""
+        return torch.stack(
+            [
+                self.compare(
+                    student.attention[own].scores, teacher.attention[other].scores, student.mask
+                )
+                for own, other in self.pairs
+            ]
+        ).sum()
+
+    def compare(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+        """Scores before the softmax, ``(N, H, L, L)`` twice, and the mask ``(N, L)`` -> scalar."""
+        raise NotImplementedError
+
+
+class AttentionScores(_HeadByHead):
     """Squared error of the scores before the softmax (Jiao et al. 2020, TinyBERT, eq. 7).
 
     Args:
@@ -51,6 +68,8 @@ class AttentionScores(_AttentionTerm):
         layers: ``uniform``, ``first``, ``last`` or pairs ``[[student, teacher], ...]``.
         teacher: of an ensemble, the member it looks at.
     """
+
+    compare = staticmethod(functional.attention_scores_mse)
 
     def __init__(
         self,
@@ -61,20 +80,8 @@ class AttentionScores(_AttentionTerm):
         super().__init__(weight, teacher)
         self.layers = layers
 
-    def forward(self, student: Outputs, teacher: Outputs, batch: dict[str, Any]) -> Tensor:
-        """Attention of both -> scalar, summed over layers."""
-        mask = student.mask
-        return torch.stack(
-            [
-                functional.attention_scores_mse(
-                    student.attention[own].scores, teacher.attention[other].scores, mask
-                )
-                for own, other in self.pairs
-            ]
-        ).sum()
 
-
-class AttentionMaps(_AttentionTerm):
+class AttentionMaps(_HeadByHead):
     """Divergence of the attention maps (Wang et al. 2020, MiniLM, eq. 6).
 
     Args:
@@ -82,6 +89,8 @@ class AttentionMaps(_AttentionTerm):
         layers: ``uniform``, ``first``, ``last`` or pairs; by default the last layers, as MiniLM.
         teacher: of an ensemble, the member it looks at.
     """
+
+    compare = staticmethod(functional.attention_kl)
 
     def __init__(
         self,
@@ -91,18 +100,6 @@ class AttentionMaps(_AttentionTerm):
     ):
         super().__init__(weight, teacher)
         self.layers = layers
-
-    def forward(self, student: Outputs, teacher: Outputs, batch: dict[str, Any]) -> Tensor:
-        """Attention of both -> scalar, summed over layers."""
-        mask = student.mask
-        return torch.stack(
-            [
-                functional.attention_kl(
-                    student.attention[own].scores, teacher.attention[other].scores, mask
-                )
-                for own, other in self.pairs
-            ]
-        ).sum()
 
 
 class Relations(_AttentionTerm):

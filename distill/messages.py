@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from distill.errors import UserError
@@ -42,6 +42,10 @@ def user_message(error: BaseException) -> str | None:
             return "hydra/launcher=cluster: this machine is none of a SLURM cluster, it has no srun"
         if isinstance(one, InstantiationException):
             return None  # a class failed in a way that is not the user's mistake
+        if isinstance(one, OverrideParseException):
+            name, equals, value = one.override.partition("=")
+            quoted = f": quote what has signs in it, '{name}=\"{value}\"'" if equals else ""
+            return f"{one.override} cannot be read as NAME=VALUE{quoted}"
         if isinstance(one, HydraException | OmegaConfBaseException):
             return _line(_reworded("\n".join(str(part) for part in chain)))
     return None

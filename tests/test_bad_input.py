@@ -51,6 +51,8 @@ def refused(command, small, monkeypatch):
         ("trainer=fsdp trainer.accelerator=cpu", "trainer.strategy=fsdp needs GPUs"),
         ("trainer.gradient_clip_val=high", "Lightning's Trainer refuses"),
         ("trainer.limit_train_batches=-1", "Lightning's Trainer refuses"),
+        ("output_dir=runs/seed=1", "quote what has signs in it, 'output_dir=\"runs/seed=1\"'"),
+        ("halb", "halb cannot be read as NAME=VALUE"),
         ("seed=-1", "seed=-1"),
         ("seed=one", "seed=one: it must be a whole number"),
         ("control=maybe", "control=maybe: it must be true or false"),

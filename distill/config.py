@@ -89,6 +89,8 @@ def check_node(path: str, node: Mapping[str, Any]) -> None:
         called = get_object(target)
     except Exception as error:  # hydra wraps whatever the import raises
         raise UserError(f"{path}._target_={target} cannot be imported: {error}") from error
+    if inspect.isabstract(called):
+        raise UserError(f"{path}._target_={target} is what several have in common: choose one")
     try:
         signature = inspect.signature(called)
     except ValueError as error:

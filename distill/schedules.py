@@ -6,6 +6,7 @@ ignore the logits, the adaptive ones (``adaptive = True``) give each example its
 """
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from distill.errors import UserError
 
 
-class _Between:
+class _Between(ABC):
     """From ``start`` to ``end`` between two moments, constant before and after."""
 
     adaptive = False
@@ -36,8 +37,9 @@ class _Between:
         done = min(1.0, max(0.0, (progress - self.begin) / (self.finish - self.begin)))
         return self.start + (self.end - self.start) * self._shape(done)
 
+    @abstractmethod
     def _shape(self, done: float) -> float:
-        raise NotImplementedError
+        """From 0 to 1 while ``done`` goes from 0 to 1."""
 
 
 class Linear(_Between):

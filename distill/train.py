@@ -181,9 +181,10 @@ def train_control(
     """The same student without the teacher, saved beside it.
 
     It starts from the same weights and sees the same batches in the same order with the same
-    dropout; only the objective differs. It does not depend on the student's objective, so runs
-    that differ in that alone share one. Texts without labels it cannot use: it goes over the
-    labelled examples for as many steps, see :class:`Pairing`.
+    dropout; only the objective differs. (Beside a recipe of several stages it trains for as many
+    epochs as all of them, in an order of its own after the first.) It does not depend on the
+    student's objective, so runs that differ in that alone share one. Texts without labels it cannot
+    use: it goes over the labelled examples for as many steps, see :class:`Pairing`.
     """
     model = copy.deepcopy(student.model)
     tuned = fine_tuned(

@@ -102,6 +102,10 @@ def refused(command, small, monkeypatch):
         ("objective.soft_targets=kd", "objective.soft_targets=kd: it is no term"),
         ("+objective.epochs=3", "objective.epochs=3: it is no term"),
         ("objective.soft_targets._target_=builtins.dict", "builtins.dict"),
+        (
+            "objective.soft_targets._target_=distill.losses.soft_targets.LogitTerm",
+            "LogitTerm is what several have in common",
+        ),
         ("objective.soft_targets.temperature=.nan", "it must be a number"),
         ("optimizer.learning_rate=.inf", "it must be a number"),
         ("optimizer.epsilon=-1", "optimizer.epsilon=-1: it must be above 0"),

@@ -6,6 +6,7 @@ computes the attention itself, and only for the layers compared.
 
 import logging
 import math
+from abc import abstractmethod
 from typing import Any, Literal
 
 import torch
@@ -55,9 +56,9 @@ class _HeadByHead(_AttentionTerm):
             ]
         ).sum()
 
+    @abstractmethod
     def compare(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         """Scores before the softmax, ``(N, H, L, L)`` twice, and the mask ``(N, L)`` -> scalar."""
-        raise NotImplementedError
 
 
 class AttentionScores(_HeadByHead):

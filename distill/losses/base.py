@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from distill.pair import Pair, Shape
 from distill.schedules import Schedule, extremes
 
 
-class Term(nn.Module):
+class Term(nn.Module, ABC):
     """One named summand of the objective. A subclass says what it needs and computes ``forward``.
 
     Args:
@@ -46,9 +47,9 @@ class Term(nn.Module):
             UserError: if the term cannot work for them.
         """
 
+    @abstractmethod
     def forward(self, student: Outputs, teacher: Outputs | None, batch: dict[str, Any]) -> Tensor:
         """Both models' outputs and the batch -> scalar, not yet weighted."""
-        raise NotImplementedError
 
     @property
     def settings(self) -> dict[str, Any]:

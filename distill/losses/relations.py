@@ -4,6 +4,7 @@ They need no equal widths and no equal tokenizers. A batch is compared as it sta
 accumulation or several processes each part is compared by itself.
 """
 
+from abc import abstractmethod
 from typing import Any, Literal
 
 from torch import Tensor
@@ -59,9 +60,9 @@ class _RelationTerm(Term):
         counted = outputs.mask.to(last.dtype)[..., None]
         return (last * counted).sum(1) / counted.sum(1).clamp(min=1)
 
+    @abstractmethod
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """One vector an example, ``(N, D)`` and ``(N, D')`` -> scalar."""
-        raise NotImplementedError
 
 
 class DistanceRelations(_RelationTerm):

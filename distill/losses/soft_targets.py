@@ -5,6 +5,7 @@ sigmoid form and regression squared error where a term has one; the others refus
 """
 
 import logging
+from abc import abstractmethod
 from typing import Any
 
 from torch import Tensor
@@ -83,11 +84,11 @@ class LogitTerm(Term):
             teacher_logits = functional.standardised(teacher_logits)
         return self.compare(student_logits, teacher_logits, temperature, batch)
 
+    @abstractmethod
     def compare(
         self, student: Tensor, teacher: Tensor, temperature: float | Tensor, batch: dict[str, Any]
     ) -> Tensor:
         """Logits ``(N, C)`` twice -> scalar."""
-        raise NotImplementedError
 
 
 class SoftTargets(LogitTerm):

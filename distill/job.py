@@ -113,6 +113,13 @@ class Job:
             own = models.load_config(reads, "the student")
             models.fitting_length(own, self.source.max_length)
         reads = located[first] if reads is None else reads
+        same = {name: _same_tokens(path, reads) for name, path in located.items()}
+        if self.task.per_token and not all(same.values()):
+            raise UserError(
+                f"task={self.task.name} asks about tokens, and teacher and student cut texts into "
+                "different ones: use a student with the teacher's tokenizer (student=half, third, "
+                "tiny, ...)"
+            )
         torch.manual_seed(self.seed)  # projections start from the run's seed
         self.objective.bind(
             Pair(
@@ -120,7 +127,7 @@ class Job:
                 classes,
                 student,
                 {name: shape_of(config) for name, config in configs.items()},
-                {name: _same_tokens(path, reads) for name, path in located.items()},
+                same,
             )
         )
 

@@ -7,11 +7,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from distill.models import forward
+from distill.data.batches import Batches
 from distill.objective import Objective
 from distill.optimizer import AdamW
 from distill.outputs import Outputs, outputs_of
 from distill.processes import averaged, gathered, share
+from distill.ragged import Rows, empty
+from distill.reading import read
 
 
 class DistillationModule(pl.LightningModule):
@@ -47,7 +49,7 @@ class DistillationModule(pl.LightningModule):
         self.objective, self.task, self.optimizer_settings = objective, task, optimizer
         self._teacher = [teacher.eval().requires_grad_(False)] if teacher is not None else []
         self.prefix, self.read_logits, self._steps = prefix, read_logits, 1
-        self._validation: list[tuple[Tensor, Tensor]] = []
+        self._validation: list[tuple[Tensor, Tensor]] = []  # rows and their logits
 
     def on_fit_start(self) -> None:
         """Put the teacher where the student is."""
@@ -68,17 +70,23 @@ class DistillationModule(pl.LightningModule):
         """
         needs = self.objective.needs if needs is None else needs
         if "teacher_logits" in batch:
-            return self.read_logits(batch["teacher_logits"])
+            return self._arranged(self.read_logits(batch["teacher_logits"]), batch)
         if not self._teacher or not needs:
             return None
         with torch.no_grad():
-            return outputs_of(self._teacher[0], batch["teacher"], needs)
+            return self._arranged(outputs_of(self._teacher[0], batch["teacher"], needs), batch)
+
+    def _arranged(self, said: Outputs, batch: dict) -> Outputs:
+        """What a model says, its logits as the task's terms take them."""
+        for one in (said, *said.members.values()):
+            one.logits = self.task.arrange(one.logits, batch)
+        return said
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         """One forward pass of the student; returns the weighted loss."""
         progress = self.progress
         needs = self.objective.needs_now(progress)
-        student = outputs_of(self.student, batch["student"], needs)
+        student = self._arranged(outputs_of(self.student, batch["student"], needs), batch)
         losses = self.objective(student, self.teacher_outputs(batch, needs), batch, progress)
         if "part" in batch:
             losses = self._over_processes(losses, batch["part"])
@@ -103,25 +111,33 @@ class DistillationModule(pl.LightningModule):
         return dict(zip(losses, own + (averaged(own) - own.detach()), strict=True))
 
     def validation_step(self, batch: dict, batch_index: int) -> None:
-        """Collect logits and labels."""
-        logits = forward(self.student, batch["student"]).logits
+        """Collect what the metrics need of the logits."""
+        logits = self.task.condense(
+            read(self.student, batch["student"]).logits.float(), batch["labels"]
+        )
         if batch.get("part") != 0:
-            self._validation.append((logits.float().cpu(), batch["labels"].cpu()))
+            self._validation.append((batch["rows"].cpu(), logits.cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """The task's metrics over the whole split."""
+        """The task's metrics over the split, or what was seen of it."""
         batches = [batch for of_process in gathered(self._validation) for batch in of_process]
-        logits, labels = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
         self._validation.clear()
-        for name, value in self.evaluate(logits, labels).items():
+        seen = np.concatenate([rows.numpy() for rows, _ in batches])
+        examples = self.trainer.val_dataloaders.dataset
+        if len(seen) < len(examples):  # trainer.limit_val_batches
+            examples = examples.select(np.sort(seen).tolist())
+        place = np.empty(seen.max() + 1, dtype=np.int64)
+        place[np.sort(seen)] = np.arange(len(seen))
+        logits = empty(examples.units, len(examples), batches[0][1].numpy())
+        for rows, values in batches:
+            logits[place[rows.numpy()]] = values.numpy()
+        for name, value in self.evaluate(logits, examples).items():
             self.log(f"{self.prefix}validation/{name}", value, prog_bar=name == self.task.metric)
 
-    def evaluate(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    def evaluate(self, logits: Rows, examples: Batches) -> dict[str, float]:
         """Metrics by name."""
-        predictions = self.task.predictions(logits)
-        return {
-            name: float(metric(predictions, labels)) for name, metric in self.task.metrics.items()
-        }
+        judged = self.task.judge(logits, examples)
+        return {name: float(metric(*judged)) for name, metric in self.task.metrics.items()}
 
     def configure_model(self) -> None:
         """Group the parameters while they are whole; the student's size decides the rate."""

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from distill.errors import UserError
 from distill.functional.attention import scores_of
-from distill.models import forward, layers
+from distill.models import layers
+from distill.reading import read
 
 # How architectures call the three projections of self-attention.
 PROJECTIONS = {
@@ -44,7 +45,7 @@ class Outputs:
     """One model on one batch.
 
     Attributes:
-        logits: ``(N, C)``.
+        logits: ``(N, C)``; of a token-level task a row for each unit, or as its ``arrange`` says.
         hidden_states: the embeddings' output and each layer's, ``(N, L, D)``, if asked for.
         attention: each layer's, if asked for.
         mask: which tokens exist, ``(N, L)``; where the logits come from the cache, ``None``.
@@ -105,13 +106,13 @@ def outputs_of(model: nn.Module, inputs: Mapping[str, Tensor], needs: Iterable[s
         return model.outputs(inputs, needs)
     needs, mask = set(needs), inputs["attention_mask"]
     if not needs & {"hidden_states", "attention"}:
-        return Outputs(forward(model, inputs).logits, mask=mask)
+        return Outputs(read(model, inputs).logits, mask=mask)
     settings = {"output_hidden_states": True} if "hidden_states" in needs else {}
     if "attention" not in needs:
-        result = forward(model, inputs, **settings)
+        result = read(model, inputs, whole=True, **settings)
         return Outputs(result.logits, _given(result.hidden_states, model), mask=mask)
     with _Taps(model) as taps:
-        result = forward(model, inputs, **settings)
+        result = read(model, inputs, whole=True, **settings)
     hidden = _given(result.hidden_states, model) if settings else None
     return Outputs(result.logits, hidden, taps.attention(), mask)
 

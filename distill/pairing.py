@@ -1,6 +1,7 @@
 """Teacher and student on the same examples: who reads what, and what the teacher says of it."""
 
 import logging
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,10 +9,12 @@ from datasets import concatenate_datasets
 
 from distill.data.batches import Batches, Collate, encode
 from distill.data.prepare import Data
+from distill.inference import collect_logits
 from distill.job import Job
 from distill.measure.models import Measured
 from distill.models import fitting_length
 from distill.objective import Objective
+from distill.ragged import Rows
 from distill.student.base import Student
 from distill.teacher.ensemble import JoinedCollate, JoinedRows, mean_logits
 from distill.teacher.outputs import Joined, stored
@@ -60,16 +63,16 @@ class Pairing:
         self.train_alone = Batches(rows["train"], collate, as_many_as=len(every) if more else None)
         if more and job.control:
             self.notes.append(_CONTROL.format(len(rows["train"])))
-        self.validation = Batches(rows["validation"], collate)
-        self.test = Batches(rows["test"], collate)
+        self.validation, self.test = (
+            Batches(rows[split], collate, source=data.splits[split])
+            for split in ("validation", "test")
+        )
         self._every, self._training = every, training
         self._stored: Joined | None = None
         if any(stage.objective.needs and not job.live(stage.objective) for stage in job.stages):
             self._stored = Joined(self._said(training), stacked=bool(teacher.members))
-        said = [one for (one,) in self._said(["test"])]
-        said = mean_logits(teacher.model, said) if teacher.members else said[0]
         seen = self._seen(["test"])
-        self.teacher = Measured("teacher", teacher.name, teacher.model, seen, said)
+        self.teacher = Measured("teacher", teacher.name, teacher.model, seen, self._measured(seen))
 
     def train(self, objective: Objective) -> Batches:
         """What the student learns an objective from, with what that needs of the teacher.
@@ -84,6 +87,19 @@ class Pairing:
         seen = self._seen(self._training)
         return Batches(self._every, collate, seen.student, seen.collate)
 
+    def _measured(self, seen: Batches) -> Rows:
+        """What the teacher says of the evaluated split."""
+        job, teacher = self._job, self._teacher
+        if not job.task.stores:
+            clock = time.perf_counter()
+            logits = collect_logits(
+                teacher.model, seen, job.fitter.hardware, condense=job.task.condense
+            )
+            self.seconds += time.perf_counter() - clock
+            return logits
+        said = [one for (one,) in self._said(["test"])]
+        return mean_logits(teacher.model, said) if teacher.members else said[0]
+
     def _seen(self, splits: Sequence[str]) -> Batches:
         """Splits, one after another, as the teacher reads them, or each of several teachers."""
         members = self._teacher.members
@@ -93,6 +109,7 @@ class Pairing:
         return Batches(
             JoinedRows({name: one.student for name, one in seen.items()}),
             JoinedCollate({name: one.collate for name, one in seen.items()}),
+            source=next(iter(seen.values())).source,
         )
 
     def _read_by(self, teacher: Teacher, splits: Sequence[str]) -> Batches:
@@ -103,14 +120,15 @@ class Pairing:
             )
             for split in splits
         ]  # fmt: skip
-        return Batches(concatenate_datasets(rows), Collate(teacher.tokenizer))
+        source = self._data.splits[splits[0]] if len(splits) == 1 else None
+        return Batches(concatenate_datasets(rows), Collate(teacher.tokenizer), source=source)
 
-    def _said(self, splits: Sequence[str]) -> list[list[np.ndarray]]:
-        """Each teacher's logits of each split, ``(N, C)``."""
+    def _said(self, splits: Sequence[str]) -> list[list[Rows]]:
+        """Each teacher's logits of each split, ``(N, C)`` or ragged."""
         teachers = self._teacher.members.values() or [self._teacher]
         return [[self._said_by(one, split) for split in splits] for one in teachers]
 
-    def _said_by(self, teacher: Teacher, split: str) -> np.ndarray:
+    def _said_by(self, teacher: Teacher, split: str) -> Rows:
         logits, seconds, reused = stored(
             teacher, self._read_by(teacher, [split]), self._data.hashes[split], self._job.task,
             self._job.source.max_length, self._job.fitter.hardware, self._job.cache_dir, split,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
@@ -68,14 +67,15 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
         trained["control"] = train_control(job, data, pairing, student, folder, logger)
     measured = [pairing.teacher]
     for role, one in trained.items():
-        logits = collect_logits(one.model, pairing.test, job.fitter.hardware)
+        logits = collect_logits(
+            one.model, pairing.test, job.fitter.hardware, condense=job.task.condense
+        )
         measured.append(Measured(role, student.name, one.model, pairing.test, logits))
 
     log.info("measuring %d models on %d examples", len(measured), len(pairing.test))
     clock = time.perf_counter()
-    labels = np.asarray(data.splits["test"]["label"])
-    models = measure(measured, labels, job.task, job.fitter.hardware.device)
-    comparison = compare(models, measured, labels, job.task)
+    models = measure(measured, job.task, job.fitter.hardware.device)
+    comparison = compare(models, measured, job.task)
     report = assemble.report(
         config, job, data, teacher, pairing, models, comparison, trained, started,
         measure_seconds=time.perf_counter() - clock,

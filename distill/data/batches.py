@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain, count, islice
 from pathlib import Path
 
@@ -15,11 +16,14 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.cache import key_of, locked
 from distill.processes import share
+from distill.ragged import Ragged, Rows
 
 # Shuffled examples are sorted by length within pools of so many batches: enough for batches of
 # nearly equal length, few enough that what stands in one batch differs from epoch to epoch.
 POOL_BATCHES = 50
 IGNORED_LABEL = -100
+# The column of the tokens that a head reads, where it does not read the whole text.
+POSITIONS = "positions"
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -57,7 +61,7 @@ def encode(
         rows: examples with the task's columns and ``label``.
         content: hash of their content.
         tokenizer: any tokenizer.
-        task: its ``encode`` turns rows into ids.
+        task: its ``encode`` turns rows into ids and labels.
         max_length: tokens an example is cut to.
         cache_dir: where the result is kept.
 
@@ -66,13 +70,13 @@ def encode(
     """
     key = key_of(
         kind="encoded", format=1, content=content, tokenizer=tokenizer_hash(tokenizer),
-        task=task.name, max_length=max_length,
+        task=task.encoding, max_length=max_length,
     )  # fmt: skip
 
     def tokenise(batch: Mapping[str, list]) -> dict[str, list]:
         encoded = task.encode(tokenizer, batch, max_length)
         lengths = [len(ids) for ids in encoded["input_ids"]]
-        return encoded | {"label": batch["label"], "length": lengths}
+        return encoded | {"length": lengths}
 
     file = cache_dir / "encoded" / f"{key}.arrow"
     with locked(file):
@@ -168,31 +172,41 @@ class Collate:
         }
 
     def __call__(self, rows: Mapping[str, list]) -> dict[str, Tensor]:
-        """Ids ``(B, L)`` and ``attention_mask`` ``(B, L)``."""
-        number, longest = len(rows["input_ids"]), max(map(len, rows["input_ids"]))
-        batch = {"attention_mask": np.zeros((number, longest), dtype=np.int64)}
+        """Ids ``(B, L)``, ``attention_mask`` ``(B, L)``, and ``positions`` ``(B, P)`` if given."""
+        lengths = np.array([len(ids) for ids in rows["input_ids"]])
+        batch = {"attention_mask": (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)}
         for key, value in self.padding.items():
-            if key not in rows:
-                continue
-            padded = np.full((number, longest), value, dtype=np.int64)
-            for index, ids in enumerate(rows[key]):
-                padded[index, : len(ids)] = ids
-                batch["attention_mask"][index, : len(ids)] = 1
-            batch[key] = padded
+            if key in rows:
+                batch[key] = _padded(rows[key], value)
+        if POSITIONS in rows:
+            batch[POSITIONS] = _padded(rows[POSITIONS], -1)
         return {key: torch.from_numpy(value) for key, value in batch.items()}
+
+
+def _padded(rows: Sequence[Sequence[int]], value: int) -> np.ndarray:
+    """Whole numbers of several lengths, filled up: ``(B, longest)``."""
+    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = row
+    return padded
 
 
 class Batches(torch.utils.data.Dataset):
     """Examples of one split that give whole batches: indices in, tensors out.
+
+    An example has one row of logits; or, where its tokens are what is asked about (rows with a
+    column ``positions``), one for each of these, its units. The units of a batch stand one after
+    another: U in all, and ``labels`` are as many or whatever the task makes of them.
 
     Args:
         student: rows encoded for the student.
         collate: pads them.
         teacher: the same examples encoded for a teacher that runs live.
         collate_teacher: pads those.
-        teacher_logits: the teacher's stored logits, ``(N, C)``, in the order of the rows.
+        teacher_logits: the teacher's stored logits, ``(N, C)`` or ragged, in the order of the rows.
         as_many_as: an epoch has as many batches as it has with so many examples, for a control
             beside a student that also sees texts without labels; ``None``: one pass.
+        source: the split before it was encoded, for tasks whose metrics look at the texts.
     """
 
     def __init__(
@@ -203,33 +217,66 @@ class Batches(torch.utils.data.Dataset):
         collate_teacher: Collate | None = None,
         teacher_logits: Sequence | None = None,
         as_many_as: int | None = None,
+        source: Dataset | None = None,
     ):
         self.student, self.collate = student, collate
         self.teacher, self.collate_teacher = teacher, collate_teacher
         self.teacher_logits = teacher_logits
         self.as_many_as = as_many_as
+        self.source = source
 
     def __len__(self) -> int:
         return len(self.student)
 
+    @cached_property
+    def units(self) -> np.ndarray | None:
+        """Units of each example, ``(N,)``; ``None`` where the example itself is the only one."""
+        if POSITIONS not in self.student.column_names:
+            return None
+        return np.concatenate([np.empty(0, np.int64), *_counts(self.student)])
+
+    @cached_property
+    def labels(self) -> Rows:
+        """All labels: ``(N, ...)``, or one for each unit."""
+        labels = self.student["label"][:]
+        if self.units is None:
+            return np.asarray(labels)
+        counts = np.fromiter(map(len, labels), np.int64, len(labels))
+        return Ragged(np.fromiter(chain.from_iterable(labels), np.int64, counts.sum()), counts)
+
+    def select(self, indices: Sequence[int]) -> "Batches":
+        """Some of the examples, without a teacher."""
+        return Batches(self.student.select(indices), self.collate, source=self.source)
+
     def __getitem__(self, indices: list[int]) -> dict[str, dict[str, Tensor] | Tensor]:
-        """Inputs by role, ``labels`` ``(B,)``, and ``teacher_logits`` ``(B, C)`` where stored.
+        """Inputs by role, ``labels``, ``rows``, and ``teacher_logits`` where stored.
+
+        ``labels`` are ``(B,)`` or one for each unit, ``teacher_logits`` ``(B, C)`` or ``(U, C)``,
+        ``units`` ``(B,)`` where the examples have any; ``rows`` are the indices.
 
         Where several processes share the batch it is this one's part, and ``part`` says how large
         it is, from 0, as a multiple of the mean part. At 0 an example stands in.
         """
         rank, count = share()
-        size, own = len(indices), indices[rank::count]
+        whole, own = indices, indices[rank::count]
         indices = own or indices[:1]
         rows = self.student[indices]
-        batch = {"student": self.collate(rows), "labels": torch.tensor(rows["label"])}
+        batch = {"student": self.collate(rows), "rows": torch.tensor(indices)}
+        labels = rows["label"]
+        if POSITIONS in rows:
+            labels = list(chain.from_iterable(labels))
+            batch["units"] = torch.tensor([len(positions) for positions in rows[POSITIONS]])
+        batch["labels"] = torch.tensor(labels)
         if count > 1:
-            batch["part"] = len(own) * count / size
+            batch["part"] = self._units(own) * count / self._units(whole)
         if self.teacher is not None:
             batch["teacher"] = self.collate_teacher(self.teacher[indices])
         if self.teacher_logits is not None:
             batch["teacher_logits"] = torch.from_numpy(self.teacher_logits[indices])
         return batch
+
+    def _units(self, indices: list[int]) -> int:
+        return len(indices) if self.units is None else int(self.units[indices].sum())
 
     def loader(self, batch_size: int, seed: int | None) -> DataLoader:
         """Batches of like length; shuffled if a seed is given."""
@@ -239,3 +286,9 @@ class Batches(torch.utils.data.Dataset):
         # its own, for every pass draws from it, and a resumed training makes one pass less than one
         # that was never stopped: dropout's random state must not notice.
         return DataLoader(self, sampler=sampler, batch_size=None, generator=torch.Generator())
+
+
+def _counts(rows: Dataset, size: int = 10_000) -> Iterator[np.ndarray]:
+    """How many positions each row has, without holding them all."""
+    for start in range(0, len(rows), size):
+        yield np.fromiter(map(len, rows[start : start + size][POSITIONS]), np.int64)

@@ -11,6 +11,7 @@ from torch import nn
 from distill.data.batches import Batches
 from distill.measure import size, speed
 from distill.measure.statistics import bootstrap_interval, paired_comparison
+from distill.ragged import Rows
 
 
 @dataclass(frozen=True)
@@ -22,19 +23,18 @@ class Measured:
         name: what reports call it.
         model: in memory.
         examples: the evaluated split, encoded for it.
-        logits: of every example, ``(N, C)``, in the order of the rows.
+        logits: of every example, ``(N, C)`` or ragged, in the order of the rows; what the task's
+            ``condense`` left of them.
     """
 
     role: str
     name: str
     model: nn.Module
     examples: Batches
-    logits: np.ndarray
+    logits: Rows
 
 
-def measure(
-    candidates: Sequence[Measured], labels: np.ndarray, task, device: torch.device
-) -> list[dict[str, Any]]:
+def measure(candidates: Sequence[Measured], task, device: torch.device) -> list[dict[str, Any]]:
     """Size, speed, quality, calibration and fidelity of each; the teacher comes first.
 
     Quality, calibration and fidelity come from the logits given; speed is taken now, in fp32, all
@@ -55,9 +55,9 @@ def measure(
             "name": candidate.name,
             "size": _size(candidate.model, length),
             "speed": _speed(speeds[candidate.role], device),
-            "quality": _quality(candidate.logits, labels, task),
-            "per_class": _per_class(candidate, labels, task),
-            "calibration": task.calibration(candidate.logits, labels),
+            "quality": _quality(candidate, task),
+            "per_class": _per_class(candidate, task),
+            "calibration": task.calibration(candidate.logits, candidate.examples.labels),
             "fidelity": None
             if candidate is teacher
             else task.fidelity(candidate.logits, teacher.logits),
@@ -67,7 +67,7 @@ def measure(
 
 
 def compare(
-    models: Sequence[dict[str, Any]], candidates: Sequence[Measured], labels: np.ndarray, task
+    models: Sequence[dict[str, Any]], candidates: Sequence[Measured], task
 ) -> dict[str, Any]:
     """The ``comparison`` of report.json.
 
@@ -77,16 +77,17 @@ def compare(
     and ``difference_to_teacher`` are the paired differences on the same examples.
     """
     measured = {model["role"]: model for model in models}
-    said = {
-        candidate.role: task.comparable(task.predictions(candidate.logits))
-        for candidate in candidates
+    judged = {
+        candidate.role: task.judge(candidate.logits, candidate.examples) for candidate in candidates
     }
+    said = {role: task.comparable(own) for role, (own, *_) in judged.items()}
+    shared = judged["teacher"][1:]
     teacher, student = measured["teacher"], measured["student"]
     metric = task.metric
     reference = teacher["quality"][metric]["value"]
     paired = {
         other: paired_comparison(
-            task.metrics[metric], said["student"], said[other], labels
+            task.metrics[metric], said["student"], said[other], *shared
         )._asdict()
         for other in ("teacher", "control")
         if other in said
@@ -126,16 +127,16 @@ def _speed(measured: speed.Speed, device: torch.device) -> dict[str, Any]:
     }
 
 
-def _quality(logits: np.ndarray, labels: np.ndarray, task) -> dict[str, dict[str, float]]:
-    predictions = task.predictions(logits)
+def _quality(candidate: Measured, task) -> dict[str, dict[str, float]]:
+    judged = task.judge(candidate.logits, candidate.examples)
     return {
-        name: bootstrap_interval(metric, predictions, labels)._asdict()
-        for name, metric in task.metrics.items()
+        name: bootstrap_interval(metric, *judged)._asdict() for name, metric in task.metrics.items()
     }
 
 
-def _per_class(candidate: Measured, labels: np.ndarray, task) -> dict[str, dict] | None:
+def _per_class(candidate: Measured, task) -> dict[str, dict] | None:
     if not task.per_class:
         return None
     names = candidate.model.config.id2label
-    return task.by_class(candidate.logits, labels, [names[index] for index in range(len(names))])
+    names = [names[index] for index in range(len(names))]
+    return task.by_class(candidate.logits, candidate.examples.labels, names)

@@ -1,7 +1,12 @@
-"""What the tasks share that read a text, or a pair of texts, and answer by one head over the whole.
+"""What a task is, and what those share that give a text, or a pair of texts, one answer.
 
-Every such task is a subclass: it says what its labels are, what they cost when they are missed, how
-a prediction is read off the logits, and by what it is measured. The rest of the program asks it.
+A task says what its labels are, what they cost when they are missed, how a prediction is read off
+the logits, and by what it is measured. The rest of the program asks it.
+
+An example has one row of logits, or several: its units, such as the words that a tagger labels.
+Which tokens they belong to is for :meth:`Task.encode` to say (a column ``positions``); from there
+on a batch's logits are ``(U, C)``, U units one after another, and whatever works on N examples
+works on them. See `distill.reading`, `distill.ragged`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +24,11 @@ from transformers import (
 )
 
 from distill.errors import UserError
+from distill.ragged import Rows
 
 
-class TextTask:
-    """One answer to a text or a pair of texts, by a linear head.
+class Task:
+    """Any task: what the main flow, the losses and the measures ask of it.
 
     Args:
         metric: what early stopping, the best checkpoint and the report's conclusion go by: one of
@@ -34,7 +40,11 @@ class TextTask:
             ``gaussian``; decides the form of the terms on logits, see `distill.losses`.
         problem_type: how transformers calls the task in a model's configuration.
         heads: the ``problem_type`` of checkpoints whose trained head serves as it is.
+        auto_model: loads a model with the task's head.
+        head: how an architecture with a trained head is named.
         many_labels: whether an example's label is a list of classes.
+        per_token: whether it asks about tokens, so that teacher and student must read the same.
+        stores: whether a teacher's logits are small enough to be kept.
 
     Raises:
         UserError: for a metric that does not exist.
@@ -43,12 +53,13 @@ class TextTask:
     name: str
     choices: tuple[str, ...]
     distribution: str
-    problem_type: str
+    problem_type: str | None
     heads: tuple[str | None, ...]
+    auto_model: type
+    head: str
     many_labels = False
-    inputs = ("text", "text_pair")
-    auto_model = AutoModelForSequenceClassification
-    head = "ForSequenceClassification"  # how an architecture with a trained head is named
+    per_token = False
+    stores = True
 
     def __init__(self, metric: str, per_class: bool = False):
         if metric not in self.choices:
@@ -78,23 +89,37 @@ class TextTask:
         raise NotImplementedError
 
     def hard_label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Logits ``(N, C)`` and labels -> scalar: a sum over the labelled, divided by N."""
+        """Logits as arranged and labels -> scalar: a sum over the labelled, divided by N."""
         raise NotImplementedError
 
-    def predictions(self, logits: np.ndarray) -> np.ndarray:
-        """What a model predicts, in the form of the labels; logits ``(N, C)``."""
+    def judge(self, logits: Rows, examples) -> tuple[np.ndarray, ...]:
+        """What the metrics take, each with the measured examples on axis 0.
+
+        Args:
+            logits: of every example, what :meth:`condense` left of them.
+            examples: a :class:`~distill.data.batches.Batches` with its ``labels`` and ``source``.
+
+        Returns:
+            The model's own array first; after it those that are the same for every model.
+        """
         raise NotImplementedError
 
-    def calibration(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float] | None:
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, rows: Mapping[str, list], max_length: int
+    ) -> dict[str, list]:
+        """Examples -> the tokenizer's ids, cut to ``max_length`` tokens, not padded; ``label``."""
+        raise NotImplementedError
+
+    def calibration(self, logits: Rows, labels: Rows) -> dict[str, float] | None:
         """How far a model's probabilities can be believed; ``None`` where it gives none."""
         raise NotImplementedError
 
-    def fidelity(self, logits: np.ndarray, teacher: np.ndarray) -> dict[str, float | None]:
-        """How near a model is to the teacher, both by their logits ``(N, C)``."""
+    def fidelity(self, logits: Rows, teacher: Rows) -> dict[str, float | None]:
+        """How near a model is to the teacher, both by their logits."""
         raise NotImplementedError
 
     def by_class(
-        self, logits: np.ndarray, labels: np.ndarray, names: Sequence[str]
+        self, logits: Rows, labels: Rows, names: Sequence[str]
     ) -> dict[str, dict[str, float | None]]:
         """Precision, recall, F1 and support of each class; where it has classes."""
         raise NotImplementedError
@@ -103,7 +128,20 @@ class TextTask:
         """The function ``(predictions, labels) -> float`` behind a metric's name."""
         raise NotImplementedError
 
-    # --- what they share -----------------------------------------------------------------------
+    # --- what most share -----------------------------------------------------------------------
+
+    @property
+    def encoding(self) -> str:
+        """Its name and every setting that changes what :meth:`encode` gives, for cache keys."""
+        return self.name
+
+    def arrange(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """A batch's logits as the objective takes them: one distribution a row."""
+        return logits
+
+    def condense(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What measuring needs of a batch's logits ``(N, C)``; all of them."""
+        return logits
 
     @property
     def metrics(self) -> dict[str, Callable[..., float]]:
@@ -146,16 +184,30 @@ class TextTask:
             **settings,
         )
 
+
+class TextTask(Task):
+    """One answer to a text or a pair of texts, by a head over the whole."""
+
+    auto_model = AutoModelForSequenceClassification
+    head = "ForSequenceClassification"
+
+    def predictions(self, logits: np.ndarray) -> np.ndarray:
+        """What a model predicts, in the form of the labels; logits ``(N, C)``."""
+        raise NotImplementedError
+
+    def judge(self, logits: np.ndarray, examples) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions and labels."""
+        return self.predictions(logits), examples.labels
+
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, rows: Mapping[str, list], max_length: int
     ) -> dict[str, list]:
         """Texts or pairs -> the tokenizer's ids, cut to ``max_length`` tokens, not padded."""
-        return dict(
-            tokenizer(
-                rows["text"],
-                rows.get("text_pair"),
-                truncation=True,
-                max_length=max_length,
-                return_attention_mask=False,
-            )
+        encoded = tokenizer(
+            rows["text"],
+            rows.get("text_pair"),
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
         )
+        return dict(encoded) | {"label": rows["label"]}

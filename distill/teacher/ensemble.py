@@ -12,9 +12,12 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from distill.data.batches import Collate
+from distill.data.batches import POSITIONS, Collate
 from distill.errors import UserError
+from distill.models import forward
 from distill.outputs import Outputs, outputs_of
+from distill.ragged import Ragged, Rows
+from distill.reading import logits_in
 from distill.teacher.ready import Teacher
 from distill.teacher.spec import TeacherSettings
 
@@ -182,19 +185,20 @@ class Ensemble(nn.Module):
         """
         shared = "input_ids" in inputs
         said = {
-            name: outputs_of(member, inputs if shared else _own(inputs, name), ())
+            name: Outputs(logits_in(forward(member, inputs if shared else _own(inputs, name))))
             for name, member in self.members.items()
         }
         return SequenceClassifierOutput(logits=self.together(said, draws=False).logits)
 
-    def outputs(self, inputs: Mapping[str, Tensor], needs: Sequence[str]) -> Outputs:
+    def outputs(
+        self, inputs: Mapping[str, Tensor], needs: Sequence[str], draws: bool = True
+    ) -> Outputs:
         """What an objective sees of them: one forward pass of each."""
-        return self.together(
-            {
-                name: outputs_of(member, _own(inputs, name), needs)
-                for name, member in self.members.items()
-            }
-        )
+        said = {
+            name: outputs_of(member, _own(inputs, name), needs)
+            for name, member in self.members.items()
+        }
+        return self.together(said, draws)
 
     def read(self, logits: Tensor) -> Outputs:
         """The same of stored logits ``(N, K, C)``, one for each of the K members."""
@@ -226,18 +230,20 @@ class Ensemble(nn.Module):
         return both
 
 
-def mean_logits(model: nn.Module, logits: Sequence[Any]) -> Any:
+def mean_logits(model: nn.Module, logits: Sequence[Rows]) -> Rows:
     """Logits at temperature 1 of an ensemble's stored ones, for measuring.
 
     Args:
         model: the ensemble.
-        logits: ``(N, C)`` of each member, as arrays.
+        logits: ``(N, C)`` or ragged, of each member.
     """
+    values = [one.values if isinstance(one, Ragged) else one for one in logits]
     said = {
         name: Outputs(torch.from_numpy(one.copy()))
-        for name, one in zip(model.members, logits, strict=True)
+        for name, one in zip(model.members, values, strict=True)
     }
-    return model.together(said, draws=False).logits.numpy()
+    mean = model.together(said, draws=False).logits.numpy()
+    return Ragged(mean, logits[0].counts) if isinstance(logits[0], Ragged) else mean
 
 
 class JoinedRows:
@@ -258,7 +264,13 @@ class JoinedRows:
         if isinstance(key, str):
             return first[key]
         joined = {name: rows[key] for name, rows in self.rows.items()}
-        return {"members": joined, "label": first[key]["label"]}
+        own = next(iter(joined.values()))
+        return {"members": joined} | {key: own[key] for key in ("label", POSITIONS) if key in own}
+
+    @property
+    def column_names(self) -> list[str]:
+        """The first one's."""
+        return next(iter(self.rows.values())).column_names
 
 
 class JoinedCollate:

@@ -14,6 +14,7 @@ from distill.errors import UserError
 from distill.hardware import Hardware
 from distill.inference import logits_of
 from distill.processes import Processes, gathered, share
+from distill.ragged import Ragged, Rows, empty
 from distill.teacher.ready import Teacher
 
 log = logging.getLogger(__name__)
@@ -28,11 +29,11 @@ class Joined:
     The files stay memory-mapped: what is asked for is read, nothing else.
 
     Args:
-        splits: of each teacher, the logits of each split, ``(N_i, C)``.
+        splits: of each teacher, the logits of each split, ``(N_i, C)`` or ragged.
         stacked: whether they are an ensemble; a single teacher's logits have no axis for it.
     """
 
-    def __init__(self, splits: Sequence[Sequence[np.ndarray]], stacked: bool):
+    def __init__(self, splits: Sequence[Sequence[Rows]], stacked: bool):
         self.splits, self.stacked = splits, stacked
         self.ends = np.cumsum([len(split) for split in splits[0]])
 
@@ -40,18 +41,25 @@ class Joined:
         return int(self.ends[-1])
 
     def __getitem__(self, indices: Sequence[int]) -> np.ndarray:
-        """``(B, C)``; of several teachers ``(B, K, C)``."""
+        """``(B, C)``, or ``(U, C)`` of B examples; of several teachers ``(B, K, C)``."""
         indices = np.asarray(indices)
         split_of = np.searchsorted(self.ends, indices, side="right")
-        starts = np.concatenate([[0], self.ends])
-        result = np.empty(
-            (len(indices), len(self.splits), *self.splits[0][0].shape[1:]), dtype=np.float32
-        )
+        local = indices - np.concatenate([[0], self.ends])[split_of]
+        first = self.splits[0]
+        counts = None
+        if isinstance(first[0], Ragged):
+            counts = np.empty(len(indices), dtype=np.int64)
+            for split in np.unique(split_of):
+                counts[split_of == split] = first[split].counts[local[split_of == split]]
+        width = (len(self.splits), *first[0].shape[1:])
+        result = empty(counts, len(indices), np.empty((0, *width), dtype=np.float32))
+        values = result.values if isinstance(result, Ragged) else result
         for split in np.unique(split_of):
-            rows = split_of == split
+            chosen = np.flatnonzero(split_of == split)
+            rows = result.rows(chosen) if isinstance(result, Ragged) else chosen
             for member, files in enumerate(self.splits):
-                result[rows, member] = files[split][indices[rows] - starts[split]]
-        return result if self.stacked else result[:, 0]
+                values[rows, member] = files[split][local[chosen]]
+        return values if self.stacked else values[:, 0]
 
 
 def stored(
@@ -64,7 +72,7 @@ def stored(
     cache_dir: Path,
     what: str = "train",
     processes: Processes | None = None,
-) -> tuple[np.ndarray, float, bool]:
+) -> tuple[Rows, float, bool]:
     """Logits of the teacher for every example of a split, at temperature 1.
 
     The key covers the teacher's weights, its tokenizer, the split's content, the length examples
@@ -75,7 +83,7 @@ def stored(
         teacher: made ready.
         examples: the split, encoded for the teacher.
         content: hash of the split's content.
-        task: its name is part of the key.
+        task: how it encodes examples is part of the key.
         max_length: tokens an example was cut to.
         hardware: where and how precisely to compute.
         cache_dir: where the result is kept.
@@ -83,15 +91,16 @@ def stored(
         processes: that compute them together; ``None``: this one alone.
 
     Returns:
-        Memory-mapped fp32 logits ``(N, C)`` in the order of the rows, the seconds it took in this
-        run (0 where reused), and whether it was reused.
+        Memory-mapped fp32 logits ``(N, C)`` in the order of the rows, or ragged where an example
+        has several units; the seconds it took in this run (0 where reused), and whether it was
+        reused.
 
     Raises:
         UserError: if what is stored is not what the teacher says.
     """
     key = key_of(
         kind="outputs", format=1, teacher=teacher.hash, tokenizer=tokenizer_hash(teacher.tokenizer),
-        content=content, task=task.name, max_length=max_length, precision=hardware.precision,
+        content=content, task=task.encoding, max_length=max_length, precision=hardware.precision,
     )  # fmt: skip
     folder = cache_dir / "outputs" / key
     started = time.perf_counter()
@@ -103,7 +112,7 @@ def stored(
         )
 
     reused = made_once(folder, compute)
-    logits = np.load(folder / "logits.npy", mmap_mode="r")
+    logits = _as_rows(np.load(folder / "logits.npy", mmap_mode="r"), examples, folder)
     if reused:
         _check(logits, teacher, examples, hardware, folder)
     return logits, 0.0 if reused else time.perf_counter() - started, reused
@@ -112,33 +121,46 @@ def stored(
 def _compute(model: PreTrainedModel, examples: Batches, hardware: Hardware, path: Path) -> None:
     """One process's part; the first writes what all of them have."""
     file: np.memmap | None = None
+    total = len(examples) if examples.units is None else int(examples.units.sum())
     for own in logits_of(model, examples, hardware):
         parts = gathered(own)
         if share()[0] > 0:
             continue
         for indices, logits in parts:
             if file is None:
-                shape = (len(examples), *logits.shape[1:])
+                shape = (total, *logits.shape[1:])
                 file = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-            file[indices] = logits
+                rows = file if examples.units is None else Ragged(file, examples.units)
+            rows[indices] = logits
     if file is not None:
         file.flush()
 
 
+def _as_rows(values: np.ndarray, examples: Batches, folder: Path) -> Rows:
+    """The file's rows by example."""
+    total = len(examples) if examples.units is None else int(examples.units.sum())
+    if len(values) != total:
+        raise _stale(folder)
+    return values if examples.units is None else Ragged(values, examples.units)
+
+
 def _check(
-    logits: np.ndarray, teacher: Teacher, examples: Batches, hardware: Hardware, folder: Path
+    logits: Rows, teacher: Teacher, examples: Batches, hardware: Hardware, folder: Path
 ) -> None:
     chosen = np.linspace(0, len(examples) - 1, min(CHECKED, len(examples)), dtype=int).tolist()
-    if len(logits) == len(examples):
-        subset = Batches(examples.student.select(chosen), examples.collate)
-        fresh = np.empty((len(chosen), *logits.shape[1:]), dtype=np.float32)
-        for indices, values in logits_of(teacher.model, subset, hardware):
-            fresh[indices] = values
-        # Other companions in the batch change the padding, and with it the rounding.
-        tolerance = 1e-3 if hardware.precision == "32-true" else 0.05
-        scale = max(1.0, float(np.abs(fresh).max()))
-        if np.abs(logits[chosen] - fresh).max() <= tolerance * scale:
-            return
-    raise UserError(
+    subset, stored = examples.select(chosen), logits[chosen]
+    fresh = empty(subset.units, len(chosen), stored)
+    for indices, values in logits_of(teacher.model, subset, hardware):
+        fresh[indices] = values
+    fresh = fresh.values if isinstance(fresh, Ragged) else fresh
+    # Other companions in the batch change the padding, and with it the rounding.
+    tolerance = 1e-3 if hardware.precision == "32-true" else 0.05
+    scale = max(1.0, float(np.abs(fresh).max()))
+    if not np.abs(stored - fresh).max() <= tolerance * scale:
+        raise _stale(folder)
+
+
+def _stale(folder: Path) -> UserError:
+    return UserError(
         f"the stored outputs in {folder} are not what the teacher says now: delete that folder"
     )

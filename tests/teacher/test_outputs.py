@@ -6,6 +6,7 @@ from distill.data.batches import Batches, Collate
 from distill.errors import UserError
 from distill.hardware import Hardware
 from distill.models import weights_hash
+from distill.ragged import Ragged
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.outputs import Joined, stored
 from distill.teacher.ready import Teacher
@@ -118,3 +119,21 @@ def test_joined_splits_of_several_teachers_read_as_one():
     assert len(one) == 11
     assert np.array_equal(one[indices], whole[0][indices])
     assert np.array_equal(both[indices], np.stack(whole, 1)[indices])
+
+
+def test_joined_splits_of_several_rows_an_example_read_as_one():
+    draw = np.random.default_rng(0)
+    counts = [np.array([2, 1, 3]), np.array([1, 2])]
+    splits = [
+        [Ragged(draw.normal(size=(n.sum(), 3)).astype(np.float32), n) for n in counts]
+        for _ in range(2)
+    ]
+    indices = [4, 0, 2, 3, 0]
+    one, both = Joined(splits[:1], stacked=False), Joined(splits, stacked=True)
+    whole = [[row for split in of_teacher for row in split.each()] for of_teacher in splits]
+    assert len(one) == 5
+    assert np.array_equal(one[indices], np.concatenate([whole[0][index] for index in indices]))
+    assert np.array_equal(
+        both[indices],
+        np.stack([np.concatenate([own[index] for index in indices]) for own in whole], axis=1),
+    )

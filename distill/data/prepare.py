@@ -1,7 +1,8 @@
 """From a source's own rows to checked splits with one set of column names."""
 
+import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,8 +28,8 @@ class Data:
         name: what reports call them.
         splits: ``train``, ``validation`` and ``test``, each with the columns ``text``, perhaps
             ``text_pair``, and ``label`` (what the task makes of it: an id, a number, a 0 or 1 for
-            each class); with texts that have no labels also ``unlabelled``, all of whose labels
-            are the task's ``no_label``.
+            each class, an id for each word, answers; none without labels); with texts that have
+            no labels also ``unlabelled``, all of whose labels are the task's ``no_label``.
         label_names: the classes in the order of their ids; what else the head's outputs are called.
         evaluated_on: the source's split that serves as ``test``: itself, be it given or cut from
             train, or ``validation``.
@@ -64,8 +65,11 @@ def prepare(source: Source, task, cache_dir: Path) -> Data:
     """
     notes: list[str] = []
     read = source.read(cache_dir)
+    source = _with_columns(source, task, read)
     splits = {
-        split: _select_columns(split, read[split], source) for split in SPLITS if split in read
+        split: _select_columns(split, read[split], source, task)
+        for split in SPLITS
+        if split in read
     }
     if task.many_labels:
         splits = {split: _as_lists(rows, source) for split, rows in splits.items()}
@@ -74,32 +78,59 @@ def prepare(source: Source, task, cache_dir: Path) -> Data:
             f"data.label_separator={source.label_separator}: task={task.name} has one label an "
             "example, task=multi_label has many"
         )
-    splits = {split: _check_texts(split, rows, source, notes) for split, rows in splits.items()}
-    splits, evaluated_on = _complete(splits, source, notes)
+    splits = {
+        split: _check_texts(split, rows, source, task, notes) for split, rows in splits.items()
+    }
+    splits, evaluated_on = _complete(splits, source, task, notes)
     names = task.label_names(splits, source.labels)
     splits = {split: _with_targets(split, rows, names, task) for split, rows in splits.items()}
     more = unlabelled(source, splits, cache_dir, notes, task.no_label(names))
     if more is not None:
         splits["unlabelled"] = more
-    keys = {split: _row_hashes(rows) for split, rows in splits.items()}
+    keys = {split: _row_hashes(rows, task) for split, rows in splits.items()}
     shared = int(np.isin(keys["test"], keys["train"]).sum())
     if shared:
         notes.append(f"{shared} of the {len(keys['test'])} evaluated texts also stand in train.")
-    hashes = {split: _fingerprint(keys[split], splits[split], names) for split in splits}
+    hashes = {split: _fingerprint(keys[split], splits[split], names, task) for split in splits}
     return Data(source.name, splits, names, evaluated_on, hashes["test"], hashes, notes)
 
 
-def _select_columns(split: str, rows: Dataset, source: Source) -> Dataset:
-    pair = source.text_pair
-    if pair == "auto":
-        pair = "text_pair" if "text_pair" in rows.column_names else None
-    wanted = {"text": source.text, "text_pair": pair, "label": source.label}
+def _with_columns(source: Source, task, read: Mapping[str, Dataset]) -> Source:
+    """The source, saying which of its columns are read for this task.
+
+    Raises:
+        UserError: if a name is needed that was not found, or given and not needed.
+    """
+    have = read["train"].column_names
+    names: dict[str, str | None] = {"text": None, "text_pair": None, "label": None}
+    for ours in names:
+        given, usual = getattr(source, ours), task.columns.get(ours, ())
+        if ours not in task.columns:
+            if ours == "text_pair" and given not in (None, "auto"):
+                raise UserError(f"data.text_pair={given}: task={task.name} has no second text")
+            continue
+        if given not in (None, "auto"):
+            names[ours] = given
+        elif given is None and ours in task.optional_columns:
+            continue
+        else:
+            found = [name for name in usual if name in have]
+            if found or ours not in task.optional_columns:
+                # The first name that is usual stands in the message if there is none.
+                names[ours] = (found or usual)[0]
+    resolved = copy.copy(source)
+    vars(resolved).update(names)
+    return resolved
+
+
+def _select_columns(split: str, rows: Dataset, source: Source, task) -> Dataset:
+    wanted = {ours: getattr(source, ours) for ours in ("text", "text_pair", "label")}
     wanted = {ours: theirs for ours, theirs in wanted.items() if theirs is not None}
     for ours, theirs in wanted.items():
         if theirs not in rows.column_names:
             raise UserError(
                 f"data.{ours}={theirs}: {split} has no such column, "
-                f"it has {', '.join(rows.column_names)}"
+                f"it has {', '.join(rows.column_names)}{task.column_hint(ours, rows.column_names)}"
             )
     if len(set(wanted.values())) < len(wanted):
         raise UserError(f"one column serves twice: {', '.join(wanted.values())}")
@@ -107,21 +138,17 @@ def _select_columns(split: str, rows: Dataset, source: Source) -> Dataset:
     return rows.rename_columns({theirs: ours for ours, theirs in wanted.items() if ours != theirs})
 
 
-def _check_texts(split: str, rows: Dataset, source: Source, notes: list[str]) -> Dataset:
+def _check_texts(split: str, rows: Dataset, source: Source, task, notes: list[str]) -> Dataset:
     if len(rows) == 0:
         raise UserError(f"{split} has no examples")
-    columns = [column for column in ("text", "text_pair") if column in rows.column_names]
+    columns = text_columns(rows)
     for column in columns:
-        if rows.features[column].dtype not in ("string", "large_string"):
-            raise UserError(
-                f"the column of data.{column} holds {rows.features[column].dtype} in {split}, "
-                "not text"
-            )
+        task.check_texts(column, split, rows.features[column])
     empty = [
         start + offset
         for start, batch in _batches(rows, columns)
         for offset, texts in enumerate(zip(*(batch[column] for column in columns), strict=True))
-        if any(text is None or not text.strip() for text in texts)
+        if any(task.is_empty(text) for text in texts)
     ]
     if not empty:
         return rows
@@ -138,7 +165,7 @@ def _check_texts(split: str, rows: Dataset, source: Source, notes: list[str]) ->
 
 
 def _complete(
-    splits: dict[str, Dataset], source: Source, notes: list[str]
+    splits: dict[str, Dataset], source: Source, task, notes: list[str]
 ) -> tuple[dict[str, Dataset], str]:
     splits = dict(splits)
     evaluated_on = "test"
@@ -150,7 +177,7 @@ def _complete(
         evaluated_on = "validation"
         notes.append("There is no labelled test split: the validation split serves as one.")
     train = splits["train"]
-    order = np.argsort(_row_hashes(train), kind="stable")
+    order = np.argsort(_row_hashes(train, task), kind="stable")
     for split in ("test", "validation"):
         if split in splits:
             continue
@@ -175,6 +202,8 @@ def _complete(
 
 
 def _without_labels(rows: Dataset) -> bool:
+    if "label" not in rows.column_names:
+        return False
     return all(value in (None, -1, "-1", "-1.0", "", []) for value in rows["label"][:])
 
 
@@ -193,6 +222,8 @@ def _as_lists(rows: Dataset, source: Source) -> Dataset:
 
 def _with_targets(split: str, rows: Dataset, names: list[str], task) -> Dataset:
     targets = task.targets(split, rows, names)
+    if targets is None:
+        return rows
     return rows.remove_columns("label").add_column("label", targets)
 
 
@@ -202,20 +233,25 @@ def _batches(rows: Dataset, columns: list[str], size: int = 10_000) -> Iterator[
         yield start, selected[start : start + size]
 
 
-def _row_hashes(rows: Dataset) -> np.ndarray:
+def text_columns(rows: Dataset) -> list[str]:
+    """Those of the columns that hold texts."""
+    return [column for column in ("text", "text_pair") if column in rows.column_names]
+
+
+def _row_hashes(rows: Dataset, task) -> np.ndarray:
     """64 bits of SHA-256 a row's text(s), ``(N,)``."""
-    columns = [column for column in ("text", "text_pair") if column in rows.column_names]
+    columns = text_columns(rows)
     hashes = np.empty(len(rows), dtype=np.uint64)
     for start, batch in _batches(rows, columns):
         for offset, texts in enumerate(zip(*(batch[column] for column in columns), strict=True)):
-            digest = hashlib.sha256("\x1f".join(texts).encode()).digest()
+            digest = hashlib.sha256("\x1f".join(map(task.plain, texts)).encode()).digest()
             hashes[start + offset] = int.from_bytes(digest[:8], "little")
     return hashes
 
 
-def _fingerprint(hashes: np.ndarray, rows: Dataset, names: list[str]) -> str:
+def _fingerprint(hashes: np.ndarray, rows: Dataset, names: list[str], task) -> str:
     digest = hashlib.sha256("\x1f".join(names).encode())
     digest.update(hashes.tobytes())
-    labels = np.asarray(rows["label"])
-    digest.update(labels.astype(np.float64 if labels.dtype.kind == "f" else np.int64).tobytes())
+    if "label" in rows.column_names:
+        digest.update(task.label_bytes(rows["label"][:]))
     return digest.hexdigest()[:16]

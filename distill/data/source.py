@@ -23,10 +23,10 @@ class Source(ABC):
 
     Attributes:
         name: what reports call the data.
-        text: column of the text.
+        text: column of the text; ``None``: as the task's texts are usually called.
         text_pair: column of the second text; ``auto`` takes a column ``text_pair`` if there is
             one, ``None`` ignores it.
-        label: column of the label.
+        label: column of the label; ``None``: as the task's labels are usually called.
         labels: names of the integer labels 0, 1, ..., or the order of labels that are strings.
         label_separator: what stands between the labels of one example where they are text, for
             tasks with many; ``None``: a comma.
@@ -42,9 +42,9 @@ class Source(ABC):
     """
 
     name: str
-    text: str = "text"
+    text: str | None = None
     text_pair: str | None = "auto"
-    label: str = "label"
+    label: str | None = None
     labels: list[str] | None = None
     label_separator: str | None = None
     limit: int | None = None

@@ -11,7 +11,7 @@ works on them. See `distill.reading`, `distill.ragged`.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,6 +45,9 @@ class Task:
         many_labels: whether an example's label is a list of classes.
         per_token: whether it asks about tokens, so that teacher and student must read the same.
         stores: whether a teacher's logits are small enough to be kept.
+        columns: what it reads of the data: for each of ``text``, ``text_pair`` and ``label`` the
+            names that such a column usually has.
+        optional_columns: those it can do without.
 
     Raises:
         UserError: for a metric that does not exist.
@@ -60,6 +63,8 @@ class Task:
     many_labels = False
     per_token = False
     stores = True
+    columns: Mapping[str, tuple[str, ...]] = {"text": ("text",), "label": ("label",)}
+    optional_columns: tuple[str, ...] = ()
 
     def __init__(self, metric: str, per_class: bool = False):
         if metric not in self.choices:
@@ -72,8 +77,8 @@ class Task:
         """A name for each of the head's outputs; ``given`` is ``data.labels``."""
         raise NotImplementedError
 
-    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> list:
-        """The labels of a split as the loss and the metrics take them.
+    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> list | None:
+        """The labels of a split as the loss and the metrics take them; ``None``: as they are.
 
         Raises:
             UserError: for a label that is missing or cannot be.
@@ -129,6 +134,34 @@ class Task:
         raise NotImplementedError
 
     # --- what most share -----------------------------------------------------------------------
+
+    def check_texts(self, column: str, split: str, feature: Any) -> None:
+        """Refuse a column that does not hold what the task reads.
+
+        Raises:
+            UserError: naming it.
+        """
+        if feature.dtype not in ("string", "large_string"):
+            raise UserError(
+                f"the column of data.{column} holds {feature.dtype} in {split}, not text"
+            )
+
+    def column_hint(self, ours: str, have: Sequence[str]) -> str:
+        """What else to say where a column is missing."""
+        return ""
+
+    def is_empty(self, text: Any) -> bool:
+        """Whether there is nothing to read."""
+        return text is None or not text.strip()
+
+    def plain(self, text: Any) -> str:
+        """What a text is known again by."""
+        return text
+
+    def label_bytes(self, labels: list) -> bytes:
+        """What tells other labels from these."""
+        array = np.asarray(labels)
+        return array.astype(np.float64 if array.dtype.kind == "f" else np.int64).tobytes()
 
     @property
     def encoding(self) -> str:
@@ -190,6 +223,8 @@ class TextTask(Task):
 
     auto_model = AutoModelForSequenceClassification
     head = "ForSequenceClassification"
+    columns: ClassVar = {"text": ("text",), "text_pair": ("text_pair",), "label": ("label",)}
+    optional_columns = ("text_pair",)
 
     def predictions(self, logits: np.ndarray) -> np.ndarray:
         """What a model predicts, in the form of the labels; logits ``(N, C)``."""

@@ -26,6 +26,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
 from distill import hardware
+from distill.embeddings import occurring_rows
 from distill.errors import UserError
 from distill.module import DistillationModule
 from distill.processes import Processes, share
@@ -215,10 +216,16 @@ class Fitter:
                 **self.processes.trainer_settings(module.objective.trains_all, module.student),
                 **settings,
             )
+            # FSDP cuts parameters by their shapes, which must be those of the checkpoint.
+            ids = None if self.processes.shards else train.dataset.occurring_ids()
             try:
-                trainer.fit(
-                    module, train, validation, ckpt_path=str(resume) if resume.exists() else None
-                )
+                with occurring_rows(module.student, ids):
+                    trainer.fit(
+                        module,
+                        train,
+                        validation,
+                        ckpt_path=str(resume) if resume.exists() else None,
+                    )
             except SystemExit:  # what Lightning makes of an interrupt
                 raise KeyboardInterrupt from None
         value = float(best.best_model_score) if best.best_model_score is not None else float("nan")

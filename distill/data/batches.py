@@ -244,6 +244,15 @@ class Batches(torch.utils.data.Dataset):
         counts = np.fromiter(map(len, labels), np.int64, len(labels))
         return Ragged(np.fromiter(chain.from_iterable(labels), np.int64, counts.sum()), counts)
 
+    def occurring_ids(self) -> np.ndarray:
+        """Every token id that a batch for the student may hold, sorted."""
+        seen = {self.collate.padding["input_ids"]}
+        rows = self.student.select_columns(["input_ids"]).with_format("arrow")
+        for start in range(0, len(rows), 10_000):
+            ids = rows[start : start + 10_000]["input_ids"].combine_chunks().flatten()
+            seen.update(np.unique(ids.to_numpy()).tolist())
+        return np.array(sorted(seen), dtype=np.int64)
+
     def select(self, indices: Sequence[int]) -> "Batches":
         """Some of the examples, without a teacher."""
         return Batches(self.student.select(indices), self.collate, source=self.source)

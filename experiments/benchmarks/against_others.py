@@ -76,7 +76,7 @@ def main() -> None:
             }
         if "cached" in arguments.contestants:
             _say("measuring steps")
-            result |= inside(work, result["rounds"]["cached"])
+            result |= inside(work, 1 if arguments.quick else 3)
     print(markdown(result))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
@@ -167,6 +167,7 @@ def check_losses(work: Work, names: list[str]) -> dict[str, dict[str, float]]:
     rows = list(range(min(work.batch_size, len(work.rows))))
     reference, entropy, student = work.reference_loss(rows)
     reference.backward()
+    reference = reference.detach()
     wanted = _gradient(student)
     found = {}
     for name in names:
@@ -176,6 +177,7 @@ def check_losses(work: Work, names: list[str]) -> dict[str, dict[str, float]]:
         contestant.student.eval()
         loss = contestant.loss(rows)
         loss.backward()
+        loss = loss.detach()
         if contestant.counts_entropy:
             loss = loss - entropy
         gradient = _gradient(contestant.student)
@@ -194,14 +196,12 @@ def _gradient(model: torch.nn.Module) -> torch.Tensor:
 
 
 def rounds(work: Work, names: list[str], count: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each one's pass in each round, after one pass that does not count."""
+    """Seconds of each one's pass in each round."""
     seconds = {name: {"wall": [], "processor": []} for name in names}
-    for turn in range(-1, count):
-        at = max(turn, 0) % len(names)
+    for turn in range(count):
+        at = turn % len(names)
         for name in names[at:] + names[:at]:
             clock = one_pass(work, name)
-            if turn < 0:
-                continue
             seconds[name]["wall"].append(clock.wall)
             seconds[name]["processor"].append(clock.processor)
             rate = len(work.rows) / clock.wall
@@ -257,7 +257,7 @@ def _memory_apart(work: Work, name: str, threads: int) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def inside(work: Work, seconds: dict[str, list[float]]) -> dict:
+def inside(work: Work, tries: int) -> dict:
     """What is inside of a step of this program, and how much of the machine it uses."""
     import peak
     import step_parts
@@ -278,16 +278,16 @@ def inside(work: Work, seconds: dict[str, list[float]]) -> dict:
             str(dtype).removeprefix("torch."): peak.rates(shapes, dtype, work.device)
             for dtype in (torch.bfloat16, torch.float32)
         },
-        "parts": step_parts.parts(work),
+        "parts": step_parts.parts(work, tries),
         "cached_over_plain": step_parts.cached_over_plain(work),
         "outputs": step_parts.outputs_over_forward(work),
     }
-    parts = result["parts"]
-    gflop_a_step = result["gflop_an_example"] * len(work.rows) / work.steps
-    passes = parts["forward"][0] + parts["backward"][0]
+    gflop = result["gflop_an_example"] * len(work.rows) / work.steps
+    milliseconds = {name: wall for name, (wall, _) in result["parts"].items()}
+    passes = milliseconds["forward"] + milliseconds["backward"]
     result["gflops"] = {
-        "whole step": gflop_a_step * work.steps / min(seconds["wall"]),
-        "forward and backward": gflop_a_step / passes * 1e3,
+        "whole step": 1e3 * gflop / milliseconds["step"],
+        "forward and backward": 1e3 * gflop / passes,
     }
     return result
 
@@ -357,26 +357,17 @@ def _parts(result: dict) -> list[str]:
         lines.append(
             f"| {name} | {seconds:.2f} | {of_processor:.2f} | {of_processor / whole:.1%} |"
         )
+    whole, passes = result["gflops"]["whole step"], result["gflops"]["forward and backward"]
+    types = " | ".join(f"{dtype}, GFLOP/s | a step's share" for dtype in result["peak"])
+    lines += ["", f"| matrix product | {types} |", "|---|" + "---:|" * 2 * len(result["peak"])]
+    for shape in next(iter(result["peak"].values())):
+        rates = [of_type[shape] for of_type in result["peak"].values()]
+        cells = " | ".join(f"{rate:.0f} | {whole / rate:.1%}" for rate in rates)
+        lines.append(f"| {shape} | {cells} |")
     lines += [
         "",
-        "| matrix product | " + " | ".join(f"{t}, GFLOP/s" for t in result["peak"]) + " |",
+        f"- a step reaches {whole:.0f} GFLOP/s, its forward and backward passes {passes:.0f}",
     ]
-    lines.append("|---|" + "---:|" * len(result["peak"]))
-    for shape in next(iter(result["peak"].values())):
-        cells = " | ".join(f"{rates[shape]:.0f}" for rates in result["peak"].values())
-        lines.append(f"| {shape} | {cells} |")
-    lines += ["", "| of the matrix products | GFLOP/s | "]
-    peaks = {
-        f"{of} in {dtype}": rates[of]
-        for dtype, rates in result["peak"].items()
-        for of in list(rates)[-2:]
-    }
-    lines[-1] += " | ".join(f"share of {of}" for of in peaks) + " |"
-    lines.append("|---|---:|" + "---:|" * len(peaks))
-    for what, reached in result["gflops"].items():
-        shares = " | ".join(f"{reached / most:.1%}" for most in peaks.values())
-        lines.append(f"| {what} | {reached:.0f} | {shares} |")
-    lines.append("")
     outputs = result["outputs"]
     lines += [
         f"- {result['gflop_an_example']:.3f} GFLOP an example, padding included",

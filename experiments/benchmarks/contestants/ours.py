@@ -8,7 +8,6 @@ same batches, which is what its control does.
 import copy
 import functools
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +39,7 @@ class Parts:
 
 
 @functools.cache
-def _parts(folder: Path, overrides: tuple[str, ...]) -> Parts:
+def parts_of(folder: Path, overrides: tuple[str, ...]) -> Parts:
     """Made once a process: only the training is timed."""
     work = Work.read(folder)
     job, data = work.job(*overrides), work.data
@@ -73,7 +72,7 @@ class Ours:
         alone: bool = False,
         module: type[DistillationModule] = DistillationModule,
     ):
-        self.work, self.parts = work, _parts(work.folder, overrides)
+        self.work, self.parts = work, parts_of(work.folder, overrides)
         job, teacher = self.parts.job, self.parts.teacher
         (stage,) = job.stages
         self.student: nn.Module = copy.deepcopy(self.parts.student.model)
@@ -100,10 +99,10 @@ class Ours:
         """Of its training step, in its precision."""
         self.module.log = lambda *_, **__: None
         self.module.lr_schedulers = lambda: _NoSchedule()
-        self.module.to(self.work.device)
-        self.parts.teacher.model.to(self.work.device)
-        batch = _on(self.batches[rows], self.work.device)
-        with self.parts.job.fitter.hardware.autocast():
+        hardware = self.parts.job.fitter.hardware
+        self.module.to(hardware.device).on_fit_start()
+        batch = self.module.transfer_batch_to_device(self.batches[rows], hardware.device, 0)
+        with hardware.autocast():
             return self.module.training_step(batch, 0)
 
     def train(self, clock: Clock) -> None:
@@ -123,12 +122,6 @@ class Ours:
 class _NoSchedule:
     def get_last_lr(self) -> list[float]:
         return [0.0]
-
-
-def _on(batch, device: str):
-    if isinstance(batch, Mapping):
-        return {key: _on(value, device) for key, value in batch.items()}
-    return batch.to(device) if isinstance(batch, Tensor) else batch
 
 
 def live(work: Work) -> Ours:

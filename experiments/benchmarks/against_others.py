@@ -321,13 +321,17 @@ def _speed(result: dict) -> list[str]:
     for name, seconds in result["rounds"].items():
         wall = sorted(examples / one for one in seconds["wall"])
         processor = examples / statistics.median(seconds["processor"])
-        memory = result.get("memory", {}).get(name, {}).get("peak", float("nan"))
-        loss = result["losses"].get(name, {}).get("loss", float("nan"))
+        memory = result.get("memory", {}).get(name, {}).get("peak")
+        loss = result["losses"].get(name, {}).get("loss")
         lines.append(
             f"| {title(name)} | {statistics.median(wall):.1f} | {wall[0]:.1f} to {wall[-1]:.1f} | "
-            f"{processor:.1f} | {memory:.0f} | {loss:.5f} |"
+            f"{processor:.1f} | {_number(memory, 0)} | {_number(loss, 5)} |"
         )
     return lines
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _ratios(seconds: dict[str, dict[str, list[float]]]) -> list[str]:

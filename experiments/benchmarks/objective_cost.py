@@ -94,7 +94,7 @@ def main() -> None:
         batches[name] = live if needs - {"logits"} or "live" in name else cached
         if not needs:
             batches[name] = Batches(few, collate)
-        modules[name] = _Steps(student.model, stage.objective, task, optimizer, model, hardware)
+        modules[name] = Steps(student.model, stage.objective, task, optimizer, model, hardware)
     seconds = {name: np.full((arguments.rounds, BATCHES), np.inf) for name in stages}
     for turn in range(-1, arguments.rounds):
         for number in range(BATCHES):
@@ -116,12 +116,13 @@ def main() -> None:
         )
 
 
-class _Steps:
+class Steps:
     """A student of its own and whole training steps, without Lightning around them."""
 
     def __init__(self, student, objective: Objective, task, optimizer, teacher, hardware):
         student = copy.deepcopy(student).train()
         self.module = DistillationModule(student, objective, task, optimizer, teacher)
+        self.module.to(hardware.device).on_fit_start()
         self.module.log = lambda *_, **__: None
         self.module.lr_schedulers = lambda: self.schedule
         groups = optimizer.groups(self.module, sized=student)
@@ -130,6 +131,7 @@ class _Steps:
 
     def step(self, batch: dict) -> None:
         """Forward, backward, clipping, update."""
+        batch = self.module.transfer_batch_to_device(batch, self.hardware.device, 0)
         with self.hardware.autocast():
             loss = self.module.training_step(batch, 0)
         self.optimizer.zero_grad()

@@ -1,0 +1,388 @@
+"""The same distillation by other tools and by this program, in turn, on this machine.
+
+    pip install -e '.[demo,bench]'
+    python experiments/benchmarks/against_others.py --data PATH/sst2 --threads 2 --json out.json
+
+Everybody gets the same teacher, the same first weights of the student, the same texts of natural
+length and the same loss, which is checked on one batch, gradient and all, before anything is timed.
+In each round everybody takes one pass over the same number of examples, in an order that rotates; a
+ratio is of two passes of one round. Timed is the loop alone, see ``contestants/clock.py``. Peak
+memory is that of a process of its own. Besides: what share of the processor's matrix products a
+student's step reaches, where a step goes, and what storing the teacher's outputs costs.
+"""
+
+import argparse
+import gc
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import warnings
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+from beside_torchvision import make_importable
+
+import distill  # noqa: F401, sets what OpenMP reads when torch is imported
+
+make_importable()
+
+from contestants import CONTESTANTS, OTHERS, maker, title  # noqa: E402
+from contestants.clock import Clock  # noqa: E402
+from contestants.work import BERT_BASE, Work, lay_out  # noqa: E402
+
+from distill.quiet import quiet  # noqa: E402
+
+DEFAULT = ("textbrewer", "torchdistill", "trainer", "live", "cached", "fine_tuning")
+PACKAGES = ("torch", "transformers", "pytorch_lightning", "textbrewer", "torchdistill")
+# bf16 keeps 8 bits: losses and gradients agree this far, in fp32 they agree this far.
+TOLERANCE = {True: (0.02, 0.1), False: (1e-5, 1e-3)}
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    quiet()
+    warnings.filterwarnings("ignore")
+    if arguments.memory_of:
+        print(json.dumps(memory(Work.read(arguments.folder), arguments.memory_of)))
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        work = Work(
+            Path(folder), arguments.batch_size, arguments.max_length, arguments.layers,
+            arguments.device, arguments.seed,
+        )  # fmt: skip
+        lay_out(
+            work, arguments.data, arguments.examples, arguments.teacher, arguments.teacher_epochs
+        )
+        result = {"setting": setting(arguments, work)}
+        _say("checking losses")
+        result["losses"] = check_losses(work, arguments.contestants)
+        result["rounds"] = rounds(work, arguments.contestants, arguments.rounds)
+        if not arguments.no_memory:
+            _say("measuring memory")
+            result["memory"] = {
+                name: _memory_apart(work, name, arguments.threads) for name in arguments.contestants
+            }
+        if "cached" in arguments.contestants:
+            _say("measuring steps")
+            result |= inside(work, 1 if arguments.quick else 3)
+    print(markdown(result))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="a folder as data=files data.path=... takes it")
+    parser.add_argument("--examples", type=int, default=1024, help="of training, in each pass")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--teacher", default="package:minilm", help=f"or {BERT_BASE}, or a folder")
+    parser.add_argument("--teacher-epochs", type=int, default=0, help="fine-tune its head first")
+    parser.add_argument("--layers", type=int, nargs="+", help="of the teacher, for the student")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(DEFAULT))
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="2 batches, 1 round: does it run?")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.data is None and arguments.folder is None:
+        parser.error("--data is missing: a folder with train.csv, such as GLUE's SST-2")
+    if arguments.layers is None:
+        arguments.layers = list(range(0, 12 if arguments.teacher == BERT_BASE else 6, 2))
+    if arguments.quick:
+        arguments.examples, arguments.rounds = 2 * arguments.batch_size, 1
+    return arguments
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def setting(arguments: argparse.Namespace, work: Work) -> dict:
+    """What a reader has to know."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except ImportError:
+            versions[name] = None
+    lengths = [len(row["input_ids"]) for row in work.rows]
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "data": arguments.data.name,
+        "examples": len(work.rows),
+        "tokens": {"mean": statistics.mean(lengths), "longest": max(lengths)},
+        "teacher": arguments.teacher,
+        "layers": work.layers,
+        "batch_size": work.batch_size,
+        "max_length": work.max_length,
+        "threads": torch.get_num_threads(),
+        "device": arguments.device,
+        "processor": _processor(arguments.device),
+        "processors": os.cpu_count(),
+        "seed": work.seed,
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def _processor(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+
+
+def check_losses(work: Work, names: list[str]) -> dict[str, dict[str, float]]:
+    """Everybody's loss and gradient on the first batch, against a loss that is written by hand.
+
+    Without dropout. Where a cross-entropy stands for the KL divergence, the teacher's entropy is
+    taken off; plain fine-tuning has another loss and is left out.
+
+    Raises:
+        AssertionError: if one of them trains on another loss.
+    """
+    rows = list(range(min(work.batch_size, len(work.rows))))
+    reference, entropy, student = work.reference_loss(rows)
+    reference.backward()
+    reference = reference.detach()
+    wanted = _gradient(student)
+    found = {}
+    for name in names:
+        if name == "fine_tuning":
+            continue
+        contestant = maker(name)(work)
+        contestant.student.eval()
+        loss = contestant.loss(rows)
+        loss.backward()
+        loss = loss.detach()
+        if contestant.counts_entropy:
+            loss = loss - entropy
+        gradient = _gradient(contestant.student)
+        off = (float(abs(loss - reference)), float((gradient - wanted).norm() / wanted.norm()))
+        bf16 = bool(getattr(contestant, "in_bf16", False))
+        found[name] = {"loss": float(loss), "loss_off": off[0], "gradient_off": off[1]}
+        assert all(one < most for one, most in zip(off, TOLERANCE[bf16], strict=True)), (
+            f"{title(name)} has another loss: {found[name]}, by hand {float(reference):.6f}"
+        )
+    return {"by_hand": {"loss": float(reference)}} | found
+
+
+def _gradient(model: torch.nn.Module) -> torch.Tensor:
+    named = sorted(model.named_parameters())
+    return torch.cat([parameter.grad.flatten().float().cpu() for _, parameter in named])
+
+
+def rounds(work: Work, names: list[str], count: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of each one's pass in each round."""
+    seconds = {name: {"wall": [], "processor": []} for name in names}
+    for turn in range(count):
+        at = turn % len(names)
+        for name in names[at:] + names[:at]:
+            clock = one_pass(work, name)
+            seconds[name]["wall"].append(clock.wall)
+            seconds[name]["processor"].append(clock.processor)
+            rate = len(work.rows) / clock.wall
+            _say(f"round {turn + 1} of {count}: {title(name)}, {rate:.1f} examples/s")
+    return seconds
+
+
+def one_pass(work: Work, name: str) -> Clock:
+    """One pass of a student of its own."""
+    torch.manual_seed(work.seed)
+    threads = torch.get_num_threads()
+    contestant = maker(name)(work)
+    clock = Clock(work.steps, torch.device(work.device))
+    with clock.running():
+        contestant.train(clock)
+    assert torch.get_num_threads() == threads, f"{title(name)} changed the number of threads"
+    # What one sets for all: this program asks for deterministic kernels on a GPU.
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic = False
+    del contestant
+    gc.collect()
+    return clock
+
+
+def memory(work: Work, name: str) -> dict[str, float]:
+    """Peak memory of this process after one pass, in MB."""
+    maker(name)  # imported, as the others' modules are not
+    before = _peak()
+    one_pass(work, name)
+    found = {"imported": before, "peak": _peak()}
+    if work.device == "cuda":
+        found["device"] = torch.cuda.max_memory_allocated() / 1e6
+    return found
+
+
+def _peak() -> float:
+    try:  # on Linux a new process keeps its parent's peak in ru_maxrss
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _memory_apart(work: Work, name: str, threads: int) -> dict[str, float]:
+    command = [
+        sys.executable, __file__, "--memory-of", name, "--folder", work.folder,
+        "--threads", str(threads),
+    ]  # fmt: skip
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def inside(work: Work, tries: int) -> dict:
+    """What is inside of a step of this program, and how much of the machine it uses."""
+    import peak
+    import step_parts
+    from contestants.ours import Ours
+
+    contestant = Ours(work)
+    config = contestant.student.config
+    batches = contestant.batches
+    lengths = [
+        (len(rows), max(batches.student[rows]["length"]))
+        for rows in batches.loader(work.batch_size, work.seed).sampler
+    ]
+    tokens = round(sum(b * length for b, length in lengths) / len(lengths))
+    shapes = peak.products(config, tokens)
+    result = {
+        "gflop_an_example": peak.step_flops(config, lengths) / 1e9 / len(work.rows),
+        "peak": {
+            str(dtype).removeprefix("torch."): peak.rates(shapes, dtype, work.device)
+            for dtype in (torch.bfloat16, torch.float32)
+        },
+        "parts": step_parts.parts(work, tries),
+        "cached_over_plain": step_parts.cached_over_plain(work),
+        "outputs": step_parts.outputs_over_forward(work),
+    }
+    gflop = result["gflop_an_example"] * len(work.rows) / work.steps
+    milliseconds = {name: wall for name, (wall, _) in result["parts"].items()}
+    passes = milliseconds["forward"] + milliseconds["backward"]
+    result["gflops"] = {
+        "whole step": 1e3 * gflop / milliseconds["step"],
+        "forward and backward": 1e3 * gflop / passes,
+    }
+    return result
+
+
+def markdown(result: dict) -> str:
+    """All of it as text."""
+    about = result["setting"]
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items() if number)
+    lines = [
+        f"{about['date']}, {about['processor']}, {about['processors']} processors, "
+        f"{about['threads']} threads, {about['device']}; Python {about['python']}, {versions}.",
+        f"{about['data']}: {about['examples']} examples of {about['tokens']['mean']:.1f} tokens on "
+        f"average (longest {about['tokens']['longest']}), batches of {about['batch_size']}, "
+        f"{about['teacher']} to its layers {about['layers']}, seed {about['seed']}.",
+        "",
+        *_speed(result),
+        "",
+        *_ratios(result["rounds"]),
+    ]
+    if "parts" in result:
+        lines += ["", *_parts(result)]
+    return "\n".join(lines)
+
+
+def _speed(result: dict) -> list[str]:
+    examples = result["setting"]["examples"]
+    lines = [
+        "| | examples/s | least to most | examples a processor-second | peak memory, MB | loss |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, seconds in result["rounds"].items():
+        wall = sorted(examples / one for one in seconds["wall"])
+        processor = examples / statistics.median(seconds["processor"])
+        memory = result.get("memory", {}).get(name, {}).get("peak")
+        loss = result["losses"].get(name, {}).get("loss")
+        lines.append(
+            f"| {title(name)} | {statistics.median(wall):.1f} | {wall[0]:.1f} to {wall[-1]:.1f} | "
+            f"{processor:.1f} | {_number(memory, 0)} | {_number(loss, 5)} |"
+        )
+    return lines
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _ratios(seconds: dict[str, dict[str, list[float]]]) -> list[str]:
+    """Times as fast as each of the others, round by round: median and range."""
+    ours = [name for name in ("cached", "live", "live_fp32") if name in seconds]
+    against = [name for name in (*OTHERS, "fine_tuning") if name in seconds]
+    lines = [
+        "| times as fast as | " + " | ".join(f"{title(n)} | processor time" for n in ours) + " |",
+        "|---|" + "---:|" * 2 * len(ours),
+    ]
+    for other in against:
+        cells = []
+        for name in ours:
+            for what in ("wall", "processor"):
+                pairs = zip(seconds[other][what], seconds[name][what], strict=True)
+                ratio = sorted(theirs / own for theirs, own in pairs)
+                cells.append(f"{statistics.median(ratio):.2f} ({ratio[0]:.2f} to {ratio[-1]:.2f})")
+        lines.append(f"| {title(other)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _parts(result: dict) -> list[str]:
+    parts = result["parts"]
+    whole = parts["step"][1]
+    lines = ["| part of a step | ms | processor ms | share |", "|---|---:|---:|---:|"]
+    for name, (seconds, of_processor) in parts.items():
+        lines.append(
+            f"| {name} | {seconds:.2f} | {of_processor:.2f} | {of_processor / whole:.1%} |"
+        )
+    whole, passes = result["gflops"]["whole step"], result["gflops"]["forward and backward"]
+    types = " | ".join(f"{dtype}, GFLOP/s | a step's share" for dtype in result["peak"])
+    lines += ["", f"| matrix product | {types} |", "|---|" + "---:|" * 2 * len(result["peak"])]
+    for shape in next(iter(result["peak"].values())):
+        rates = [of_type[shape] for of_type in result["peak"].values()]
+        cells = " | ".join(f"{rate:.0f} | {whole / rate:.1%}" for rate in rates)
+        lines.append(f"| {shape} | {cells} |")
+    lines += [
+        "",
+        f"- a step reaches {whole:.0f} GFLOP/s, its forward and backward passes {passes:.0f}",
+    ]
+    outputs = result["outputs"]
+    lines += [
+        f"- {result['gflop_an_example']:.3f} GFLOP an example, padding included",
+        f"- a step on stored outputs takes {result['cached_over_plain']:.3f} times plain "
+        "fine-tuning's (processor time, median over batches)",
+        f"- storing outputs: {outputs['examples_per_second']:.0f} examples/s, "
+        f"{outputs['share_wall']:.1%} of the bare forward pass "
+        f"({outputs['share_processor']:.1%} by processor time)",
+    ]
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""This program, through the same classes in the same order as ``distill.train.run``.
+
+Four ways: with a live teacher; the same in fp32; as it comes (stored outputs, bf16 where the
+processor is good at it, batches of like length); and plain fine-tuning of the same student on the
+same batches, which is what its control does.
+"""
+
+import copy
+import functools
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from contestants.clock import Clock
+from contestants.work import Work
+from distill.data.batches import Batches
+from distill.job import Job
+from distill.losses.hard_labels import HardLabels
+from distill.module import DistillationModule
+from distill.objective import Objective
+from distill.pair import Pair
+from distill.pairing import Pairing
+from distill.reporting.tensorboard import TensorBoardLogger
+from distill.student.base import Student
+from distill.teacher.ready import Teacher, ready
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run has when its training begins."""
+
+    job: Job
+    teacher: Teacher
+    student: Student
+    pairing: Pairing
+
+
+@functools.cache
+def parts_of(folder: Path, overrides: tuple[str, ...]) -> Parts:
+    """Made once a process: only the training is timed."""
+    work = Work.read(folder)
+    job, data = work.job(*overrides), work.data
+    job.bind(len(data.label_names))
+    logger = TensorBoardLogger(folder / "logs")
+    teacher = ready(
+        job.teacher, data, job.task, job.fitter, job.source.max_length, job.cache_dir, logger
+    )
+    torch.manual_seed(job.seed)
+    student = job.student.build(teacher.primary, job.task, data.label_names, job.cache_dir, data)
+    return Parts(job, teacher, student, Pairing(job, data, teacher, student))
+
+
+class Ours:
+    """A student of its own, and the trainer's settings.
+
+    Args:
+        work: what to do.
+        overrides: as on the command line.
+        alone: without the teacher.
+        module: the Lightning module; one that looks on may take its place.
+    """
+
+    counts_entropy = False
+
+    def __init__(
+        self,
+        work: Work,
+        overrides: tuple[str, ...] = (),
+        alone: bool = False,
+        module: type[DistillationModule] = DistillationModule,
+    ):
+        self.work, self.parts = work, parts_of(work.folder, overrides)
+        job, teacher = self.parts.job, self.parts.teacher
+        (stage,) = job.stages
+        self.student: nn.Module = copy.deepcopy(self.parts.student.model)
+        self.objective = stage.objective
+        if alone:
+            self.objective = Objective("fine_tuning", hard_labels=HardLabels(weight=1.0))
+            self.objective.bind(Pair(job.task, len(work.data.label_names)))
+        self.module = module(
+            self.student, self.objective, job.task, job.optimizer,
+            teacher=teacher.model if job.live(self.objective) else None,
+        )  # fmt: skip
+
+    @property
+    def in_bf16(self) -> bool:
+        """Whether its losses are as exact as bf16."""
+        return self.parts.job.fitter.hardware.precision == "bf16-mixed"
+
+    @property
+    def batches(self) -> Batches:
+        """What it learns from."""
+        return self.parts.pairing.train(self.objective)
+
+    def loss(self, rows: list[int]) -> Tensor:
+        """Of its training step, in its precision."""
+        self.module.log = lambda *_, **__: None
+        self.module.lr_schedulers = lambda: _NoSchedule()
+        hardware = self.parts.job.fitter.hardware
+        self.module.to(hardware.device).on_fit_start()
+        batch = self.module.transfer_batch_to_device(self.batches[rows], hardware.device, 0)
+        with hardware.autocast():
+            return self.module.training_step(batch, 0)
+
+    def train(self, clock: Clock) -> None:
+        """One epoch."""
+        job = self.parts.job
+        with tempfile.TemporaryDirectory(dir=self.work.folder) as folder:
+            job.fitter.fit(
+                self.module,
+                clock.timed(self.batches.loader(job.source.batch_size, job.seed)),
+                self.parts.pairing.validation.loader(job.source.batch_size, None),
+                Path(folder) / "checkpoints",
+                job.seed,
+                logger=TensorBoardLogger(Path(folder)),
+            )
+
+
+class _NoSchedule:
+    def get_last_lr(self) -> list[float]:
+        return [0.0]
+
+
+def live(work: Work) -> Ours:
+    """The teacher runs on every batch."""
+    return Ours(work, ("teacher.outputs=live",))
+
+
+def live_fp32(work: Work) -> Ours:
+    """As the other tools compute, but for batches of like length."""
+    return Ours(work, ("teacher.outputs=live", "trainer.precision=32-true"))
+
+
+def cached(work: Work) -> Ours:
+    """As it comes."""
+    return Ours(work)
+
+
+def fine_tuning(work: Work) -> Ours:
+    """The floor."""
+    return Ours(work, alone=True)

@@ -1,0 +1,92 @@
+"""TextBrewer as its own examples use it.
+
+After examples/random_tokens_example/distill.py and notebook_examples/sst2.ipynb (airaria/TextBrewer
+on GitHub): examples padded to 128 tokens beforehand, a dictionary of tensors under a shuffled
+DataLoader, ``GeneralDistiller`` with the live teacher in fp32, AdamW at 1e-4, linear schedule with
+a tenth of warm-up, no clipping. The labels' loss comes from the model, as in mnli_example.
+
+Its soft loss is a cross-entropy without the temperature's square: the square is put into
+``kd_loss_weight``, and what then remains between it and the KL divergence is the teacher's entropy,
+which has no gradient. transformers' AdamW, which the examples import, is gone: torch's takes its
+place.
+"""
+
+import tempfile
+
+import torch
+from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+from transformers import get_linear_schedule_with_warmup
+
+from contestants.clock import Clock
+from contestants.work import Work
+
+
+class _Tensors(Dataset):
+    """Rows of tensors that are all padded."""
+
+    def __init__(self, columns: dict[str, Tensor]):
+        self.columns = columns
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {name: column[index] for name, column in self.columns.items()}
+
+    def __len__(self) -> int:
+        return len(self.columns["labels"])
+
+
+def _adaptor(batch: dict[str, Tensor], outputs) -> dict:
+    return {"logits": outputs.logits, "losses": outputs.loss}
+
+
+class TextBrewer:
+    """The distiller and what it is given."""
+
+    # A cross-entropy where the others have a KL divergence.
+    counts_entropy = True
+
+    def __init__(self, work: Work):
+        self.work, self.student = work, work.student()
+        padded = work.tokenizer.pad(
+            work.rows, padding="max_length", max_length=work.max_length, return_tensors="pt"
+        )
+        self.data = _Tensors(dict(padded))
+        self.loader = DataLoader(
+            self.data, sampler=RandomSampler(self.data), batch_size=work.batch_size
+        )
+        self.output = tempfile.TemporaryDirectory(dir=work.folder)
+        self.distiller = GeneralDistiller(
+            TrainingConfig(device=torch.device(work.device), output_dir=self.output.name),
+            DistillationConfig(
+                temperature=work.temperature,
+                kd_loss_weight=work.soft * work.temperature**2,
+                hard_label_weight=work.hard,
+            ),
+            work.teacher(),
+            self.student,
+            _adaptor,
+            _adaptor,
+        )
+
+    def loss(self, rows: list[int]) -> Tensor:
+        """Of its own training step."""
+        batch = {name: column[rows] for name, column in self.data.columns.items()}
+        return self.distiller.train_on_batch(batch, {})[0]
+
+    def train(self, clock: Clock) -> None:
+        """One epoch."""
+        steps = self.work.steps
+        optimizer = torch.optim.AdamW(self.student.parameters(), lr=self.work.learning_rate)
+        with self.distiller:
+            self.distiller.train(
+                optimizer,
+                clock.timed(self.loader),
+                1,
+                scheduler_class=get_linear_schedule_with_warmup,
+                scheduler_args={"num_warmup_steps": steps // 10, "num_training_steps": steps},
+            )
+        self.output.cleanup()
+
+
+prepare = TextBrewer

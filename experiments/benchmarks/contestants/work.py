@@ -1,0 +1,202 @@
+"""What everybody has to do: the same models, examples, loss and number of steps."""
+
+import dataclasses
+import functools
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+
+from distill import models
+from distill.config import conf_dir, register_resolvers
+from distill.data.files import Files
+from distill.data.prepare import Data, prepare
+from distill.job import Job
+from distill.reporting.tensorboard import TensorBoardLogger
+from distill.student.layers import FromTeacherLayers
+from distill.tasks.sequence_classification import SequenceClassification
+from distill.teacher.ready import Teacher, ready
+
+BERT_BASE = "bert-base-shape"
+# Validation and test play no part in what is measured.
+HELD_OUT = 32
+# Times a fresh head's weights.
+HEAD = 100.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """One piece of work, laid out in a folder so that other processes can do it too.
+
+    Attributes:
+        folder: with ``teacher``, ``student``, ``data`` and ``cache``.
+        batch_size: examples a step.
+        max_length: tokens an example is cut to, and padded to by those who pad.
+        layers: the teacher's that the student starts from.
+        device: ``cpu`` or ``cuda``.
+        seed: of first weights, order and dropout.
+        temperature: of the soft targets, scaled by its square.
+        soft: weight of the KL divergence to the teacher.
+        hard: weight of the cross-entropy with the labels.
+        learning_rate: the highest.
+    """
+
+    folder: Path
+    batch_size: int = 32
+    max_length: int = 128
+    layers: list[int] = field(default_factory=lambda: [0, 2, 4])
+    device: str = "cpu"
+    seed: int = 0
+    temperature: float = 2.0
+    soft: float = 0.5
+    hard: float = 0.5
+    learning_rate: float = 1e-4
+
+    @classmethod
+    def read(cls, folder: Path) -> "Work":
+        """The work that ``lay_out`` put there."""
+        return cls(folder, **json.loads((folder / "work.json").read_text()))
+
+    def write(self) -> None:
+        """Keep the settings beside the rest."""
+        settings = dataclasses.asdict(self)
+        del settings["folder"]
+        (self.folder / "work.json").write_text(json.dumps(settings))
+
+    @property
+    def steps(self) -> int:
+        """Of one pass."""
+        return -(-len(self.rows) // self.batch_size)
+
+    @functools.cached_property
+    def data(self) -> Data:
+        """The examples as this program reads them: rows and labels of all contestants."""
+        job = self.job()
+        return prepare(job.source, job.task, job.cache_dir)
+
+    @functools.cached_property
+    def tokenizer(self):
+        """The teacher's and the student's."""
+        return AutoTokenizer.from_pretrained(self.folder / "teacher")
+
+    @functools.cached_property
+    def rows(self) -> list[dict[str, list[int] | int]]:
+        """The training examples, tokenised the plain way: ids, their masks and ``labels``."""
+        split = self.data.splits["train"]
+        texts = [split[name] for name in ("text", "text_pair") if name in split.column_names]
+        encoded = self.tokenizer(*map(list, texts), truncation=True, max_length=self.max_length)
+        columns = dict(encoded) | {"labels": list(split["label"])}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def teacher(self) -> torch.nn.Module:
+        """As transformers loads it, in evaluation mode."""
+        return self._load("teacher").eval()
+
+    def student(self) -> torch.nn.Module:
+        """As transformers loads it, in training mode."""
+        return self._load("student").train()
+
+    def _load(self, role: str) -> torch.nn.Module:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            self.folder / role, dtype=torch.float32
+        )
+        return model.to(self.device)
+
+    def job(self, *overrides: str) -> Job:
+        """The same work as a job of this program."""
+        register_resolvers()
+        settings = [
+            "data=files", f"data.path={self.folder / 'data'}", f"cache_dir={self.folder / 'cache'}",
+            f"data.max_length={self.max_length}", f"data.batch_size={self.batch_size}",
+            f"teacher.path={self.folder / 'teacher'}", "teacher.fine_tune=false",
+            "student=half", f"student.layers={self.layers}".replace(" ", ""),
+            f"objective.soft_targets.weight={self.soft}",
+            f"objective.soft_targets.temperature={self.temperature}",
+            f"objective.hard_labels.weight={self.hard}",
+            f"optimizer.learning_rate={self.learning_rate}", f"seed={self.seed}",
+            "trainer.max_epochs=1", "trainer.patience=null", f"trainer.accelerator={self.device}",
+        ]  # fmt: skip
+        with initialize_config_dir(conf_dir(), version_base="1.3"):
+            return Job.from_config(compose("config", [*settings, *overrides]))
+
+    def reference_loss(self, rows: list[int]) -> tuple[Tensor, Tensor, torch.nn.Module]:
+        """The loss written out once by hand, in fp32 and without dropout.
+
+        Returns:
+            The loss, the softened teacher's entropy times the weight of the soft targets (what a
+            cross-entropy has more than the KL divergence), and the student that it depends on.
+        """
+        teacher, student = self.teacher(), self.student().eval()
+        few = [self.rows[row] for row in rows]
+        batch = self.tokenizer.pad(few, return_tensors="pt").to(self.device)
+        with torch.no_grad():
+            soft = (teacher(**batch).logits / self.temperature).softmax(-1)
+        logits = student(**batch).logits
+        softened = (logits / self.temperature).log_softmax(-1)
+        weight = self.soft * self.temperature**2
+        cross_entropy = -(soft * softened).sum(-1).mean()
+        entropy = -(soft * soft.log()).sum(-1).mean()
+        hard = F.cross_entropy(logits, batch["labels"])
+        loss = weight * (cross_entropy - entropy) + self.hard * hard
+        return loss, weight * entropy, student
+
+
+def lay_out(
+    work: Work, data: Path, examples: int, teacher: str = "package:minilm", epochs: int = 0
+) -> Work:
+    """Write the examples, the teacher and the student into the work's folder.
+
+    Args:
+        work: its settings.
+        data: a folder of examples as ``data=files`` reads it.
+        examples: how many of the training examples.
+        teacher: where it is, or ``bert-base-shape``: BERT-base with random weights.
+        epochs: of fine-tuning the teacher first; at 0 its head stays random, which is as fast.
+    """
+    folder, task = work.folder, SequenceClassification()
+    cache = folder / "cache"
+    given = prepare(Files(name=data.name, path=str(data), limit=examples), task, cache)
+    assert len(given.splits["train"]) == examples, f"{data} has fewer than {examples} examples"
+    (folder / "data").mkdir(parents=True)
+    for split, rows in given.splits.items():
+        if split != "train":
+            rows = rows.select(range(min(HELD_OUT, len(rows))))
+        with (folder / "data" / f"{split}.jsonl").open("w", encoding="utf-8") as lines:
+            for row in rows:
+                named = row | {"label": given.label_names[row["label"]]}
+                lines.write(json.dumps(named) + "\n")
+    names = given.label_names
+    torch.manual_seed(work.seed)
+    path = models.locate("package:minilm" if teacher == BERT_BASE else teacher, "--teacher")
+    tokenizer = models.load_tokenizer(path, "--teacher")
+    if teacher == BERT_BASE:
+        config = BertConfig(vocab_size=len(tokenizer), **task.head_settings(names))
+        model = AutoModelForSequenceClassification.from_config(config)
+    else:
+        model = task.load(path, names)
+    if not epochs:
+        # Fresh heads say about the same of all texts, and an error in the soft targets would hardly
+        # show in the loss: this one is as sure as trained ones are.
+        with torch.no_grad():
+            model.classifier.weight.mul_(HEAD)
+    for role in ("teacher", "student"):
+        (folder / role).mkdir()
+        tokenizer.save_pretrained(folder / role)
+    model.save_pretrained(folder / "teacher")
+    work.write()
+    made = Teacher("teacher", model, tokenizer, "", 0.0, True)
+    if epochs:
+        job = work.job("teacher.fine_tune=true", f"teacher.epochs={epochs}")
+        logger = TensorBoardLogger(folder / "logs")
+        made = ready(
+            job.teacher, work.data, task, job.fitter, work.max_length, job.cache_dir, logger
+        )
+        made.model.save_pretrained(folder / "teacher")
+    student = FromTeacherLayers(name="student", layers=work.layers)
+    student.build(made, task, names, cache).model.save_pretrained(folder / "student")
+    return work

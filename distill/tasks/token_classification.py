@@ -205,7 +205,9 @@ class TokenClassification(Task):
         sentences, labels = [], []
         for words, tags in zip(rows["text"], rows["label"], strict=True):
             tags = tags or [IGNORED_LABEL] * len(words)
-            kept = [(word, tag) for word, tag in zip(words, tags, strict=True) if word.strip()]
+            kept = [
+                (word, tag) for word, tag in zip(words, tags, strict=True) if (word or "").strip()
+            ]
             sentences.append([word for word, _ in kept])
             labels.append([tag for _, tag in kept])
         space = " " if _needs_spaces(tokenizer) else ""

@@ -54,7 +54,7 @@ class Pairing:
             )
             for split in data.splits
         }  # fmt: skip
-        self.notes = _notes_on_length(rows["train"]["length"], length)
+        self.notes = _notes_on_length(rows["train"]["length"], length) + job.task.notes(rows)
         collate = Collate(student.tokenizer)
         # Texts without labels are the student's alone; the control gets as many steps.
         training = [split for split in ("train", "unlabelled") if split in data.splits]

@@ -271,11 +271,11 @@ class Batches(torch.utils.data.Dataset):
         indices = own or indices[:1]
         rows = self.student[indices]
         batch = {"student": self.collate(rows), "rows": torch.tensor(indices)}
-        labels = rows["label"]
+        labels, kind = rows["label"], None
         if POSITIONS in rows:
-            labels = list(chain.from_iterable(labels))
+            labels, kind = list(chain.from_iterable(labels)), torch.int64  # there may be none
             batch["units"] = torch.tensor([len(positions) for positions in rows[POSITIONS]])
-        batch["labels"] = torch.tensor(labels)
+        batch["labels"] = torch.tensor(labels, dtype=kind)
         if count > 1:
             batch["part"] = self._units(own) * count / self._units(whole)
         if self.teacher is not None:

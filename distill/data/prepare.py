@@ -84,7 +84,7 @@ def prepare(source: Source, task, cache_dir: Path) -> Data:
     splits, evaluated_on = _complete(splits, source, task, notes)
     names = task.label_names(splits, source.labels)
     splits = {split: _with_targets(split, rows, names, task) for split, rows in splits.items()}
-    more = unlabelled(source, splits, cache_dir, notes, task.no_label(names))
+    more = unlabelled(source, splits, task, task.no_label(names), cache_dir, notes)
     if more is not None:
         splits["unlabelled"] = more
     keys = {split: _row_hashes(rows, task) for split, rows in splits.items()}

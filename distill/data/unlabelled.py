@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, Value, concatenate_datasets
+from datasets import Dataset, Features, concatenate_datasets
 
 from distill.data.augmentation import augmented
-from distill.data.batches import IGNORED_LABEL
 from distill.data.files import FORMATS, data_suffix, read_file
 from distill.data.hub import read_hub
 from distill.data.source import Source
@@ -31,9 +30,10 @@ _JOIN = (
 def unlabelled(
     source: Source,
     splits: Mapping[str, Dataset],
+    task,
+    no_label: Any,
     cache_dir: Path,
     notes: list[str],
-    no_label: Any = IGNORED_LABEL,
 ) -> Dataset | None:
     """Read and make the texts without labels that a source asks for.
 
@@ -43,9 +43,10 @@ def unlabelled(
     Args:
         source: its ``unlabelled`` and ``augmentation`` say what is wanted.
         splits: the labelled examples; none of their texts is among the result.
+        task: what it reads as a text.
+        no_label: what the task calls the label of an example that has none.
         cache_dir: where what is read and made is kept.
         notes: what was left out, and how many there are, is added to it.
-        no_label: what the task calls the label of an example that has none.
 
     Returns:
         Rows with the text columns of ``splits`` and the label ``no_label``; those of either
@@ -57,11 +58,13 @@ def unlabelled(
     if source.unlabelled is None and source.augmentation is None:
         return None
     columns = [name for name in ("text", "text_pair") if name in splits["train"].column_names]
-    known = {split: same_texts(rows, columns)[0] for split, rows in splits.items()}
+    known = {split: same_texts(rows, columns, task)[0] for split, rows in splits.items()}
+    features = Features({name: splits["train"].features[name] for name in columns})
     parts = []
     if source.unlabelled is not None:
         what = f"data.unlabelled={source.unlabelled}"
-        rows = _without(_read(source, columns, cache_dir), columns, known, what, notes)
+        rows = _read(source, features, task, cache_dir)
+        rows = _without(rows, columns, task, known, what, notes)
         if source.unlabelled_limit is not None and source.unlabelled_limit < len(rows):
             notes.append(
                 f"{source.unlabelled_limit} of {len(rows)} texts without labels are used "
@@ -69,19 +72,19 @@ def unlabelled(
             )
             rows = rows.select(range(source.unlabelled_limit))
         notes.append(_JOIN.format(len(rows), what))
-        known["data.unlabelled"] = same_texts(rows, columns)[0]
+        known["data.unlabelled"] = same_texts(rows, columns, task)[0]
         parts.append(rows)
     if source.augmentation is not None:
         what = f"augmentation={source.augmentation.name}"
         rows = augmented(source.augmentation, splits["train"], columns, cache_dir)
-        rows = _without(rows, columns, known, what, notes)
+        rows = _without(rows.cast(features), columns, task, known, what, notes)
         notes.append(_JOIN.format(len(rows), what))
         parts.append(rows)
     rows = concatenate_datasets(parts)
     return rows.add_column("label", [no_label] * len(rows))
 
 
-def same_texts(rows: Dataset, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def same_texts(rows: Dataset, columns: Sequence[str], task) -> tuple[np.ndarray, np.ndarray]:
     """Keys that are equal for texts that differ in case and white space alone.
 
     Returns:
@@ -89,14 +92,17 @@ def same_texts(rows: Dataset, columns: Sequence[str]) -> tuple[np.ndarray, np.nd
     """
     keys, empty = np.empty(len(rows), dtype=np.uint64), np.zeros(len(rows), dtype=bool)
     for index, texts in enumerate(_texts(rows, columns)):
-        plain = [" ".join((text or "").split()).casefold() for text in texts]
+        plain = [
+            "" if task.is_empty(text) else " ".join(task.plain(text).split()).casefold()
+            for text in texts
+        ]
         digest = hashlib.sha256("\x1f".join(plain).encode()).digest()
         keys[index] = int.from_bytes(digest[:8], "little")
         empty[index] = not all(plain)
     return keys, empty
 
 
-def _texts(rows: Dataset, columns: Sequence[str], size: int = 10_000) -> Iterator[tuple[str, ...]]:
+def _texts(rows: Dataset, columns: Sequence[str], size: int = 10_000) -> Iterator[tuple]:
     selected = rows.select_columns(list(columns))
     for start in range(0, len(rows), size):
         batch = selected[start : start + size]
@@ -106,12 +112,13 @@ def _texts(rows: Dataset, columns: Sequence[str], size: int = 10_000) -> Iterato
 def _without(
     rows: Dataset,
     columns: Sequence[str],
+    task,
     known: Mapping[str, np.ndarray],
     what: str,
     notes: list[str],
 ) -> Dataset:
     """Rows without empty texts, repetitions and what a labelled split holds, by their hash."""
-    keys, empty = same_texts(rows, columns)
+    keys, empty = same_texts(rows, columns, task)
     kept = ~empty
     left_out = {"are empty": int(empty.sum())}
     for split, theirs in known.items():
@@ -129,12 +136,12 @@ def _without(
     return rows.select(chosen[first])
 
 
-def _read(source: Source, columns: Sequence[str], cache_dir: Path) -> Dataset:
+def _read(source: Source, features: Features, task, cache_dir: Path) -> Dataset:
     path = Path(source.unlabelled).expanduser()
     what = f"data.unlabelled={source.unlabelled}"
     own = source.own_unlabelled(source.unlabelled, cache_dir)
     if own is not None:
-        return _select(own, source, columns, what)
+        return _select(own, source, features, task, what)
     if path.is_file():
         files = [path]
         if data_suffix(path) not in FORMATS:
@@ -146,10 +153,18 @@ def _read(source: Source, columns: Sequence[str], cache_dir: Path) -> Dataset:
                 f"{what}: there is no file in it of {', '.join(FORMATS)} (or those .gz)"
             )
     else:
-        return _select(_read_hub(source.unlabelled, what, cache_dir), source, columns, what)
+        rows = _read_hub(source.unlabelled, what, cache_dir)
+        return _select(rows, source, features, task, what)
     quotes = getattr(source, "quotes", None)  # what files are read with where the data are files
     parts = [
-        _select(read_file(file, cache_dir, quotes), source, columns, str(file), data_suffix(file))
+        _select(
+            read_file(file, cache_dir, quotes),
+            source,
+            features,
+            task,
+            str(file),
+            data_suffix(file),
+        )
         for file in files
     ]
     return concatenate_datasets(parts)
@@ -167,25 +182,20 @@ def _read_hub(name: str, what: str, cache_dir: Path) -> Dataset:
 
 
 def _select(
-    rows: Dataset, source: Source, columns: Sequence[str], what: str, suffix: str = ""
+    rows: Dataset, source: Source, features: Features, task, what: str, suffix: str = ""
 ) -> Dataset:
     """The columns of the labelled data, under our names; a txt file's only one is ``text``."""
     pair = "text_pair" if source.text_pair == "auto" else source.text_pair
     wanted = {"text": "text" if suffix == ".txt" else source.text, "text_pair": pair}
-    wanted = {ours: wanted[ours] for ours in columns}
+    wanted = {ours: wanted[ours] for ours in features}
     for ours, theirs in wanted.items():
         if theirs not in rows.column_names:
             raise UserError(
                 f"data.{ours}={theirs}: {what} has no such column, "
                 f"it has {', '.join(rows.column_names)}"
             )
-        if rows.features[theirs].dtype not in ("string", "large_string"):
-            raise UserError(
-                f"the column {theirs} of {what} holds {rows.features[theirs].dtype}, not text"
-            )
+        task.check_texts(ours, what, rows.features[theirs])
     rows = rows.select_columns(list(wanted.values()))
     rows = rows.rename_columns({theirs: ours for ours, theirs in wanted.items() if ours != theirs})
     # Files of several formats join only if their types are the very same.
-    return rows.select_columns(list(columns)).cast(
-        Features({ours: Value("string") for ours in columns})
-    )
+    return rows.select_columns(list(features)).cast(features)

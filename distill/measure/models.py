@@ -139,4 +139,4 @@ def _per_class(candidate: Measured, task) -> dict[str, dict] | None:
         return None
     names = candidate.model.config.id2label
     names = [names[index] for index in range(len(names))]
-    return task.by_class(candidate.logits, candidate.examples.labels, names)
+    return task.per_class_of(candidate.logits, candidate.examples, names)

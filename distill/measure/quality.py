@@ -329,9 +329,18 @@ def by_class(
     {'yes': {'precision': 0.5, 'recall': 1.0, 'f1': 0.6666666666666666, 'support': 1}}
     """
     predicted, labelled = (array.astype(bool) for array in aligned(predicted, labelled))
-    hits, said, there = (
-        array.sum(axis=0).tolist() for array in (predicted & labelled, predicted, labelled)
-    )
+    sums = (array.sum(axis=0) for array in (predicted & labelled, predicted, labelled))
+    return by_count(*sums, names)
+
+
+def by_count(
+    hits: ArrayLike, predicted: ArrayLike, labelled: ArrayLike, names: Sequence[str]
+) -> dict[str, dict[str, float | int | None]]:
+    """The same from how often each class was hit, predicted and there to be found, ``(C,)`` each.
+
+    >>> by_count([1], [2], [1], ["yes"])
+    {'yes': {'precision': 0.5, 'recall': 1.0, 'f1': 0.6666666666666666, 'support': 1}}
+    """
 
     def share(part: int, whole: int) -> float | None:
         return part / whole if whole else None
@@ -343,8 +352,11 @@ def by_class(
             "f1": share(2 * hit, guesses + support),
             "support": support,
         }
-        for name, hit, guesses, support in zip(names, hits, said, there, strict=True)
-    }
+        for name, hit, guesses, support in zip(
+            names, *(np.asarray(count).tolist() for count in (hits, predicted, labelled)),
+            strict=True,
+        )
+    }  # fmt: skip
 
 
 def negative_log_likelihood(log_probabilities: ArrayLike, labels: ArrayLike) -> float:

@@ -44,6 +44,7 @@ class Task:
         head: how an architecture with a trained head is named.
         many_labels: whether an example's label is a list of classes.
         per_token: whether it asks about tokens, so that teacher and student must read the same.
+        augments: whether new texts can be made out of its examples.
         stores: whether a teacher's logits are small enough to be kept.
         columns: what it reads of the data: for each of ``text``, ``text_pair`` and ``label`` the
             names that such a column usually has.
@@ -62,6 +63,7 @@ class Task:
     head: str
     many_labels = False
     per_token = False
+    augments = True
     stores = True
     columns: Mapping[str, tuple[str, ...]] = {"text": ("text",), "label": ("label",)}
     optional_columns: tuple[str, ...] = ()
@@ -128,6 +130,16 @@ class Task:
     ) -> dict[str, dict[str, float | None]]:
         """Precision, recall, F1 and support of each class; where it has classes."""
         raise NotImplementedError
+
+    def per_class_of(
+        self, logits: Rows, examples, names: Sequence[str]
+    ) -> dict[str, dict[str, float | None]]:
+        """The same, for tasks whose units are not all that is counted."""
+        return self.by_class(logits, examples.labels, names)
+
+    def notes(self, encoded: Mapping[str, Dataset]) -> list[str]:
+        """What a reader of the report should know of the splits, once they are encoded."""
+        return []
 
     def metric_function(self, name: str) -> Callable[..., float]:
         """The function ``(predictions, labels) -> float`` behind a metric's name."""

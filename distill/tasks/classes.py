@@ -1,10 +1,16 @@
-"""Names of classes: where they come from, in which order they stand, how they are matched."""
+"""Classes: their names, and what all tasks share that choose one of several."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill.data.batches import IGNORED_LABEL
 from distill.errors import UserError
+from distill.measure import quality
 
 
 def class_names(feature: Any, occurring: Collection[str], given: Sequence[str] | None) -> list[str]:
@@ -65,6 +71,40 @@ def head_order(model_names: Mapping[int, str], names: Sequence[str]) -> list[int
     if set(theirs) != set(ours) or len(theirs) != len(names):
         return None
     return [theirs[name] for name in ours]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    r"""Cross-entropy in fp32: ``(N, C)``, ``(N,)`` -> scalar.
+
+    .. math:: \frac{1}{N} \sum_{n:\, y_n \neq -100} -\log \mathrm{softmax}(z_n)_{y_n}
+
+    Examples without a label (``IGNORED_LABEL``) add nothing to the sum, yet count in N: so a
+    labelled example weighs the same whatever batch it falls into, as it does against its own
+    soft label, whose mean is over all N. A mean over the labelled ones alone would give the
+    only labelled example of a batch the weight of N. Without any label the loss is exactly 0,
+    with finite gradients that are 0.
+    """
+    total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED_LABEL, reduction="sum")
+    return total / max(len(labels), 1)
+
+
+def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Of the distribution over the classes; ``(N, C)``, ``(N,)``."""
+    log_probabilities = quality.log_softmax(logits)
+    return {
+        "expected_calibration_error": quality.expected_calibration_error(
+            np.exp(log_probabilities), labels
+        ),
+        "negative_log_likelihood": quality.negative_log_likelihood(log_probabilities, labels),
+    }
+
+
+def fidelity(logits: np.ndarray, teacher: np.ndarray) -> dict[str, float]:
+    """Same class, and how far the distributions are apart; ``(N, C)`` twice."""
+    return {
+        "agreement": quality.agreement(logits.argmax(axis=-1), teacher.argmax(axis=-1)),
+        "kl_divergence": quality.kl_divergence(teacher, logits),
+    }
 
 
 def some(names: Sequence[str], count: int = 5) -> str:

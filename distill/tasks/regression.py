@@ -146,8 +146,7 @@ class Regression(TextTask):
         .. math:: \frac{1}{N} \sum_{n:\, y_n \text{ known}} (z_n - y_n)^2
 
         Examples without a label (not a number) add nothing to the sum, yet count in N, as in
-        :meth:`SequenceClassification.hard_label_loss
-        <distill.tasks.sequence_classification.SequenceClassification.hard_label_loss>`.
+        :func:`distill.tasks.classes.cross_entropy`.
         """
         known = labels.isfinite()
         # Not a number times 0 is not a number: it is replaced before, for the gradient's sake too.

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor
 
@@ -88,18 +87,8 @@ class SequenceClassification(TextTask):
     # --- loss, metrics -------------------------------------------------------------------------
 
     def hard_label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        r"""Cross-entropy in fp32: ``(N, C)``, ``(N,)`` -> scalar.
-
-        .. math:: \frac{1}{N} \sum_{n:\, y_n \neq -100} -\log \mathrm{softmax}(z_n)_{y_n}
-
-        Examples without a label (``IGNORED_LABEL``) add nothing to the sum, yet count in N: so a
-        labelled example weighs the same whatever batch it falls into, as it does against its own
-        soft label, whose mean is over all N. A mean over the labelled ones alone would give the
-        only labelled example of a batch the weight of N. Without any label the loss is exactly 0,
-        with finite gradients that are 0.
-        """
-        total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED_LABEL, reduction="sum")
-        return total / len(labels)
+        """See :func:`distill.tasks.classes.cross_entropy`; ``(N, C)``, ``(N,)`` -> scalar."""
+        return classes.cross_entropy(logits, labels)
 
     def predictions(self, logits: np.ndarray) -> np.ndarray:
         """Class ids from logits, ``(N, C)`` -> ``(N,)``."""
@@ -111,20 +100,11 @@ class SequenceClassification(TextTask):
 
     def calibration(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Of the distribution over the classes."""
-        log_probabilities = quality.log_softmax(logits)
-        return {
-            "expected_calibration_error": quality.expected_calibration_error(
-                np.exp(log_probabilities), labels
-            ),
-            "negative_log_likelihood": quality.negative_log_likelihood(log_probabilities, labels),
-        }
+        return classes.calibration(logits, labels)
 
     def fidelity(self, logits: np.ndarray, teacher: np.ndarray) -> dict[str, float]:
         """Same class, and how far the distributions are apart."""
-        return {
-            "agreement": quality.agreement(self.predictions(logits), self.predictions(teacher)),
-            "kl_divergence": quality.kl_divergence(teacher, logits),
-        }
+        return classes.fidelity(logits, teacher)
 
     def by_class(
         self, logits: np.ndarray, labels: np.ndarray, names: Sequence[str]

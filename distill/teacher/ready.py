@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -100,7 +99,6 @@ def ready_one(
             "and teacher.fine_tune=false forbids to train one"
         )
     _reset_head(model)
-    task.start(_output_layer(model), np.asarray(data.splits["train"]["label"]))
     rows = {
         split: Batches(
             encode(data.splits[split], data.hashes[split], tokenizer, task, max_length, cache_dir),
@@ -108,6 +106,7 @@ def ready_one(
         )
         for split in ("train", "validation")
     }
+    task.start(_output_layer(model), rows["train"].labels)
     tuned = fine_tuned(
         "teacher", settings.name, model, tokenizer, data, max_length,
         rows["train"], rows["validation"], task,

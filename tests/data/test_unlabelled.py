@@ -375,7 +375,7 @@ def test_options(refused, override, says):
         ("a.csv", "", "is empty"),
         ("a.csv", "text\n", "a.csv has no examples"),
         ("a.csv", "review\ngood\n", "data.text=text: "),
-        ("a.jsonl", '{"text": 3}\n', "holds int64, not text"),
+        ("a.jsonl", '{"text": 3}\n', "of data.text holds int64 in"),
         ("a.jsonl", "{broken", "cannot read"),
         ("a.xlsx", "x", "its format is none of"),
     ],

@@ -1,10 +1,8 @@
 """Teacher and student on the same examples: who reads what, and what the teacher says of it."""
 
-import logging
 import time
 from collections.abc import Sequence
 
-import numpy as np
 from datasets import concatenate_datasets
 
 from distill.data.batches import Batches, Collate, encode
@@ -19,8 +17,6 @@ from distill.student.base import Student
 from distill.teacher.ensemble import JoinedCollate, JoinedRows, mean_logits
 from distill.teacher.outputs import Joined, stored
 from distill.teacher.ready import Teacher
-
-log = logging.getLogger(__name__)
 
 _CONTROL = (
     "The control has no teacher and cannot learn from texts without labels: it goes over the {} "
@@ -54,7 +50,7 @@ class Pairing:
             )
             for split in data.splits
         }  # fmt: skip
-        self.notes = _notes_on_length(rows["train"]["length"], length)
+        self.notes = job.task.reading_notes(rows["train"], length)
         collate = Collate(student.tokenizer)
         # Texts without labels are the student's alone; the control gets as many steps.
         training = [split for split in ("train", "unlabelled") if split in data.splits]
@@ -98,7 +94,7 @@ class Pairing:
             self.seconds += time.perf_counter() - clock
             return logits
         said = [one for (one,) in self._said(["test"])]
-        return mean_logits(teacher.model, said) if teacher.members else said[0]
+        return mean_logits(teacher.model, said, job.task) if teacher.members else said[0]
 
     def _seen(self, splits: Sequence[str]) -> Batches:
         """Splits, one after another, as the teacher reads them, or each of several teachers."""
@@ -137,15 +133,3 @@ class Pairing:
         self.seconds += seconds
         self.reused &= reused
         return logits
-
-
-def _notes_on_length(lengths: Sequence[int], max_length: int) -> list[str]:
-    share = float(np.mean(np.asarray(lengths) >= max_length))
-    if share < 0.01:
-        return []
-    note = (
-        f"{share:.0%} of the training texts fill data.max_length={max_length} tokens: "
-        "what goes beyond is cut."
-    )
-    log.info("data: %s", note)
-    return [note]

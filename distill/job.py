@@ -17,6 +17,7 @@ from distill.objective import Objective, Recipe, Stage, stages_of
 from distill.optimizer import AdamW
 from distill.outputs import projections
 from distill.pair import Pair, shape_of
+from distill.reading import TEXT_HEAD
 from distill.teacher.ensemble import EnsembleSettings
 from distill.teacher.spec import TeacherSettings
 
@@ -160,7 +161,17 @@ class Job:
         configs = [
             models.load_config(path, f"teacher.path={path}") for path in self._teachers().values()
         ]
+        if self.task.head != TEXT_HEAD and getattr(self.student, "text_heads_only", False):
+            raise UserError(
+                f"student={self.student.name} has heads over whole texts only, and "
+                f"task={self.task.name} asks about tokens: choose another, such as student=half"
+            )
         self.student.check(configs[0])
+        if self.source.augmentation is not None and not self.task.augments:
+            raise UserError(
+                f"augmentation={self.source.augmentation.name}: task={self.task.name} has none, "
+                "leave it out (texts without labels: data.unlabelled)"
+            )
         if self.teacher.outputs == "cached" and self.objective.needs - {"logits"}:
             wanted = ", ".join(sorted(self.objective.needs - {"logits"}))
             raise UserError(

@@ -80,6 +80,8 @@ class DistillationModule(pl.LightningModule):
         """What a model says, its logits as the task's terms take them."""
         for one in (said, *said.members.values()):
             one.logits = self.task.arrange(one.logits, batch)
+        if said.averaged:  # the mean of distributions, which the logits are only now
+            said.logits = said.at(1.0)
         return said
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Sequence
 
-import numpy as np
 from datasets import concatenate_datasets
 
 from distill.data.batches import Batches, Collate, encode
@@ -54,7 +53,9 @@ class Pairing:
             )
             for split in data.splits
         }  # fmt: skip
-        self.notes = _notes_on_length(rows["train"]["length"], length) + job.task.notes(rows)
+        self.notes = job.task.reading_notes(rows, length)
+        for note in self.notes:
+            log.info("data: %s", note)
         collate = Collate(student.tokenizer)
         # Texts without labels are the student's alone; the control gets as many steps.
         training = [split for split in ("train", "unlabelled") if split in data.splits]
@@ -98,7 +99,7 @@ class Pairing:
             self.seconds += time.perf_counter() - clock
             return logits
         said = [one for (one,) in self._said(["test"])]
-        return mean_logits(teacher.model, said) if teacher.members else said[0]
+        return mean_logits(teacher.model, said, job.task) if teacher.members else said[0]
 
     def _seen(self, splits: Sequence[str]) -> Batches:
         """Splits, one after another, as the teacher reads them, or each of several teachers."""
@@ -137,15 +138,3 @@ class Pairing:
         self.seconds += seconds
         self.reused &= reused
         return logits
-
-
-def _notes_on_length(lengths: Sequence[int], max_length: int) -> list[str]:
-    share = float(np.mean(np.asarray(lengths) >= max_length))
-    if share < 0.01:
-        return []
-    note = (
-        f"{share:.0%} of the training texts fill data.max_length={max_length} tokens: "
-        "what goes beyond is cut."
-    )
-    log.info("data: %s", note)
-    return [note]

@@ -1,8 +1,11 @@
-from distill.pairing import _notes_on_length
+from distill.tasks.sequence_classification import SequenceClassification
 
 
 def test_texts_that_are_cut_are_said():
-    assert _notes_on_length([8] * 30 + [3] * 70, 8) == [
+    def notes(lengths):
+        return SequenceClassification().reading_notes({"train": {"length": lengths}}, 8)
+
+    assert notes([8] * 30 + [3] * 70) == [
         "30% of the training texts fill data.max_length=8 tokens: what goes beyond is cut."
     ]
-    assert _notes_on_length([7] * 100, 8) == []
+    assert notes([7] * 100) == []

@@ -8,6 +8,8 @@ from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -73,8 +75,8 @@ def encode(
         task=task.encoding, max_length=max_length,
     )  # fmt: skip
 
-    def tokenise(batch: Mapping[str, list]) -> dict[str, list]:
-        encoded = task.encode(tokenizer, batch, max_length)
+    def tokenise(batch: Mapping[str, list], indices: list[int]) -> dict[str, list]:
+        encoded = task.encode(tokenizer, {**batch, "row": indices}, max_length)
         lengths = [len(ids) for ids in encoded["input_ids"]]
         return encoded | {"length": lengths}
 
@@ -83,6 +85,7 @@ def encode(
         return rows.map(
             tokenise,
             batched=True,
+            with_indices=True,
             remove_columns=rows.column_names,
             cache_file_name=str(file),
             new_fingerprint=key,
@@ -233,7 +236,20 @@ class Batches(torch.utils.data.Dataset):
         """Units of each example, ``(N,)``; ``None`` where the example itself is the only one."""
         if POSITIONS not in self.student.column_names:
             return None
-        return np.concatenate([np.empty(0, np.int64), *_counts(self.student)])
+        return self._counts(POSITIONS)
+
+    @cached_property
+    def terms(self) -> np.ndarray | None:
+        """Over how many rows a loss is a mean, for each example ``(N,)``: one for each label."""
+        return None if self.units is None else self._counts("label")
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column of the rows as it is stored, none of it turned into Python's own objects."""
+        rows = getattr(self.student, "first", self.student)
+        return rows.select_columns(name).with_format("arrow")[:][name]
+
+    def _counts(self, column: str) -> np.ndarray:
+        return pc.list_value_length(self.column(column)).to_numpy().astype(np.int64)
 
     @cached_property
     def labels(self) -> Rows:
@@ -277,15 +293,15 @@ class Batches(torch.utils.data.Dataset):
             batch["units"] = torch.tensor([len(positions) for positions in rows[POSITIONS]])
         batch["labels"] = torch.tensor(labels, dtype=kind)
         if count > 1:
-            batch["part"] = self._units(own) * count / self._units(whole)
+            batch["part"] = self._weight(own) * count / self._weight(whole)
         if self.teacher is not None:
             batch["teacher"] = self.collate_teacher(self.teacher[indices])
         if self.teacher_logits is not None:
             batch["teacher_logits"] = torch.from_numpy(self.teacher_logits[indices])
         return batch
 
-    def _units(self, indices: list[int]) -> int:
-        return len(indices) if self.units is None else int(self.units[indices].sum())
+    def _weight(self, indices: list[int]) -> int:
+        return len(indices) if self.terms is None else int(self.terms[indices].sum())
 
     def loader(self, batch_size: int, seed: int | None) -> DataLoader:
         """Batches of like length; shuffled if a seed is given."""
@@ -295,9 +311,3 @@ class Batches(torch.utils.data.Dataset):
         # its own, for every pass draws from it, and a resumed training makes one pass less than one
         # that was never stopped: dropout's random state must not notice.
         return DataLoader(self, sampler=sampler, batch_size=None, generator=torch.Generator())
-
-
-def _counts(rows: Dataset, size: int = 10_000) -> Iterator[np.ndarray]:
-    """How many positions each row has, without holding them all."""
-    for start in range(0, len(rows), size):
-        yield np.fromiter(map(len, rows[start : start + size][POSITIONS]), np.int64)

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from datasets import Dataset, Features, Value
 
 from distill.data.source import SPLIT_NAMES, Source, read_with_datasets
+from distill.data.squad import read_squad
 from distill.errors import UserError
 
 FORMATS = {
@@ -72,7 +74,9 @@ class Files(Source):
     def _files_in(folder: Path) -> dict[str, Path]:
         files: dict[str, Path] = {}
         for file in sorted(folder.iterdir()):
-            split = SPLIT_NAMES.get(file.name.split(".")[0].lower())
+            # Without a version: train-v1.1.json, dev-v2.0.json are SQuAD's.
+            stem = re.sub(r"[-_]v\d+$", "", file.name.split(".")[0].lower())
+            split = SPLIT_NAMES.get(stem)
             if split is None or data_suffix(file) not in FORMATS:
                 continue
             if split in files:
@@ -85,13 +89,15 @@ class Files(Source):
 
 
 def read_file(file: Path, cache_dir: Path, quotes: bool | None = None) -> Dataset:
-    """One file's rows as they stand; ``quotes`` as in :class:`Files`.
+    """One file's rows as they stand, SQuAD's nested ones flat; ``quotes`` as in :class:`Files`.
 
     Raises:
         UserError: if it cannot be read or has no rows.
     """
     suffix = data_suffix(file)
     options = {}
+    if suffix == ".json" and (nested := read_squad(file, cache_dir)) is not None:
+        return nested
     if FORMATS[suffix] == "csv":
         quotes = quotes if quotes is not None else suffix == ".csv"
         dialect = {

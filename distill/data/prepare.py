@@ -66,6 +66,7 @@ def prepare(source: Source, task, cache_dir: Path) -> Data:
     notes: list[str] = []
     read = source.read(cache_dir)
     source = _with_columns(source, task, read)
+    read = {split: task.tidied(rows, source.label) for split, rows in read.items()}
     splits = {
         split: _select_columns(split, read[split], source, task)
         for split in SPLITS
@@ -83,7 +84,9 @@ def prepare(source: Source, task, cache_dir: Path) -> Data:
     }
     splits, evaluated_on = _complete(splits, source, task, notes)
     names = task.label_names(splits, source.labels)
-    splits = {split: _with_targets(split, rows, names, task) for split, rows in splits.items()}
+    splits = {
+        split: _with_targets(split, rows, names, task, notes) for split, rows in splits.items()
+    }
     more = unlabelled(source, splits, task, task.no_label(names), cache_dir, notes)
     if more is not None:
         splits["unlabelled"] = more
@@ -220,10 +223,13 @@ def _as_lists(rows: Dataset, source: Source) -> Dataset:
     return rows.remove_columns("label").add_column("label", labels, feature=feature)
 
 
-def _with_targets(split: str, rows: Dataset, names: list[str], task) -> Dataset:
+def _with_targets(split: str, rows: Dataset, names: list[str], task, notes: list[str]) -> Dataset:
     targets = task.targets(split, rows, names)
     if targets is None:
         return rows
+    remark = task.remark(split, rows["label"], targets)
+    if remark is not None:
+        notes.append(remark)
     return rows.remove_columns("label").add_column("label", targets)
 
 

@@ -19,6 +19,10 @@ from distill.schedules import Schedule, now
 
 log = logging.getLogger(__name__)
 
+# Terms that are a sum over classes of what is 0 where both models give no probability: the
+# positions that a shorter text does not have then add nothing.
+ANY_CHOICE = ("categorical", "spans")
+
 
 class LogitTerm(Term):
     """A term between logits at a temperature.
@@ -63,6 +67,11 @@ class LogitTerm(Term):
             )
         if self.distribution == "gaussian":
             log.info("%s: squared error of the numbers, its temperature has no part in it", path)
+        if self.standardise and self.distribution == "spans":
+            raise UserError(
+                f"{path}.standardise=true has no form for {pair.task.name}: texts have different "
+                "numbers of positions"
+            )
         if self.standardise and (self.distribution != "categorical" or pair.classes < 3):
             raise UserError(
                 f"{path}.standardise=true needs three classes or more: of two, standardised "
@@ -98,7 +107,7 @@ class SoftTargets(LogitTerm):
     as :class:`LogitTerm`.
     """
 
-    distributions = ("categorical", "bernoulli", "gaussian")
+    distributions = (*ANY_CHOICE, "bernoulli", "gaussian")
 
     def __init__(
         self,
@@ -121,6 +130,8 @@ class SoftTargets(LogitTerm):
 class ReverseKL(LogitTerm):
     """KL divergence from the teacher to the student (Gu et al. 2024). As :class:`LogitTerm`."""
 
+    distributions = ANY_CHOICE
+
     def compare(self, student, teacher, temperature, batch):
         """Logits ``(N, C)`` twice -> scalar."""
         return functional.reverse_kl(student, teacher, temperature)
@@ -129,6 +140,8 @@ class ReverseKL(LogitTerm):
 class TotalVariation(LogitTerm):
     """Half the absolute difference of the distributions. As :class:`LogitTerm`."""
 
+    distributions = ANY_CHOICE
+
     def compare(self, student, teacher, temperature, batch):
         """Logits ``(N, C)`` twice -> scalar."""
         return functional.total_variation(student, teacher, temperature)
@@ -136,6 +149,8 @@ class TotalVariation(LogitTerm):
 
 class SoftCrossEntropy(LogitTerm):
     """Cross-entropy against the teacher's distribution, scaled by T^2. As :class:`LogitTerm`."""
+
+    distributions = ANY_CHOICE
 
     def compare(self, student, teacher, temperature, batch):
         """Logits ``(N, C)`` twice -> scalar."""
@@ -152,6 +167,8 @@ class JensenShannon(LogitTerm):
         standardise: see :class:`LogitTerm`.
         teacher: see :class:`LogitTerm`.
     """
+
+    distributions = ANY_CHOICE
 
     def __init__(
         self,
@@ -186,6 +203,8 @@ class SkewedKL(LogitTerm):
         standardise: see :class:`LogitTerm`.
         teacher: see :class:`LogitTerm`.
     """
+
+    distributions = ANY_CHOICE
 
     def __init__(
         self,
@@ -243,6 +262,8 @@ class HardTeacherLabels(LogitTerm):
         standardise: see :class:`LogitTerm`.
         teacher: see :class:`LogitTerm`.
     """
+
+    distributions = ANY_CHOICE
 
     def __init__(
         self,

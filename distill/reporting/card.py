@@ -15,12 +15,16 @@ class Answer:
         verb: the pipeline's name in the example.
         options: further arguments of the call.
         reading: a sentence on the answer.
+        tag: of the task, as the hub has it.
+        code: how to ask, where there is no pipeline.
     """
 
     names: str
     verb: str
     options: str = ""
     reading: str = ""
+    tag: str = "text-classification"
+    code: str | None = None
 
 
 # By what transformers calls a model's task in its configuration.
@@ -38,6 +42,40 @@ ANSWERS = {
         "",
         "\nThe score is a number in the units of the labels (divided, where the output's name says "
         "so).\n",
+    ),
+}
+
+_ASK_FOR_A_SPAN = """\
+import torch
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+folder, question, context = "PATH/TO/THIS/FOLDER", "Your question?", "Where the answer stands."
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForQuestionAnswering.from_pretrained(folder)
+encoded = tokenizer(
+    question, context, truncation="only_second", return_offsets_mapping=True, return_tensors="pt"
+)
+place = encoded.pop("offset_mapping")[0]
+inside = torch.tensor([part == 1 for part in encoded.sequence_ids()])
+with torch.no_grad():
+    said = model(**encoded)
+# The best sum of start and end in the context, of at most 30 tokens.
+score = said.start_logits[0][:, None] + said.end_logits[0]
+allowed = (inside[:, None] & inside).triu().tril(29)
+score = score.masked_fill(~allowed, -torch.inf)
+start, end = divmod(int(score.argmax()), len(inside))
+print(context[place[start, 0] : place[end, 1]])"""
+
+# By the end of the architecture's name, where that says it.
+HEADS = {
+    "ForQuestionAnswering": Answer(
+        "outputs",
+        "",
+        "",
+        "\nLonger contexts are read in overlapping windows, the best span of all of them counts.\n"
+        "Where the first token scores higher, the model says that there is no answer here.\n",
+        tag="question-answering",
+        code=_ASK_FOR_A_SPAN,
     ),
 }
 
@@ -66,16 +104,23 @@ def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: s
     )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     answer = ANSWERS.get(config.get("problem_type"), ANSWERS["single_label_classification"])
+    architecture = (config.get("architectures") or [""])[0]
+    answer = next((HEADS[head] for head in HEADS if architecture.endswith(head)), answer)
     own_code = ", trust_remote_code=True" if "auto_map" in config else ""
     note = (
         "\nThe folder carries the model's code, one file, which `trust_remote_code=True` runs.\n"
         if own_code
         else ""
     )
+    code = answer.code or (
+        "from transformers import pipeline\n\n"
+        f'{answer.verb} = pipeline("{answer.tag}", model="PATH/TO/THIS/FOLDER"{own_code})\n'
+        f'print({answer.verb}("Your text."{answer.options}))'
+    )
     folder.joinpath("README.md").write_text(
         f"""---
 library_name: transformers
-pipeline_tag: text-classification
+pipeline_tag: {answer.tag}
 metrics:
 - {metric}
 ---
@@ -94,10 +139,7 @@ On {data["examples"]["test"]:,} examples ({data["evaluated_on"]} split), with 95
 {rows}
 
 ```python
-from transformers import pipeline
-
-{answer.verb} = pipeline("text-classification", model="PATH/TO/THIS/FOLDER"{own_code})
-print({answer.verb}("Your text."{answer.options}))
+{code}
 ```
 {answer.reading}{note}
 Made by distill {report["environment"]["distill"]}; the whole report stands beside this folder.

@@ -36,8 +36,9 @@ class Task:
         per_class: also precision, recall and F1 of every class.
 
     Attributes:
-        distribution: what the logits are the parameters of: ``categorical``, ``bernoulli`` or
-            ``gaussian``; decides the form of the terms on logits, see `distill.losses`.
+        distribution: what the logits are the parameters of: ``categorical``, ``bernoulli``,
+            ``gaussian``, or ``spans`` (categorical over the positions of a text, as many as it
+            has); decides the form of the terms on logits, see `distill.losses`.
         problem_type: how transformers calls the task in a model's configuration.
         heads: the ``problem_type`` of checkpoints whose trained head serves as it is.
         auto_model: loads a model with the task's head.
@@ -46,6 +47,7 @@ class Task:
         per_token: whether it asks about tokens, so that teacher and student must read the same.
         augments: whether new texts can be made out of its examples.
         stores: whether a teacher's logits are small enough to be kept.
+        augments: whether further texts can be made out of the training examples.
         columns: what it reads of the data: for each of ``text``, ``text_pair`` and ``label`` the
             names that such a column usually has.
         optional_columns: those it can do without.
@@ -65,6 +67,7 @@ class Task:
     per_token = False
     augments = True
     stores = True
+    augments = True
     columns: Mapping[str, tuple[str, ...]] = {"text": ("text",), "label": ("label",)}
     optional_columns: tuple[str, ...] = ()
 
@@ -114,7 +117,13 @@ class Task:
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, rows: Mapping[str, list], max_length: int
     ) -> dict[str, list]:
-        """Examples -> the tokenizer's ids, cut to ``max_length`` tokens, not padded; ``label``."""
+        """Examples -> the tokenizer's ids, cut to ``max_length`` tokens, not padded; ``label``.
+
+        Args:
+            tokenizer: any tokenizer.
+            rows: the task's columns, ``label``, and ``row``, where each stands in its split.
+            max_length: tokens at most.
+        """
         raise NotImplementedError
 
     def calibration(self, logits: Rows, labels: Rows) -> dict[str, float] | None:
@@ -137,15 +146,29 @@ class Task:
         """The same, for tasks whose units are not all that is counted."""
         return self.by_class(logits, examples.labels, names)
 
-    def notes(self, encoded: Mapping[str, Dataset]) -> list[str]:
-        """What a reader of the report should know of the splits, once they are encoded."""
-        return []
-
     def metric_function(self, name: str) -> Callable[..., float]:
         """The function ``(predictions, labels) -> float`` behind a metric's name."""
         raise NotImplementedError
 
     # --- what most share -----------------------------------------------------------------------
+
+    def tidied(self, rows: Dataset, label: str | None) -> Dataset:
+        """Rows as their source has them, before columns are chosen; ``label`` is one of these."""
+        return rows
+
+    def remark(self, split: str, given: Sequence, targets: list) -> str | None:
+        """What a reader should know of how labels were turned into targets."""
+        return None
+
+    def reading_notes(self, encoded: Mapping[str, Dataset], max_length: int) -> list[str]:
+        """What a reader of the report should know of how the splits are encoded."""
+        share = float(np.mean(np.asarray(encoded["train"]["length"]) >= max_length))
+        if share < 0.01:
+            return []
+        return [
+            f"{share:.0%} of the training texts fill data.max_length={max_length} tokens: "
+            "what goes beyond is cut."
+        ]
 
     def check_texts(self, column: str, split: str, feature: Any) -> None:
         """Refuse a column that does not hold what the task reads.
@@ -183,6 +206,10 @@ class Task:
     def arrange(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """A batch's logits as the objective takes them: one distribution a row."""
         return logits
+
+    def restored(self, arranged: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """The logits that :meth:`arrange` was given, from what it made of them."""
+        return arranged
 
     def condense(self, logits: Tensor, labels: Tensor) -> Tensor:
         """What measuring needs of a batch's logits ``(N, C)``; all of them."""

@@ -235,7 +235,7 @@ class TokenClassification(Task):
             "tags": labels,
         }  # fmt: skip
 
-    def notes(self, encoded: Mapping[str, Dataset]) -> list[str]:
+    def reading_notes(self, encoded: Mapping[str, Dataset], max_length: int) -> list[str]:
         """How many words are not read, and entities that no tag begins."""
         notes = []
         for split in ("train", "test"):
@@ -254,8 +254,6 @@ class TokenClassification(Task):
                         f"{found.implicit.sum()} of the {len(found.first)} entities of {split} "
                         "begin without B- (IOB1, or broken BIO) and are counted as conlleval does."
                     )
-        for note in notes:
-            log.info("data: %s", note)
         return notes
 
     @property

@@ -230,20 +230,23 @@ class Ensemble(nn.Module):
         return both
 
 
-def mean_logits(model: nn.Module, logits: Sequence[Rows]) -> Rows:
+def mean_logits(model: nn.Module, logits: Sequence[Rows], task) -> Rows:
     """Logits at temperature 1 of an ensemble's stored ones, for measuring.
 
     Args:
         model: the ensemble.
         logits: ``(N, C)`` or ragged, of each member.
+        task: knows what is one distribution.
     """
+    ragged = isinstance(logits[0], Ragged)
     values = [one.values if isinstance(one, Ragged) else one for one in logits]
+    batch = {"units": torch.from_numpy(logits[0].counts)} if isinstance(logits[0], Ragged) else {}
     said = {
-        name: Outputs(torch.from_numpy(one.copy()))
+        name: Outputs(task.arrange(torch.from_numpy(one.copy()), batch))
         for name, one in zip(model.members, values, strict=True)
     }
-    mean = model.together(said, draws=False).logits.numpy()
-    return Ragged(mean, logits[0].counts) if isinstance(logits[0], Ragged) else mean
+    mean = task.restored(model.together(said, draws=False).logits, batch).numpy()
+    return Ragged(mean, logits[0].counts) if ragged else mean
 
 
 class JoinedRows:
@@ -260,17 +263,21 @@ class JoinedRows:
         return len(next(iter(self.rows.values())))
 
     def __getitem__(self, key: str | list[int]) -> Any:
-        first = next(iter(self.rows.values()))
         if isinstance(key, str):
-            return first[key]
+            return self.first[key]
         joined = {name: rows[key] for name, rows in self.rows.items()}
         own = next(iter(joined.values()))
         return {"members": joined} | {key: own[key] for key in ("label", POSITIONS) if key in own}
 
     @property
+    def first(self) -> Dataset:
+        """As the first one reads them."""
+        return next(iter(self.rows.values()))
+
+    @property
     def column_names(self) -> list[str]:
         """The first one's."""
-        return next(iter(self.rows.values())).column_names
+        return self.first.column_names
 
 
 class JoinedCollate:

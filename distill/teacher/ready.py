@@ -103,6 +103,7 @@ def ready_one(
         split: Batches(
             encode(data.splits[split], data.hashes[split], tokenizer, task, max_length, cache_dir),
             Collate(tokenizer),
+            source=data.splits[split],
         )
         for split in ("train", "validation")
     }

@@ -125,7 +125,7 @@ def test_words_beyond_the_length_have_no_unit_and_count_as_outside(pieces, tmp_p
     ]
     assert scores["accuracy"] == pytest.approx(np.mean(np.array(flat) == kept))
     assert scores["recall"] < 1
-    notes = task.notes({"train": whole, "test": cut})
+    notes = task.reading_notes({"train": whole, "test": cut}, 99)
     assert len(notes) == 1
     missing = sum(map(len, whole["word"])) - sum(map(len, cut["word"]))
     assert f"{missing} of the {len(flat)} words of test are not read" in notes[0]
@@ -382,5 +382,5 @@ def test_entities_that_no_tag_begins_are_counted_and_told(pieces, tmp_path):
     task = TokenClassification()
     data = prepare(Given(rows), task, tmp_path)
     both = {split: encoded(task, data, pieces, tmp_path, split) for split in ("train", "test")}
-    (note,) = task.notes(both)
+    (note,) = task.reading_notes(both, 99)
     assert "entities of test begin without B-" in note

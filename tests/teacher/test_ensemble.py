@@ -10,6 +10,7 @@ from scipy.special import softmax
 
 from distill.errors import UserError
 from distill.outputs import Outputs
+from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.ensemble import Ensemble, EnsembleSettings, mean_logits
 from tests.conftest import FILLER, GOOD, make_model, make_tokenizer
 
@@ -65,7 +66,7 @@ def test_stored_live_and_measured_logits_agree(combine):
         assert torch.allclose(live.at(3.0), stored.at(3.0), atol=1e-6)
         assert torch.allclose(model(**inputs).logits, stored.logits, atol=1e-6)
         assert torch.allclose(model(**ids).logits, stored.logits, atol=1e-6)
-    measured = mean_logits(model, [one.numpy() for one in each])
+    measured = mean_logits(model, [one.numpy() for one in each], SequenceClassification())
     assert np.allclose(measured, stored.logits.numpy(), atol=1e-6)
 
 

@@ -26,8 +26,9 @@ def rates(
 ) -> dict[str, float]:
     """GFLOP/s of each product, the fastest of some tries: neighbours only ever slow one down.
 
-    The last of the products is the square; ``the model's own products`` is what the others come to
-    together, in the numbers in which a layer has them.
+    On a CPU a second is one of processor time, all threads' together, as it has to be for the step
+    that is compared. The last of the products is the square; ``the model's own products`` is what
+    the others come to together, in the numbers in which a layer has them.
     """
     result, operations, needed = {}, 0.0, 0.0
     for name, (m, k, n) in shapes.items():
@@ -36,7 +37,8 @@ def rates(
         flops = 2.0 * m * k * n
         times = max(1, round(2e10 / flops))  # 0.05 to 0.2 s on such processors
         seconds = [
-            fastest(lambda x=left, w=right: F.linear(x, w), times, device) for _ in range(repeats)
+            seconds_of(lambda x=left, w=right: F.linear(x, w), times, device)
+            for _ in range(repeats)
         ]
         result[name] = flops * times / min(seconds) / 1e9
         if not name.startswith("square"):
@@ -45,17 +47,18 @@ def rates(
     return result | {OWN: operations / needed}
 
 
-def fastest(work: Callable[[], object], times: int, device: str) -> float:
-    """Seconds for doing it so many times."""
+def seconds_of(work: Callable[[], object], times: int, device: str) -> float:
+    """Seconds for doing it so many times, on a CPU of processor time: neighbours take none."""
+    clock = time.perf_counter if device == "cuda" else time.process_time
     work()
     if device == "cuda":
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = clock()
     for _ in range(times):
         work()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def step_flops(config, shapes: Sequence[tuple[int, int]]) -> float:

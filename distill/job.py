@@ -112,13 +112,14 @@ class Job:
         if reads:
             own = models.load_config(reads, "the student")
             models.fitting_length(own, self.source.max_length)
+            models.check_head(own, self.task)
         reads = located[first] if reads is None else reads
         same = {name: _same_tokens(path, reads) for name, path in located.items()}
         if self.task.per_token and not all(same.values()):
             raise UserError(
                 f"task={self.task.name} asks about tokens, and teacher and student cut texts into "
                 "different ones: use a student with the teacher's tokenizer (student=half, third, "
-                "tiny, ...)"
+                "tiny, ...; student.vocabulary=full)"
             )
         torch.manual_seed(self.seed)  # projections start from the run's seed
         self.objective.bind(
@@ -161,6 +162,18 @@ class Job:
             models.load_config(path, f"teacher.path={path}") for path in self._teachers().values()
         ]
         self.student.check(configs[0])
+        if self.task.per_token and getattr(self.student, "whole_texts", False):
+            raise UserError(
+                f"student={self.student.name} gives one answer to a whole text, and "
+                f"task={self.task.name} asks about tokens: choose one with the teacher's layers "
+                "(student=half, third, narrow, ...) or a small BERT (student=tiny, ...)"
+            )
+        if self.source.augmentation is not None and not self.task.augments:
+            raise UserError(
+                f"augmentation={self.source.augmentation.name} makes new texts, and "
+                f"task={self.task.name} reads what cannot be changed so: leave it out, "
+                "data.unlabelled=... gives more to learn from"
+            )
         if self.teacher.outputs == "cached" and self.objective.needs - {"logits"}:
             wanted = ", ".join(sorted(self.objective.needs - {"logits"}))
             raise UserError(

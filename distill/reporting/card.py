@@ -15,16 +15,26 @@ class Answer:
         verb: the pipeline's name in the example.
         options: further arguments of the call.
         reading: a sentence on the answer.
+        pipeline: which of transformers' pipelines asks it.
     """
 
     names: str
     verb: str
     options: str = ""
     reading: str = ""
+    pipeline: str = "text-classification"
 
 
-# By what transformers calls a model's task in its configuration.
+# By task, or by what transformers calls a classifier's in its configuration.
 ANSWERS = {
+    "token_classification": Answer(
+        "tags",
+        "tag",
+        ', aggregation_strategy="first"',
+        "\nWords are read off their first pieces, which is what `first` means; it joins them to\n"
+        "entities where the tags mark any.\n",
+        "token-classification",
+    ),
     "single_label_classification": Answer("classes", "classify"),
     "multi_label_classification": Answer(
         "classes",
@@ -65,7 +75,8 @@ def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: s
         for name, value in quality.items()
     )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    answer = ANSWERS.get(config.get("problem_type"), ANSWERS["single_label_classification"])
+    kinds = [report["task"], config.get("problem_type"), "single_label_classification"]
+    answer = next(ANSWERS[kind] for kind in kinds if kind in ANSWERS)
     own_code = ", trust_remote_code=True" if "auto_map" in config else ""
     note = (
         "\nThe folder carries the model's code, one file, which `trust_remote_code=True` runs.\n"
@@ -75,7 +86,7 @@ def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: s
     folder.joinpath("README.md").write_text(
         f"""---
 library_name: transformers
-pipeline_tag: text-classification
+pipeline_tag: {answer.pipeline}
 metrics:
 - {metric}
 ---
@@ -96,7 +107,7 @@ On {data["examples"]["test"]:,} examples ({data["evaluated_on"]} split), with 95
 ```python
 from transformers import pipeline
 
-{answer.verb} = pipeline("text-classification", model="PATH/TO/THIS/FOLDER"{own_code})
+{answer.verb} = pipeline("{answer.pipeline}", model="PATH/TO/THIS/FOLDER"{own_code})
 print({answer.verb}("Your text."{answer.options}))
 ```
 {answer.reading}{note}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -46,6 +46,8 @@ class BiLstm:
     start: tables.Start = "embeddings"
     vocabulary: Literal["full", "corpus"] | int = "full"
     dropout: float = 0.1
+    # It has no answer to a single token.
+    whole_texts: ClassVar[bool] = True
 
     def __post_init__(self):
         for option in ("embedding_size", "hidden_size", "hidden_layers", "head_size"):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -49,6 +49,8 @@ class Static:
     weighting: Literal["frequency", "none"] = "frequency"
     vocabulary: Literal["full", "corpus"] | int = "full"
     dropout: float = 0.1
+    # It has no answer to a single token.
+    whole_texts: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.hidden_size is not None and self.hidden_size < 1:

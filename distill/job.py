@@ -17,7 +17,6 @@ from distill.objective import Objective, Recipe, Stage, stages_of
 from distill.optimizer import AdamW
 from distill.outputs import projections
 from distill.pair import Pair, shape_of
-from distill.reading import TEXT_HEAD
 from distill.teacher.ensemble import EnsembleSettings
 from distill.teacher.spec import TeacherSettings
 
@@ -113,13 +112,14 @@ class Job:
         if reads:
             own = models.load_config(reads, "the student")
             models.fitting_length(own, self.source.max_length)
+            models.check_head(own, self.task)
         reads = located[first] if reads is None else reads
         same = {name: _same_tokens(path, reads) for name, path in located.items()}
         if self.task.per_token and not all(same.values()):
             raise UserError(
                 f"task={self.task.name} asks about tokens, and teacher and student cut texts into "
                 "different ones: use a student with the teacher's tokenizer (student=half, third, "
-                "tiny, ...)"
+                "tiny, ...; student.vocabulary=full)"
             )
         torch.manual_seed(self.seed)  # projections start from the run's seed
         self.objective.bind(
@@ -161,16 +161,18 @@ class Job:
         configs = [
             models.load_config(path, f"teacher.path={path}") for path in self._teachers().values()
         ]
-        if self.task.head != TEXT_HEAD and getattr(self.student, "text_heads_only", False):
-            raise UserError(
-                f"student={self.student.name} has heads over whole texts only, and "
-                f"task={self.task.name} asks about tokens: choose another, such as student=half"
-            )
         self.student.check(configs[0])
+        if self.task.per_token and getattr(self.student, "whole_texts", False):
+            raise UserError(
+                f"student={self.student.name} gives one answer to a whole text, and "
+                f"task={self.task.name} asks about tokens: choose one with the teacher's layers "
+                "(student=half, third, narrow, ...) or a small BERT (student=tiny, ...)"
+            )
         if self.source.augmentation is not None and not self.task.augments:
             raise UserError(
-                f"augmentation={self.source.augmentation.name}: task={self.task.name} has none, "
-                "leave it out (texts without labels: data.unlabelled)"
+                f"augmentation={self.source.augmentation.name} makes new texts, and "
+                f"task={self.task.name} reads what cannot be changed so: leave it out, "
+                "data.unlabelled=... gives more to learn from"
             )
         if self.teacher.outputs == "cached" and self.objective.needs - {"logits"}:
             wanted = ", ".join(sorted(self.objective.needs - {"logits"}))

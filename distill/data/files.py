@@ -1,4 +1,4 @@
-"""Examples from files: csv, tsv, jsonl, json, parquet and txt, also compressed with gzip."""
+"""Examples from files: csv, tsv, jsonl, json, parquet, txt, conll, also compressed with gzip."""
 
 import csv
 import gzip
@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from datasets import Dataset, Features, Value
 
+from distill.data.conll import read_conll
 from distill.data.source import SPLIT_NAMES, Source, read_with_datasets
 from distill.data.squad import read_squad
 from distill.errors import UserError
@@ -20,7 +22,11 @@ FORMATS = {
     ".json": "json",
     ".parquet": "parquet",
     ".txt": "text",
+    ".conll": "conll",
+    ".iob": "conll",
+    ".bio": "conll",
 }
+Layout = Literal["auto", "conll"]
 
 
 @dataclass(kw_only=True)
@@ -31,15 +37,26 @@ class Files(Source):
         path: a folder, one file (all splits are then cut from it), or a mapping of split to file.
         quotes: whether fields may stand in double quotes; by default they may in csv and may not
             in tsv, as GLUE's files and the media type's definition have it.
+        layout: ``conll`` for files with a word a line whose names do not say so (txt, tsv, or any
+            file that is named by itself), see :func:`~distill.data.conll.read_conll`; ``auto``
+            goes by the suffix.
     """
 
     path: str | dict[str, str]
     quotes: bool | None = None
+    layout: Layout = "auto"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.layout not in ("auto", "conll"):
+            raise UserError(f"data.layout={self.layout}: choose auto or conll")
+        if self.layout == "conll" and self.quotes is not None:
+            raise UserError("data.quotes says how csv and tsv are read, not data.layout=conll")
 
     def read(self, cache_dir: Path) -> dict[str, Dataset]:
         """Read every split's file; all csv and tsv columns as strings, just as they stand."""
         return {
-            split: read_file(file, cache_dir, self.quotes)
+            split: read_file(file, cache_dir, self.quotes, self.layout)
             for split, file in self._find_files().items()
         }
 
@@ -64,9 +81,10 @@ class Files(Source):
                 f"data.path={self.path}: no training file (train.csv, train.jsonl, ...)"
             )
         for file in files.values():
-            if data_suffix(file) not in FORMATS:
+            if data_suffix(file) not in FORMATS and self.layout == "auto":
                 raise UserError(
-                    f"{file}: its format is none of {', '.join(FORMATS)} (or those .gz)"
+                    f"{file}: its format is none of {', '.join(FORMATS)} (or those .gz); "
+                    "data.layout=conll reads any file with a word a line"
                 )
         return files
 
@@ -88,13 +106,21 @@ class Files(Source):
         return files
 
 
-def read_file(file: Path, cache_dir: Path, quotes: bool | None = None) -> Dataset:
-    """One file's rows as they stand, SQuAD's nested ones flat; ``quotes`` as in :class:`Files`.
+def read_file(
+    file: Path, cache_dir: Path, quotes: bool | None = None, layout: Layout = "auto"
+) -> Dataset:
+    """One file's rows as they stand, SQuAD's nested ones flat.
+
+    ``quotes`` and ``layout`` as in :class:`Files`.
 
     Raises:
         UserError: if it cannot be read or has no rows.
     """
     suffix = data_suffix(file)
+    if layout == "conll" and FORMATS.get(suffix) in ("json", "parquet"):
+        raise UserError(f"data.layout=conll: {file} has no words in lines, leave it at auto")
+    if layout == "conll" or FORMATS[suffix] == "conll":
+        return read_conll(file)
     options = {}
     if suffix == ".json" and (nested := read_squad(file, cache_dir)) is not None:
         return nested

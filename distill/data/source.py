@@ -23,7 +23,8 @@ class Source(ABC):
 
     Attributes:
         name: what reports call the data.
-        text: column of the text; ``None``: as the task's texts are usually called.
+        text: column of the text; ``None``: as the task's texts are usually called. Columns that
+            have no names are called by their numbers, from 1.
         text_pair: column of the second text; ``auto`` takes a column ``text_pair`` if there is
             one, ``None`` ignores it.
         label: column of the label; ``None``: as the task's labels are usually called.
@@ -42,9 +43,9 @@ class Source(ABC):
     """
 
     name: str
-    text: str | None = None
+    text: str | int | None = None
     text_pair: str | None = "auto"
-    label: str | None = None
+    label: str | int | None = None
     labels: list[str] | None = None
     label_separator: str | None = None
     limit: int | None = None
@@ -56,6 +57,9 @@ class Source(ABC):
     batch_size: int = 32
 
     def __post_init__(self):
+        self.text, self.label = (
+            str(column) if isinstance(column, int) else column for column in (self.text, self.label)
+        )
         for key in ("limit", "unlabelled_limit", "max_length", "batch_size"):
             value = getattr(self, key)
             if value is not None and value < 1:

@@ -155,10 +155,11 @@ def _read(source: Source, features: Features, task, cache_dir: Path) -> Dataset:
     else:
         rows = _read_hub(source.unlabelled, what, cache_dir)
         return _select(rows, source, features, task, what)
-    quotes = getattr(source, "quotes", None)  # what files are read with where the data are files
+    # What files are read with where the data are files.
+    quotes, layout = getattr(source, "quotes", None), getattr(source, "layout", "auto")
     parts = [
         _select(
-            read_file(file, cache_dir, quotes),
+            read_file(file, cache_dir, quotes, layout if _is_text(file) else "auto"),
             source,
             features,
             task,
@@ -168,6 +169,11 @@ def _read(source: Source, features: Features, task, cache_dir: Path) -> Dataset:
         for file in files
     ]
     return concatenate_datasets(parts)
+
+
+def _is_text(file: Path) -> bool:
+    """Whether its lines may be words, should the labelled files' be."""
+    return FORMATS[data_suffix(file)] not in ("json", "parquet")
 
 
 def _read_hub(name: str, what: str, cache_dir: Path) -> Dataset:
@@ -186,7 +192,10 @@ def _select(
 ) -> Dataset:
     """The columns of the labelled data, under our names; a txt file's only one is ``text``."""
     pair = "text_pair" if source.text_pair == "auto" else source.text_pair
-    wanted = {"text": "text" if suffix == ".txt" else source.text, "text_pair": pair}
+    wanted = {
+        "text": "text" if suffix == ".txt" and "text" in rows.column_names else source.text,
+        "text_pair": pair,
+    }
     wanted = {ours: wanted[ours] for ours in features}
     for ours, theirs in wanted.items():
         if theirs not in rows.column_names:

@@ -70,6 +70,11 @@ class HiddenStates(Term):
                 raise UserError(
                     f"{path}.{option}={getattr(self, option)}: choose {' or '.join(known)}"
                 )
+        if self.tokens == "first" and pair.task.per_token:
+            raise UserError(
+                f"{path} compares the first token, which no head of task={pair.task.name} reads: "
+                f"set {path}.tokens=all"
+            )
         student, teacher = self.shapes(pair, path)
         if not student.layers:
             raise UserError(f"{path} compares hidden states, and the student has no layers")

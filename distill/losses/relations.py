@@ -42,6 +42,11 @@ class _RelationTerm(Term):
         if self.vector not in ("first", "mean", "logits"):
             raise UserError(f"{path}.vector={self.vector}: choose first, mean or logits")
         self.check_teacher(pair, path)
+        if self.vector == "first" and pair.task.per_token:
+            raise UserError(
+                f"{path} compares the first token, which no head of task={pair.task.name} reads: "
+                f"set {path}.vector=mean or logits"
+            )
         if self.vector != "logits":
             student, _ = self.shapes(pair, path)
             if self.vector == "first" and not student.layers:

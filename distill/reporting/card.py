@@ -15,35 +15,16 @@ class Answer:
         verb: the pipeline's name in the example.
         options: further arguments of the call.
         reading: a sentence on the answer.
-        tag: of the task, as the hub has it.
-        code: how to ask, where there is no pipeline.
+    pipeline: str = "text-classification"
+    code: str | None = None
     """
 
     names: str
     verb: str
     options: str = ""
     reading: str = ""
-    tag: str = "text-classification"
-    code: str | None = None
+    pipeline: str = "text-classification"
 
-
-# By what transformers calls a model's task in its configuration.
-ANSWERS = {
-    "single_label_classification": Answer("classes", "classify"),
-    "multi_label_classification": Answer(
-        "classes",
-        "classify",
-        ", top_k=None",
-        "\nEach class has a probability of its own: those of 0.5 or more are the answer.\n",
-    ),
-    "regression": Answer(
-        "output",
-        "rate",
-        "",
-        "\nThe score is a number in the units of the labels (divided, where the output's name says "
-        "so).\n",
-    ),
-}
 
 _ASK_FOR_A_SPAN = """\
 import torch
@@ -66,19 +47,40 @@ score = score.masked_fill(~allowed, -torch.inf)
 start, end = divmod(int(score.argmax()), len(inside))
 print(context[place[start, 0] : place[end, 1]])"""
 
-# By the end of the architecture's name, where that says it.
-HEADS = {
-    "ForQuestionAnswering": Answer(
+# By task, or by what transformers calls a classifier's in its configuration.
+ANSWERS = {
+    "token_classification": Answer(
+        "tags",
+        "tag",
+        ', aggregation_strategy="first"',
+        "\nWords are read off their first pieces, which is what `first` means; it joins them to\n"
+        "entities where the tags mark any.\n",
+        "token-classification",
+    ),
+    "question_answering": Answer(
         "outputs",
         "",
         "",
         "\nLonger contexts are read in overlapping windows, the best span of all of them counts.\n"
         "Where the first token scores higher, the model says that there is no answer here.\n",
-        tag="question-answering",
-        code=_ASK_FOR_A_SPAN,
+        "question-answering",
+        _ASK_FOR_A_SPAN,
+    ),
+    "single_label_classification": Answer("classes", "classify"),
+    "multi_label_classification": Answer(
+        "classes",
+        "classify",
+        ", top_k=None",
+        "\nEach class has a probability of its own: those of 0.5 or more are the answer.\n",
+    ),
+    "regression": Answer(
+        "output",
+        "rate",
+        "",
+        "\nThe score is a number in the units of the labels (divided, where the output's name says "
+        "so).\n",
     ),
 }
-
 
 def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: str) -> None:
     """Write README.md beside a saved model.
@@ -103,9 +105,8 @@ def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: s
         for name, value in quality.items()
     )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    answer = ANSWERS.get(config.get("problem_type"), ANSWERS["single_label_classification"])
-    architecture = (config.get("architectures") or [""])[0]
-    answer = next((HEADS[head] for head in HEADS if architecture.endswith(head)), answer)
+    kinds = [report["task"], config.get("problem_type"), "single_label_classification"]
+    answer = next(ANSWERS[kind] for kind in kinds if kind in ANSWERS)
     own_code = ", trust_remote_code=True" if "auto_map" in config else ""
     note = (
         "\nThe folder carries the model's code, one file, which `trust_remote_code=True` runs.\n"
@@ -114,13 +115,13 @@ def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: s
     )
     code = answer.code or (
         "from transformers import pipeline\n\n"
-        f'{answer.verb} = pipeline("{answer.tag}", model="PATH/TO/THIS/FOLDER"{own_code})\n'
+        f'{answer.verb} = pipeline("{answer.pipeline}", model="PATH/TO/THIS/FOLDER"{own_code})\n'
         f'print({answer.verb}("Your text."{answer.options}))'
     )
     folder.joinpath("README.md").write_text(
         f"""---
 library_name: transformers
-pipeline_tag: {answer.tag}
+pipeline_tag: {answer.pipeline}
 metrics:
 - {metric}
 ---

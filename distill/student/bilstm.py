@@ -46,7 +46,8 @@ class BiLstm:
     start: tables.Start = "embeddings"
     vocabulary: Literal["full", "corpus"] | int = "full"
     dropout: float = 0.1
-    text_heads_only: ClassVar[bool] = True
+    # It has no answer to a single token.
+    whole_texts: ClassVar[bool] = True
 
     def __post_init__(self):
         for option in ("embedding_size", "hidden_size", "hidden_layers", "head_size"):

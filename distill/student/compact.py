@@ -19,9 +19,26 @@ def head_size(config: PretrainedConfig) -> int:
     return own or config.hidden_size // config.num_attention_heads
 
 
-def as_compact(config: PretrainedConfig, **changes) -> PreTrainedModel:
-    """An empty compact model of a family, with some settings changed."""
-    config_type, model_type = COMPACT[family(config)]
+def head_of(model: PreTrainedModel) -> str:
+    """What the name of its class says of its head, such as ``ForSequenceClassification``."""
+    return "For" + type(model).__name__.partition("For")[2]
+
+
+def as_compact(
+    config: PretrainedConfig, head: str = "ForSequenceClassification", **changes
+) -> PreTrainedModel:
+    """An empty compact model of a family with a head, with some settings changed.
+
+    Raises:
+        UserError: for a masked language model whose word table would be a product.
+    """
+    config_type, models = COMPACT[family(config)]
+    if head == "ForMaskedLM" and changes.get("embedding_rank") is not None:
+        raise UserError(
+            "student.embedding_size: a masked language model writes with its word table too, which "
+            "a product of two is not made for: leave it out"
+        )
+    model_type = models[head]
     settings = config.to_dict() | changes
     for key in ("model_type", "architectures", "auto_map", "transformers_version"):
         settings.pop(key, None)
@@ -64,8 +81,9 @@ def factorised(model: PreTrainedModel, rank: int) -> PreTrainedModel:
     start = key.removesuffix("weight")
     weights |= {f"{start}table.weight": table, f"{start}projection.weight": projection}
     result = as_compact(
-        model.config, embedding_rank=rank, attention_head_size=head_size(model.config)
-    )
+        model.config, head_of(model), embedding_rank=rank,
+        attention_head_size=head_size(model.config),
+    )  # fmt: skip
     result.load_state_dict(weights)
     return result
 

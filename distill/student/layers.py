@@ -70,11 +70,6 @@ class FromTeacherLayers:
             )
 
     @property
-    def text_heads_only(self) -> bool:
-        """Whether it has a shape of its own, which there is with a head over whole texts only."""
-        return self._narrows or self.embedding_size is not None
-
-    @property
     def _narrows(self) -> bool:
         return any(
             size is not None for size in (self.hidden_size, self.heads, self.intermediate_size)

@@ -11,12 +11,12 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from distill.errors import UserError
 from distill.models import layers
-from distill.student.compact import COMPACT, as_compact, family, head_size
+from distill.student.compact import COMPACT, as_compact, family, head_of, head_size
 
 Importance = Literal["first", "magnitude"]
 
 # What each weight's axes run over, by the end of its name (of BERT, RoBERTa and ELECTRA, then of
-# DistilBERT): e(mbedding), h(idden), a(ll heads), f(eed-forward), - (left as it is).
+# DistilBERT, then heads): e(mbedding), h(idden), a(ll heads), f(eed-forward), - (left as it is).
 _AXES = [
     (re.compile(pattern + "$"), axes)
     for pattern, axes in (
@@ -45,8 +45,21 @@ _AXES = [
         (r"(sa|output)_layer_norm\.(weight|bias)", "h"),
         (r"(pooler\.dense|pre_classifier|classifier\.dense)\.weight", "hh"),
         (r"(pooler\.dense|pre_classifier|classifier\.dense)\.bias", "h"),
-        (r"classifier(\.out_proj)?\.weight", "-h"),
-        (r"classifier(\.out_proj)?\.bias", "-"),
+        (r"(predictions\.transform|lm_head)\.dense\.weight", "hh"),
+        (r"(predictions\.transform|lm_head)\.dense\.bias", "h"),
+        (r"(predictions\.transform\.LayerNorm|lm_head\.layer_norm)\.(weight|bias)", "h"),
+        (r"(predictions|lm_head)\.decoder\.weight", "-h"),
+        (r"(predictions|lm_head)(\.decoder)?\.bias", "-"),
+        (r"generator_predictions\.dense\.weight", "eh"),
+        (r"generator_predictions\.(dense|LayerNorm)\.(weight|bias)", "e"),
+        (r"generator_lm_head\.weight", "-e"),
+        (r"generator_lm_head\.bias", "-"),
+        (r"vocab_transform\.weight", "hh"),
+        (r"(vocab_transform\.bias|vocab_layer_norm\.(weight|bias))", "h"),
+        (r"vocab_projector\.weight", "-h"),
+        (r"vocab_projector\.bias", "-"),
+        (r"(classifier(\.out_proj)?|qa_outputs)\.weight", "-h"),
+        (r"(classifier(\.out_proj)?|qa_outputs)\.bias", "-"),
     )
 ]
 _VALUE = re.compile(r"(self\.value|v_lin)\.weight$")
@@ -165,7 +178,7 @@ def type_for(model: PreTrainedModel, widths: Widths) -> PreTrainedModel:
     if getattr(config, "embedding_size", None) == config.hidden_size:
         changes["embedding_size"] = widths.hidden_size
     if _uneven(config, widths) or config.model_type != family(config):
-        return as_compact(config, attention_head_size=head_size(config), **changes)
+        return as_compact(config, head_of(model), attention_head_size=head_size(config), **changes)
     config = copy.deepcopy(config)
     for key, value in changes.items():
         setattr(config, key, value)

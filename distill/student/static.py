@@ -49,7 +49,8 @@ class Static:
     weighting: Literal["frequency", "none"] = "frequency"
     vocabulary: Literal["full", "corpus"] | int = "full"
     dropout: float = 0.1
-    text_heads_only: ClassVar[bool] = True
+    # It has no answer to a single token.
+    whole_texts: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.hidden_size is not None and self.hidden_size < 1:

@@ -47,7 +47,6 @@ class Task:
         per_token: whether it asks about tokens, so that teacher and student must read the same.
         augments: whether new texts can be made out of its examples.
         stores: whether a teacher's logits are small enough to be kept.
-        augments: whether further texts can be made out of the training examples.
         columns: what it reads of the data: for each of ``text``, ``text_pair`` and ``label`` the
             names that such a column usually has.
         optional_columns: those it can do without.
@@ -67,7 +66,6 @@ class Task:
     per_token = False
     augments = True
     stores = True
-    augments = True
     columns: Mapping[str, tuple[str, ...]] = {"text": ("text",), "label": ("label",)}
     optional_columns: tuple[str, ...] = ()
 

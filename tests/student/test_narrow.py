@@ -5,11 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from distill import models
 from distill.errors import UserError
 from distill.measure.size import count_parameters, multiply_accumulates
+from distill.reading import logits_in
 from distill.student import narrow
 from distill.student.compact import as_compact, low_rank
 from distill.student.layers import FromTeacherLayers
@@ -262,3 +268,42 @@ def test_all_through_the_command(command, small):
     code, _, err = command(*small, "student.importance=first", "output_dir=refused")
     assert code == 2
     assert "changes nothing" in err
+
+
+HEADS = {
+    "token_classification": AutoModelForTokenClassification,
+    "question_answering": AutoModelForQuestionAnswering,
+    "masked_lm": AutoModelForMaskedLM,
+}
+
+
+def said(model):
+    with torch.no_grad():
+        return logits_in(model.eval()(input_ids=IDS))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_other_heads_are_narrowed_and_load_again(family, head, tokenizer, tmp_path):
+    teacher = lively(head.from_config(make_model(family, layers=2).config))
+    whole = built(teacher, tokenizer, tmp_path, hidden_size=1.0, heads=2).model
+    assert torch.equal(said(whole), said(teacher))
+    uneven = {} if family == "distilbert" else {"heads": 1, "hidden_size": 24}
+    student = built(teacher, tokenizer, tmp_path, **{"heads": 1, "hidden_size": 16} | uneven).model
+    assert type(student).__name__.startswith("Compact") == bool(uneven)
+    assert said(student).shape == said(teacher).shape
+    student.save_pretrained(tmp_path / "saved")
+    loaded = head.from_pretrained(tmp_path / "saved")
+    assert type(loaded) is type(student)
+    assert torch.equal(said(loaded), said(student))
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra"])
+def test_a_word_table_of_low_rank_under_other_heads(family, tokenizer, tmp_path):
+    config = make_model(family, layers=2).config
+    teacher = lively(AutoModelForTokenClassification.from_config(config))
+    student = built(teacher, tokenizer, tmp_path, embedding_size=32).model
+    torch.testing.assert_close(said(student), said(teacher), rtol=1e-4, atol=1e-4)
+    teacher = AutoModelForMaskedLM.from_config(config)
+    with pytest.raises(UserError, match="writes with its word table"):
+        built(teacher, tokenizer, tmp_path, embedding_size=8)

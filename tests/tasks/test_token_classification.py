@@ -12,10 +12,14 @@ from transformers import AutoModelForTokenClassification
 from distill.data.batches import Batches, Collate, encode
 from distill.data.prepare import prepare
 from distill.errors import UserError
+from distill.hardware import Hardware
+from distill.models import weights_hash
 from distill.ragged import Ragged
 from distill.reading import read
 from distill.tasks.entities import Scheme
 from distill.tasks.token_classification import TokenClassification
+from distill.teacher.outputs import Joined, stored
+from distill.teacher.ready import Teacher
 from tests.conftest import FILLER, GOOD, make_model
 from tests.data.test_prepare import Given
 
@@ -105,6 +109,49 @@ def test_logits_are_those_of_the_first_pieces_whoever_stands_beside(pieces, tmp_
             assert torch.equal(own.argmax(-1), alone.argmax(-1))
             start += len(firsts)
         assert start == len(together) == len(batches[list(range(30))]["labels"])
+
+
+def test_stored_logits_are_those_of_each_sentence_alone(pieces, tmp_path):
+    task = TokenClassification()
+    data = prepare(Given(splits()), task, tmp_path)
+    batches = Batches(encoded(task, data, pieces, tmp_path), Collate(pieces))
+    model = AutoModelForTokenClassification.from_config(
+        make_model(labels=TAGS, vocab_size=64, layers=2).config
+    ).eval()
+    teacher = Teacher("t", model, pieces, weights_hash(model), 0.0, True)
+    given = (teacher, batches, "content", task, 64, Hardware(torch.device("cpu"), "32-true"))
+    for reuses in (False, True):
+        logits, _, reused = stored(*given, tmp_path)
+        assert reused == reuses
+        assert isinstance(logits.values, np.memmap)
+        assert logits.counts.tolist() == [len(tags) for tags in data.splits["test"]["label"]]
+        joined = Joined([[logits]], stacked=False)
+        with torch.no_grad():
+            for index in (7, 0, 29):
+                alone = read(model, batches[[index]]["student"]).logits.numpy()
+                np.testing.assert_allclose(logits[[index]], alone, atol=1e-5)
+                np.testing.assert_array_equal(joined[[index]], logits[[index]])
+
+
+def test_a_sentence_without_any_piece_is_no_unit_and_no_trouble(pieces, tmp_path):
+    rows = splits()
+    rows["test"][0] = {"tokens": ["\u200b", "\u200b"], "ner_tags": ["B-PER", "O"]}
+    task = TokenClassification()
+    data = prepare(Given(rows), task, tmp_path)
+    batches = Batches(encoded(task, data, pieces, tmp_path), Collate(pieces))
+    assert batches.units[0] == 0
+    model = AutoModelForTokenClassification.from_config(
+        make_model(labels=TAGS, vocab_size=64, layers=2).config
+    )
+    batch = batches[[0]]
+    logits = read(model, batch["student"]).logits
+    assert logits.shape == (0, 5)
+    loss = task.hard_label_loss(logits, batch["labels"])
+    assert loss == 0
+    perfect = Ragged(np.eye(5)[batches.labels.values], batches.units)
+    own, shared = task.judge(perfect, batches)
+    assert own[0].tolist() == [0, 0, 1]
+    assert shared[0].tolist() == [1, 2]
 
 
 def test_words_beyond_the_length_have_no_unit_and_count_as_outside(pieces, tmp_path):

@@ -5,34 +5,43 @@ and this program, which has them registered, without. Hence the files import tor
 alone.
 """
 
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from distill.student.nets.bilstm import BiLstmConfig, BiLstmForSequenceClassification
-from distill.student.nets.compact import (
-    CompactBertConfig,
-    CompactBertForSequenceClassification,
-    CompactElectraConfig,
-    CompactElectraForSequenceClassification,
-    CompactRobertaConfig,
-    CompactRobertaForSequenceClassification,
-)
+from distill.student.nets.compact import CLASSES, FAMILIES
 from distill.student.nets.static import StaticConfig, StaticForSequenceClassification
 
 # How the model_type of a compact model begins; the family's own follows.
 PREFIX = "distill_compact_"
-# The class that can hold what a family's own cannot, by the family's model_type.
+# What can hold shapes that a family's own classes cannot, by the family's model_type: its
+# configuration, and its models by the end of their names, their head.
 COMPACT = {
-    "bert": (CompactBertConfig, CompactBertForSequenceClassification),
-    "roberta": (CompactRobertaConfig, CompactRobertaForSequenceClassification),
-    "electra": (CompactElectraConfig, CompactElectraForSequenceClassification),
+    config.model_type.removeprefix(PREFIX): (
+        config,
+        {head: model for (kind, head), model in CLASSES.items() if kind == config.model_type},
+    )
+    for config, _ in FAMILIES
+}
+_AUTO = {
+    "ForSequenceClassification": AutoModelForSequenceClassification,
+    "ForTokenClassification": AutoModelForTokenClassification,
+    "ForQuestionAnswering": AutoModelForQuestionAnswering,
+    "ForMaskedLM": AutoModelForMaskedLM,
 }
 
-for config, model in (
-    (BiLstmConfig, BiLstmForSequenceClassification),
-    (StaticConfig, StaticForSequenceClassification),
+for config, models in (
+    (BiLstmConfig, {"ForSequenceClassification": BiLstmForSequenceClassification}),
+    (StaticConfig, {"ForSequenceClassification": StaticForSequenceClassification}),
     *COMPACT.values(),
 ):
     AutoConfig.register(config.model_type, config)
-    AutoModelForSequenceClassification.register(config, model)
     config.register_for_auto_class()
-    model.register_for_auto_class("AutoModelForSequenceClassification")
+    for head, model in models.items():
+        _AUTO[head].register(config, model)
+        model.register_for_auto_class(_AUTO[head].__name__)

@@ -1,14 +1,10 @@
 """BERT, RoBERTa and ELECTRA in shapes that transformers' own classes cannot have."""
 
 from torch import Tensor, nn
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    ElectraConfig,
-    ElectraForSequenceClassification,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-)
+from transformers import BertConfig, ElectraConfig, RobertaConfig
+from transformers.models.bert import modeling_bert as bert
+from transformers.models.electra import modeling_electra as electra
+from transformers.models.roberta import modeling_roberta as roberta
 
 
 class FactorisedEmbedding(nn.Module):
@@ -91,19 +87,37 @@ class _Compact:
         raise NotImplementedError("the vocabulary of a compact model cannot be resized")
 
 
-class CompactBertForSequenceClassification(_Compact, BertForSequenceClassification):
-    """BERT with heads of any number and width, and perhaps a factorised word table."""
+HEADS = (
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMaskedLM",
+)
+FAMILIES = (
+    (CompactBertConfig, bert),
+    (CompactRobertaConfig, roberta),
+    (CompactElectraConfig, electra),
+)
 
-    config_class = CompactBertConfig
+
+def _with_head(config: type, family_class: type) -> type:
+    """The family's class with a head, its heads of any number and width."""
+    content = {
+        "__doc__": f"{family_class.__name__} with heads of any number and width, and perhaps a "
+        "factorised word table.",
+        "__module__": __name__,
+        "config_class": config,
+    }
+    return type(f"Compact{family_class.__name__}", (_Compact, family_class), content)
 
 
-class CompactRobertaForSequenceClassification(_Compact, RobertaForSequenceClassification):
-    """RoBERTa with heads of any number and width, and perhaps a factorised word table."""
-
-    config_class = CompactRobertaConfig
-
-
-class CompactElectraForSequenceClassification(_Compact, ElectraForSequenceClassification):
-    """ELECTRA with heads of any number and width, and perhaps a factorised word table."""
-
-    config_class = CompactElectraConfig
+# Every family with every head; by family and head, and by their names for who loads a folder.
+CLASSES = {
+    (config.model_type, head): _with_head(
+        config,
+        getattr(family, config.__name__.removeprefix("Compact").removesuffix("Config") + head),
+    )
+    for config, family in FAMILIES
+    for head in HEADS
+}
+globals().update({model.__name__: model for model in CLASSES.values()})

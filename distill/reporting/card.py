@@ -82,6 +82,7 @@ ANSWERS = {
     ),
 }
 
+
 def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: str) -> None:
     """Write README.md beside a saved model.
 

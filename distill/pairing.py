@@ -54,8 +54,9 @@ class Pairing:
             )
             for split in data.splits
         }  # fmt: skip
-        self.notes = _notes_on_length(rows["train"]["length"], length)
-        collate = Collate(student.tokenizer)
+        self.notes = _notes_on_length(rows["train"]["length"], length) if job.task.cuts else []
+        self._transform = job.task.transform(student.tokenizer, rows["train"])
+        collate = Collate(student.tokenizer, self._transform)
         # Texts without labels are the student's alone; the control gets as many steps.
         training = [split for split in ("train", "unlabelled") if split in data.splits]
         every = concatenate_datasets([rows[split] for split in training])
@@ -121,7 +122,8 @@ class Pairing:
             for split in splits
         ]  # fmt: skip
         source = self._data.splits[splits[0]] if len(splits) == 1 else None
-        return Batches(concatenate_datasets(rows), Collate(teacher.tokenizer), source=source)
+        collate = Collate(teacher.tokenizer, self._transform)
+        return Batches(concatenate_datasets(rows), collate, source=source)
 
     def _said(self, splits: Sequence[str]) -> list[list[Rows]]:
         """Each teacher's logits of each split, ``(N, C)`` or ragged."""

@@ -172,6 +172,14 @@ class Job:
             models.load_config(path, f"teacher.path={path}") for path in self._teachers().values()
         ]
         self.student.check(configs[0])
+        kinds = [("teacher", type(config)) for config in configs]
+        kinds.append((f"student={self.student.name}", self.student.config_type(configs[0])))
+        for what, kind in kinds:
+            if not models.has_head(kind, self.task.auto_model):
+                raise UserError(
+                    f"{what}: {kind.model_type} has no head for task={self.task.name}: choose "
+                    "another, such as student=half, third or tiny of a BERT"
+                )
         if not self.task.stores and self.teacher.outputs == "cached":
             raise UserError(
                 f"teacher.outputs=cached: task={self.task.name} has logits for every token of the "

@@ -146,6 +146,11 @@ def blank(config: PretrainedConfig) -> nn.Module:
             return AutoModel.from_config(config)
 
 
+def has_head(config_type: type[PretrainedConfig], auto_model: type) -> bool:
+    """Whether there is a model of a kind with the head that an ``AutoModelFor...`` gives."""
+    return config_type in auto_model._model_mapping
+
+
 def fitting_length(config: PretrainedConfig, max_length: int) -> int:
     """``max_length``, if a model has positions for so many tokens.
 

@@ -15,15 +15,19 @@ class Answer:
         verb: the pipeline's name in the example.
         options: further arguments of the call.
         reading: a sentence on the answer.
+        pipeline: transformers' name of what answers.
+        text: what it is asked in the example.
     """
 
     names: str
     verb: str
     options: str = ""
     reading: str = ""
+    pipeline: str = "text-classification"
+    text: str = '"Your text."'
 
 
-# By what transformers calls a model's task in its configuration.
+# By what transformers calls a model's task in its configuration; by the task where it has no name.
 ANSWERS = {
     "single_label_classification": Answer("classes", "classify"),
     "multi_label_classification": Answer(
@@ -38,6 +42,15 @@ ANSWERS = {
         "",
         "\nThe score is a number in the units of the labels (divided, where the output's name says "
         "so).\n",
+    ),
+    "masked_lm": Answer(
+        "tokens",
+        "fill",
+        "",
+        "\nIts encoder serves other tasks: `AutoModelForSequenceClassification` and the like load "
+        "it from this folder,\nand so does `distill student=hub student.path=THIS_FOLDER`.\n",
+        "fill-mask",
+        'f"Your {fill.tokenizer.mask_token}."',
     ),
 }
 
@@ -65,7 +78,9 @@ def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: s
         for name, value in quality.items()
     )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    answer = ANSWERS.get(config.get("problem_type"), ANSWERS["single_label_classification"])
+    kind = config.get("problem_type") or report["task"]
+    answer = ANSWERS.get(kind, ANSWERS["single_label_classification"])
+    names = f", {answer.names}: {', '.join(data['labels'])}" if data["labels"] else ""
     own_code = ", trust_remote_code=True" if "auto_map" in config else ""
     note = (
         "\nThe folder carries the model's code, one file, which `trust_remote_code=True` runs.\n"
@@ -75,13 +90,13 @@ def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: s
     folder.joinpath("README.md").write_text(
         f"""---
 library_name: transformers
-pipeline_tag: text-classification
+pipeline_tag: {answer.pipeline}
 metrics:
 - {metric}
 ---
 # {model["name"]}, {how}
 
-- Task: {report["task"]}, {answer.names}: {", ".join(data["labels"])}
+- Task: {report["task"]}{names}
 - Data: {data["name"]}, {data["examples"]["train"]:,} training examples
 - First weights: {origin}
 - {model["size"]["parameters"]:,} parameters, {model["size"]["bytes"] / 1e6:.1f} MB;
@@ -96,8 +111,8 @@ On {data["examples"]["test"]:,} examples ({data["evaluated_on"]} split), with 95
 ```python
 from transformers import pipeline
 
-{answer.verb} = pipeline("text-classification", model="PATH/TO/THIS/FOLDER"{own_code})
-print({answer.verb}("Your text."{answer.options}))
+{answer.verb} = pipeline("{answer.pipeline}", model="PATH/TO/THIS/FOLDER"{own_code})
+print({answer.verb}({answer.text}{answer.options}))
 ```
 {answer.reading}{note}
 Made by distill {report["environment"]["distill"]}; the whole report stands beside this folder.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from transformers import PretrainedConfig
 
 from distill.data.prepare import Data
 from distill.errors import UserError
@@ -73,6 +74,10 @@ class BiLstm:
         return tables.width_for(
             self.start, self.embedding_size, USUAL_WIDTH, teacher_config, "embedding_size"
         )
+
+    def config_type(self, teacher_config) -> type[PretrainedConfig]:
+        """The kind of model it is."""
+        return BiLstmConfig
 
     def outline(self, teacher_config) -> tuple[Shape, str | None]:
         """The student's shape; it reads as the teacher, or with a vocabulary of its own."""

@@ -17,7 +17,7 @@ from distill.models import layers as layer_stack
 from distill.pair import Shape, shape_of
 from distill.student import narrow, vocabulary
 from distill.student.base import Student
-from distill.student.compact import check_rank, factorised
+from distill.student.compact import COMPACT, check_rank, factorised, family
 from distill.student.narrow import Importance, Widths
 from distill.teacher.ready import Teacher
 
@@ -139,6 +139,14 @@ class FromTeacherLayers:
             if width in (None, teacher_config.hidden_size):
                 width = widths.hidden_size if widths else teacher_config.hidden_size
             check_rank(teacher_config, self.embedding_size, width)
+
+    def config_type(self, teacher_config) -> type[PretrainedConfig]:
+        """The kind of model it is."""
+        widths = self.widths(teacher_config)
+        uneven = widths is not None and narrow.uneven(teacher_config, widths)
+        if uneven or self.embedding_size is not None:
+            return COMPACT[family(teacher_config)][0]
+        return type(teacher_config)
 
     def outline(self, teacher_config) -> tuple[Shape, str | None]:
         """The student's shape; it reads as the teacher, or with a vocabulary of its own."""

@@ -47,6 +47,15 @@ _AXES = [
         (r"(pooler\.dense|pre_classifier|classifier\.dense)\.bias", "h"),
         (r"classifier(\.out_proj)?\.weight", "-h"),
         (r"classifier(\.out_proj)?\.bias", "-"),
+        # Heads over the vocabulary; ELECTRA's is as wide as its embeddings.
+        (r"(predictions\.transform\.dense|lm_head\.dense|vocab_transform)\.weight", "hh"),
+        (r"(predictions\.transform\.dense|lm_head\.dense|vocab_transform)\.bias", "h"),
+        (r"(transform\.LayerNorm|lm_head\.layer_norm|vocab_layer_norm)\.(weight|bias)", "h"),
+        (r"(predictions|lm_head)\.(decoder\.)?bias", "-"),
+        (r"(decoder|vocab_projector|generator_lm_head)\.weight", "-e"),
+        (r"(vocab_projector|generator_lm_head)\.bias", "-"),
+        (r"generator_predictions\.dense\.weight", "eh"),
+        (r"generator_predictions\.(dense\.bias|LayerNorm\.(weight|bias))", "e"),
     )
 ]
 _VALUE = re.compile(r"(self\.value|v_lin)\.weight$")
@@ -94,7 +103,7 @@ def check(config: PretrainedConfig, widths: Widths) -> None:
     Raises:
         UserError: saying why.
     """
-    if family(config) not in COMPACT and _uneven(config, widths):
+    if family(config) not in COMPACT and uneven(config, widths):
         size = head_size(config)
         raise UserError(
             f"student.heads={widths.heads}: {config.model_type} can have only as many heads of "
@@ -164,7 +173,7 @@ def type_for(model: PreTrainedModel, widths: Widths) -> PreTrainedModel:
     }
     if getattr(config, "embedding_size", None) == config.hidden_size:
         changes["embedding_size"] = widths.hidden_size
-    if _uneven(config, widths) or config.model_type != family(config):
+    if uneven(config, widths) or config.model_type != family(config):
         return as_compact(config, attention_head_size=head_size(config), **changes)
     config = copy.deepcopy(config)
     for key, value in changes.items():
@@ -172,7 +181,8 @@ def type_for(model: PreTrainedModel, widths: Widths) -> PreTrainedModel:
     return type(model)(config).to(torch.float32)
 
 
-def _uneven(config: PretrainedConfig, widths: Widths) -> bool:
+def uneven(config: PretrainedConfig, widths: Widths) -> bool:
+    """Whether the heads do not make up the hidden size, as the families' own classes ask."""
     return widths.heads * head_size(config) != widths.hidden_size
 
 

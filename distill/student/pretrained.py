@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import PretrainedConfig
+
 from distill import models
 from distill.data.prepare import Data
 from distill.errors import UserError
@@ -30,6 +32,11 @@ class Pretrained:
     def check(self, teacher_config) -> None:
         """Find out whether there is such a model, before anything is trained."""
         self.outline(teacher_config)
+
+    def config_type(self, teacher_config) -> type[PretrainedConfig]:
+        """The kind of model it is."""
+        path = models.locate(self.path, "student.path")
+        return type(models.load_config(path, f"student.path={self.path}"))
 
     def outline(self, teacher_config) -> tuple[Shape, str | None]:
         """The student's shape, and where its own tokenizer is."""

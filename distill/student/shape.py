@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from transformers import BertConfig
+from transformers import BertConfig, PretrainedConfig
 
 from distill import models
 from distill.data.prepare import Data
@@ -54,6 +54,12 @@ class FromShape:
         """Find out whether the published weights can be had, before anything is trained."""
         if self.weights == "published":
             models.load_config(self.published, f"the published {self.published}")
+
+    def config_type(self, teacher_config) -> type[PretrainedConfig]:
+        """The kind of model it is."""
+        if self.weights == "random":
+            return BertConfig
+        return type(models.load_config(self.published, f"the published {self.published}"))
 
     def outline(self, teacher_config) -> tuple[Shape, str | None]:
         """The student's shape; published weights bring their own tokenizer."""

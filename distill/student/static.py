@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from transformers import PretrainedConfig
 
 from distill.data.prepare import Data
 from distill.errors import UserError
@@ -71,6 +72,10 @@ class Static:
         return tables.width_for(
             self.start, self.hidden_size, USUAL_WIDTH, teacher_config, "hidden_size"
         )
+
+    def config_type(self, teacher_config) -> type[PretrainedConfig]:
+        """The kind of model it is."""
+        return StaticConfig
 
     def outline(self, teacher_config) -> tuple[Shape, str | None]:
         """The student's shape; it reads as the teacher, or with a vocabulary of its own."""

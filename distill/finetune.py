@@ -98,6 +98,7 @@ def fine_tuned(
         precision=fitter.hardware.precision, accelerator=fitter.hardware.accelerator,
         lightning=str(sorted(fitter.lightning.items())),
         **({} if train.as_many_as is None else {"as_many_as": train.as_many_as}),
+        **({"training": task.training} if task.training else {}),
     )  # fmt: skip
     folder = cache_dir / f"{role}s" / f"{name}-{data.name}-{key}"
     started = time.perf_counter()

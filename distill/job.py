@@ -85,6 +85,8 @@ class Job:
         """Whether the teacher runs on every batch while the student learns an objective."""
         if not objective.needs:
             return False
+        if not self.task.stores:
+            return True
         return self.teacher.outputs == "live" or bool(objective.needs - {"logits"})
 
     @property
@@ -104,6 +106,7 @@ class Job:
         located = self._teachers()
         configs = {name: models.load_config(path, "the teacher") for name, path in located.items()}
         first = next(iter(located))
+        width = self.task.width(classes, configs[first])
         for config in configs.values():
             models.fitting_length(config, self.source.max_length)
             if "attention" in self.objective.needs:
@@ -113,6 +116,11 @@ class Job:
             own = models.load_config(reads, "the student")
             models.fitting_length(own, self.source.max_length)
             models.check_head(own, self.task)
+            if self.task.width(classes, own) != width:
+                raise UserError(
+                    f"the student's head has {self.task.width(classes, own)} outputs and the "
+                    f"teacher's {width}: task={self.task.name} needs models of one vocabulary"
+                )
         reads = located[first] if reads is None else reads
         same = {name: _same_tokens(path, reads) for name, path in located.items()}
         if self.task.per_token and not all(same.values()):
@@ -121,11 +129,14 @@ class Job:
                 "different ones: use a student with the teacher's tokenizer (student=half, third, "
                 "tiny, ...; student.vocabulary=full)"
             )
+        for path in located.values():
+            tokenizer = models.load_tokenizer(path, "the teacher")
+            self.task.check_tokenizer(tokenizer, self.source.max_length)
         torch.manual_seed(self.seed)  # projections start from the run's seed
         self.objective.bind(
             Pair(
                 self.task,
-                classes,
+                width,
                 student,
                 {name: shape_of(config) for name, config in configs.items()},
                 same,
@@ -168,6 +179,13 @@ class Job:
                 f"task={self.task.name} asks about tokens: choose one with the teacher's layers "
                 "(student=half, third, narrow, ...) or a small BERT (student=tiny, ...)"
             )
+        if not self.task.stores and self.teacher.outputs == "cached":
+            raise UserError(
+                f"teacher.outputs=cached: task={self.task.name} has logits for every token of the "
+                "vocabulary, too many to be stored: leave it at auto"
+            )
+        if "label" not in self.task.columns:
+            self._check_without_labels()
         if self.source.augmentation is not None and not self.task.augments:
             raise UserError(
                 f"augmentation={self.source.augmentation.name} makes new texts, and "
@@ -187,6 +205,19 @@ class Job:
                     f"({self.objective.name}) does not ask the teacher: leave it out, or raise the "
                     "weight of a term that asks, such as objective.soft_targets.weight"
                 )
+
+    def _check_without_labels(self) -> None:
+        """Refuse what is about labels where a task has none."""
+        if getattr(self.teacher, "labels", None) is not None:
+            raise UserError(f"teacher.labels names classes: task={self.task.name} has none")
+        for option in ("unlabelled", "augmentation"):
+            if getattr(self.source, option) is not None:
+                raise UserError(
+                    f"data.{option} gives texts without labels, which is all that "
+                    f"task={self.task.name} reads: leave it out, and put texts into train"
+                )
+        if self.source.label is not None:
+            log.info("data: task=%s reads no labels (data.label)", self.task.name)
 
 
 def _same_tokens(teacher: str, student: str) -> bool:

@@ -56,7 +56,8 @@ class Pairing:
         self.notes = job.task.reading_notes(rows, length)
         for note in self.notes:
             log.info("data: %s", note)
-        collate = Collate(student.tokenizer)
+        self._transform = job.task.transform(student.tokenizer, rows["train"])
+        collate = Collate(student.tokenizer, self._transform)
         # Texts without labels are the student's alone; the control gets as many steps.
         training = [split for split in ("train", "unlabelled") if split in data.splits]
         every = concatenate_datasets([rows[split] for split in training])
@@ -122,7 +123,8 @@ class Pairing:
             for split in splits
         ]  # fmt: skip
         source = self._data.splits[splits[0]] if len(splits) == 1 else None
-        return Batches(concatenate_datasets(rows), Collate(teacher.tokenizer), source=source)
+        collate = Collate(teacher.tokenizer, self._transform)
+        return Batches(concatenate_datasets(rows), collate, source=source)
 
     def _said(self, splits: Sequence[str]) -> list[list[Rows]]:
         """Each teacher's logits of each split, ``(N, C)`` or ragged."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, count, islice
 from pathlib import Path
@@ -92,6 +92,14 @@ def encode(
         )
 
 
+class Drawn(list[int]):
+    """A batch's indices, and which pass draws them: the training's seed and the pass's number."""
+
+    def __init__(self, indices: Sequence[int], draw: tuple[int, int]):
+        super().__init__(indices)
+        self.draw = draw
+
+
 class LengthBatches(Sampler[list[int]]):
     """Batches of examples of like length.
 
@@ -134,8 +142,13 @@ class LengthBatches(Sampler[list[int]]):
             return
         # Computed from the epoch alone: a training that was interrupted continues where it was.
         first, skipped = divmod(self.epoch * len(self), self._in_a_pass)
-        series = chain.from_iterable(map(self._shuffled, count(first)))
+        series = chain.from_iterable(map(self._drawn, count(first)))
         yield from islice(series, skipped, skipped + len(self))
+
+    def _drawn(self, number: int) -> Iterator[list[int]]:
+        """One pass, for transforms of rows that differ from pass to pass."""
+        for batch in self._shuffled(number):
+            yield Drawn(batch, (self.seed, number))
 
     def _shuffled(self, number: int) -> Iterator[list[int]]:
         """One pass over all examples."""
@@ -164,9 +177,12 @@ class Collate:
 
     Args:
         tokenizer: whose padding values are used.
+        transform: what the task makes of rows before, ``(rows, draw) -> rows``; ``draw`` is the
+            pass of a training they are read in, ``None`` in an evaluation. It gives positions.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, transform: Callable | None = None):
+        self.transform = transform
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.padding = {
@@ -234,6 +250,8 @@ class Batches(torch.utils.data.Dataset):
     @cached_property
     def units(self) -> np.ndarray | None:
         """Units of each example, ``(N,)``; ``None`` where the example itself is the only one."""
+        if self.collate.transform is not None:
+            return self.labels.counts
         if POSITIONS not in self.student.column_names:
             return None
         return self._counts(POSITIONS)
@@ -253,15 +271,31 @@ class Batches(torch.utils.data.Dataset):
 
     @cached_property
     def labels(self) -> Rows:
-        """All labels: ``(N, ...)``, or one for each unit."""
+        """All labels: ``(N, ...)``, or one for each unit; those of an evaluation."""
+        if self.collate.transform is not None:
+            return self._transformed_labels()
         labels = self.student["label"][:]
         if self.units is None:
             return np.asarray(labels)
         counts = np.fromiter(map(len, labels), np.int64, len(labels))
         return Ragged(np.fromiter(chain.from_iterable(labels), np.int64, counts.sum()), counts)
 
-    def occurring_ids(self) -> np.ndarray:
-        """Every token id that a batch for the student may hold, sorted."""
+    def _transformed_labels(self, size: int = 1000) -> Ragged:
+        values, counts = [np.empty(0, np.int64)], []
+        for start in range(0, len(self), size):
+            rows = self._rows(self.student, list(range(start, min(start + size, len(self)))), None)
+            counts += map(len, rows["label"])
+            values.append(np.fromiter(chain.from_iterable(rows["label"]), np.int64))
+        return Ragged(np.concatenate(values), np.asarray(counts, dtype=np.int64))
+
+    def _rows(self, split: Dataset, indices: list[int], draw: tuple[int, int] | None) -> Mapping:
+        transform = self.collate.transform
+        return split[indices] if transform is None else transform(split[indices], draw)
+
+    def occurring_ids(self) -> np.ndarray | None:
+        """Every token id that a batch for the student may hold, sorted; ``None``: any."""
+        if self.collate.transform is not None:
+            return None
         seen = {self.collate.padding["input_ids"]}
         rows = self.student.select_columns(["input_ids"]).with_format("arrow")
         for start in range(0, len(rows), 10_000):
@@ -282,10 +316,11 @@ class Batches(torch.utils.data.Dataset):
         Where several processes share the batch it is this one's part, and ``part`` says how large
         it is, from 0, as a multiple of the mean part. At 0 an example stands in.
         """
+        draw = getattr(indices, "draw", None)
         rank, count = share()
         whole, own = indices, indices[rank::count]
         indices = own or indices[:1]
-        rows = self.student[indices]
+        rows = self._rows(self.student, indices, draw)
         batch = {"student": self.collate(rows), "rows": torch.tensor(indices)}
         labels, kind = rows["label"], None
         if POSITIONS in rows:
@@ -293,14 +328,16 @@ class Batches(torch.utils.data.Dataset):
             batch["units"] = torch.tensor([len(positions) for positions in rows[POSITIONS]])
         batch["labels"] = torch.tensor(labels, dtype=kind)
         if count > 1:
-            batch["part"] = self._weight(own) * count / self._weight(whole)
+            batch["part"] = self._weight(own, draw) * count / self._weight(whole, draw)
         if self.teacher is not None:
-            batch["teacher"] = self.collate_teacher(self.teacher[indices])
+            batch["teacher"] = self.collate_teacher(self._rows(self.teacher, indices, draw))
         if self.teacher_logits is not None:
             batch["teacher_logits"] = torch.from_numpy(self.teacher_logits[indices])
         return batch
 
-    def _weight(self, indices: list[int]) -> int:
+    def _weight(self, indices: list[int], draw: tuple[int, int] | None) -> int:
+        if self.collate.transform is not None:
+            return sum(map(len, self._rows(self.student, indices, draw)["label"])) if indices else 0
         return len(indices) if self.terms is None else int(self.terms[indices].sum())
 
     def loader(self, batch_size: int, seed: int | None) -> DataLoader:

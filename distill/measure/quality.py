@@ -398,10 +398,26 @@ def expected_calibration_error(
     0.45
     """
     scores, labels = _scored(probabilities, labels)
-    confidence = scores.max(axis=1)
-    excess = (scores.argmax(axis=1) == labels) - confidence
+    return calibration_error(scores.max(axis=1), scores.argmax(axis=1) == labels, bins)
+
+
+def calibration_error(confidence: ArrayLike, right: ArrayLike, bins: int = 15) -> float:
+    """The same of predictions whose distributions are not at hand.
+
+    Args:
+        confidence: probability of each predicted class, ``(N,)``.
+        right: whether it is the label, ``(N,)``.
+        bins: number of bins.
+
+    Raises:
+        ValueError: no examples, or arrays of different lengths.
+
+    >>> round(calibration_error([0.9, 0.8], [True, False]), 4)
+    0.45
+    """
+    confidence, right = aligned(confidence, right)
     bin_index = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
-    return float(np.abs(np.bincount(bin_index, weights=excess)).sum() / len(labels))
+    return float(np.abs(np.bincount(bin_index, weights=right - confidence)).sum() / len(right))
 
 
 def aligned(*arrays: ArrayLike) -> tuple[NDArray, ...]:

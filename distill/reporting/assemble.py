@@ -50,7 +50,7 @@ def report(
         "task": job.task.name,
         "data": {
             "name": data.name,
-            "fingerprint": data.fingerprint,
+            "fingerprint": job.task.fingerprint(data.fingerprint, pairing.test),
             "examples": data.sizes,
             "evaluated_on": data.evaluated_on,
             "labels": data.label_names,

@@ -15,8 +15,9 @@ class Answer:
         verb: the pipeline's name in the example.
         options: further arguments of the call.
         reading: a sentence on the answer.
-    pipeline: str = "text-classification"
-    code: str | None = None
+        pipeline: which of transformers' pipelines asks it, and the hub's tag.
+        text: what it is asked in the example.
+        code: how to ask, where there is no such pipeline.
     """
 
     names: str
@@ -24,6 +25,8 @@ class Answer:
     options: str = ""
     reading: str = ""
     pipeline: str = "text-classification"
+    text: str = '"Your text."'
+    code: str | None = None
 
 
 _ASK_FOR_A_SPAN = """\
@@ -64,7 +67,7 @@ ANSWERS = {
         "\nLonger contexts are read in overlapping windows, the best span of all of them counts.\n"
         "Where the first token scores higher, the model says that there is no answer here.\n",
         "question-answering",
-        _ASK_FOR_A_SPAN,
+        code=_ASK_FOR_A_SPAN,
     ),
     "single_label_classification": Answer("classes", "classify"),
     "multi_label_classification": Answer(
@@ -79,6 +82,15 @@ ANSWERS = {
         "",
         "\nThe score is a number in the units of the labels (divided, where the output's name says "
         "so).\n",
+    ),
+    "masked_lm": Answer(
+        "tokens",
+        "fill",
+        "",
+        "\nIts encoder serves other tasks: `AutoModelForSequenceClassification` and the like load "
+        "it from this folder,\nand so does `distill student=hub student.path=THIS_FOLDER`.\n",
+        "fill-mask",
+        'f"Your {fill.tokenizer.mask_token}."',
     ),
 }
 
@@ -108,6 +120,7 @@ def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: s
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     kinds = [report["task"], config.get("problem_type"), "single_label_classification"]
     answer = next(ANSWERS[kind] for kind in kinds if kind in ANSWERS)
+    names = f", {answer.names}: {', '.join(data['labels'])}" if data["labels"] else ""
     own_code = ", trust_remote_code=True" if "auto_map" in config else ""
     note = (
         "\nThe folder carries the model's code, one file, which `trust_remote_code=True` runs.\n"
@@ -117,7 +130,7 @@ def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: s
     code = answer.code or (
         "from transformers import pipeline\n\n"
         f'{answer.verb} = pipeline("{answer.pipeline}", model="PATH/TO/THIS/FOLDER"{own_code})\n'
-        f'print({answer.verb}("Your text."{answer.options}))'
+        f"print({answer.verb}({answer.text}{answer.options}))"
     )
     folder.joinpath("README.md").write_text(
         f"""---
@@ -128,7 +141,7 @@ metrics:
 ---
 # {model["name"]}, {how}
 
-- Task: {report["task"]}, {answer.names}: {", ".join(data["labels"])}
+- Task: {report["task"]}{names}
 - Data: {data["name"]}, {data["examples"]["train"]:,} training examples
 - First weights: {origin}
 - {model["size"]["parameters"]:,} parameters, {model["size"]["bytes"] / 1e6:.1f} MB;

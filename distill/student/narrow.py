@@ -186,6 +186,7 @@ def type_for(model: PreTrainedModel, widths: Widths) -> PreTrainedModel:
 
 
 def _uneven(config: PretrainedConfig, widths: Widths) -> bool:
+    """Whether the heads do not make up the hidden size, as the families' own classes ask."""
     return widths.heads * head_size(config) != widths.hidden_size
 
 

@@ -75,7 +75,8 @@ class FromShape:
             return Student(self.name, model, tokenizer, f"the published {self.published}")
         tokenizer = teacher.tokenizer
         config = BertConfig(
-            vocab_size=len(tokenizer),
+            # A head over the vocabulary has as many outputs as the teacher's.
+            vocab_size=max(len(tokenizer), task.width(0, teacher.model.config)),
             num_hidden_layers=self.hidden_layers,
             hidden_size=self.hidden_size,
             num_attention_heads=self.hidden_size // 64,

@@ -43,6 +43,7 @@ class Task:
         heads: the ``problem_type`` of checkpoints whose trained head serves as it is.
         auto_model: loads a model with the task's head.
         head: how an architecture with a trained head is named.
+        keeps_head: whether fine-tuning starts from the head as it is loaded, not from a new one.
         many_labels: whether an example's label is a list of classes.
         per_token: whether it asks about tokens, so that teacher and student must read the same.
         augments: whether new texts can be made out of its examples.
@@ -61,7 +62,8 @@ class Task:
     problem_type: str | None
     heads: tuple[str | None, ...]
     auto_model: type
-    head: str
+    head: str | tuple[str, ...]
+    keeps_head = False
     many_labels = False
     per_token = False
     augments = True
@@ -195,6 +197,44 @@ class Task:
         """What tells other labels from these."""
         array = np.asarray(labels)
         return array.astype(np.float64 if array.dtype.kind == "f" else np.int64).tobytes()
+
+    def width(self, classes: int, config: Any) -> int:
+        """Outputs of a model's head.
+
+        Args:
+            classes: how many names :meth:`label_names` gives.
+            config: the model's.
+        """
+        return classes
+
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+        """Refuse a teacher's tokenizer that the task cannot work with; any will do.
+
+        Raises:
+            UserError: saying why.
+        """
+
+    def transform(self, tokenizer: PreTrainedTokenizerBase, train: Dataset) -> Callable | None:
+        """What is done to rows when a batch is made, see ``Collate``; ``None``: nothing.
+
+        Args:
+            tokenizer: that encoded them.
+            train: the training split, encoded.
+        """
+
+    def fingerprint(self, content: str, examples: Any) -> str:
+        """What tells runs apart that cannot be compared: of what was measured.
+
+        Args:
+            content: of the evaluated split and the names.
+            examples: the evaluated split as the student reads it, ``Batches``.
+        """
+        return content
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Its settings that change what a training comes to, for cache keys."""
+        return {}
 
     @property
     def encoding(self) -> str:

@@ -289,6 +289,7 @@ class JoinedCollate:
 
     def __init__(self, collates: Mapping[str, Collate]):
         self.collates = dict(collates)
+        self.transform = next(iter(self.collates.values())).transform  # the task's, one for all
 
     def __call__(self, rows: Mapping[str, Any]) -> dict[str, Tensor]:
         """Ids ``(B, L)`` and masks of every member."""

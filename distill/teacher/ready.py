@@ -95,19 +95,24 @@ def ready_one(
         )
     if settings.fine_tune is False:
         raise UserError(
-            f"teacher.path={settings.path} has no head trained for {', '.join(data.label_names)} "
-            "and teacher.fine_tune=false forbids to train one"
+            f"teacher.path={settings.path} has no head trained for "
+            f"{', '.join(data.label_names) or task.outputs([])} and teacher.fine_tune=false "
+            "forbids to train one"
         )
-    _reset_head(model)
-    rows = {
-        split: Batches(
-            encode(data.splits[split], data.hashes[split], tokenizer, task, max_length, cache_dir),
-            Collate(tokenizer),
-            source=data.splits[split],
+    if not task.keeps_head:
+        _reset_head(model)
+    encoded = {
+        split: encode(
+            data.splits[split], data.hashes[split], tokenizer, task, max_length, cache_dir
         )
         for split in ("train", "validation")
     }
-    task.start(_output_layer(model), rows["train"].labels)
+    collate = Collate(tokenizer, task.transform(tokenizer, encoded["train"]))
+    rows = {
+        split: Batches(own, collate, source=data.splits[split]) for split, own in encoded.items()
+    }
+    if not task.keeps_head:
+        task.start(_output_layer(model), rows["train"].labels)
     tuned = fine_tuned(
         "teacher", settings.name, model, tokenizer, data, max_length,
         rows["train"], rows["validation"], task,

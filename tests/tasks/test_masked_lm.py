@@ -1,0 +1,460 @@
+"""Masked language modelling: what is learnt, measured and left behind, through the real command."""
+
+import gzip
+import json
+import math
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, pipeline
+
+from distill import hardware, reading
+from distill.data import batches
+from distill.data.batches import Batches, Collate
+from distill.data.masking import Masking
+from distill.inference import collect_logits
+from distill.measure import size, speed
+from distill.measure.statistics import bootstrap_interval
+from distill.module import DistillationModule
+from distill.student import narrow
+from distill.student.narrow import Widths
+from distill.tasks.masked_lm import MaskedLM
+from tests import test_bad_input
+from tests.conftest import make_model, make_tokenizer, sentences, write_csv
+from tests.data.test_masking import rows_of
+from tests.tasks.test_end_to_end import curves, losses, report_of
+
+refused = test_bad_input.refused
+CPU = hardware.resolve("cpu", "32-true")
+WORDS = [f"w{i}" for i in range(12)]
+
+
+def language(count: int, seed: int) -> list[str]:
+    """Every word is followed by one of two: what stands between two words is nearly certain."""
+    draw = random.Random(seed)
+    texts = []
+    for _ in range(count):
+        word, words = draw.randrange(12), []
+        for _ in range(draw.randint(8, 20)):
+            words.append(WORDS[word])
+            word = (word + draw.choice((1, 1, 1, 2))) % 12
+        texts.append(" ".join(words))
+    return texts
+
+
+@pytest.fixture(scope="session")
+def plain_text(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "language"
+    folder.mkdir()
+    for split, count, seed in (("train", 600, 1), ("validation", 80, 2), ("test", 100, 3)):
+        (folder / f"{split}.txt").write_text("\n".join(language(count, seed)) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory) -> Path:
+    """A pretrained encoder whose checkpoint has no head, as sentence encoders have none."""
+    folder = tmp_path_factory.mktemp("models") / "encoder"
+    torch.manual_seed(0)
+    model = BertForMaskedLM(
+        BertConfig(
+            vocab_size=17, hidden_size=48, num_hidden_layers=4, num_attention_heads=2,
+            intermediate_size=96, max_position_embeddings=32, hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+    )  # fmt: skip
+    model.bert.save_pretrained(folder)
+    make_tokenizer(WORDS).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def given(plain_text, encoder, shared_cache) -> list[str]:
+    return [
+        "task=masked_lm", "data=files", f"data.path={plain_text}", f"teacher.path={encoder}",
+        f"cache_dir={shared_cache}", "data.max_length=24", "trainer.precision=32-true",
+        "trainer.accelerator=cpu", "optimizer.learning_rate=3e-3", "teacher.epochs=24",
+        "teacher.learning_rate=3e-3", "student=half", "trainer.max_epochs=6",
+        "trainer.patience=null", "task.mlm_probability=0.25",
+    ]  # fmt: skip
+
+
+def fast(given: list[str]) -> list[str]:
+    """For runs that only have to go through."""
+    return [*given, "teacher.epochs=1", "debug=fast", "data.max_length=24", "output_dir=run"]
+
+
+def chance(plain_text: Path) -> float:
+    """Always the most frequent word."""
+    counts = Counter((plain_text / "test.txt").read_text().split())
+    return counts.most_common(1)[0][1] / counts.total()
+
+
+def test_a_student_of_plain_text_and_its_tasks(command, given, plain_text, encoder, tmp_path):
+    """The upstream task, then labelled ones by its student's path, as student and as teacher."""
+    code, _, err = command(*given, "output_dir=run")
+    assert code == 0, err
+    report = report_of(Path("run"))
+    assert report["task"] == "masked_lm"
+    assert report["data"]["labels"] == []
+    assert report["comparison"]["metric"] == "accuracy"
+    guess = chance(plain_text)
+    for model in report["models"]:
+        assert list(model["quality"]) == ["accuracy", "perplexity"]
+        assert set(model["calibration"]) == {
+            "expected_calibration_error", "negative_log_likelihood",
+        }  # fmt: skip
+        nll = model["calibration"]["negative_log_likelihood"]
+        perplexity = model["quality"]["perplexity"]
+        assert perplexity["value"] == pytest.approx(math.exp(nll))
+        assert perplexity["low"] < perplexity["value"] < perplexity["high"]
+        assert model["per_class"] is None
+    teacher, student, _ = report["models"]
+    assert teacher["quality"]["accuracy"]["value"] > guess + 0.3  # its head was trained first
+    assert student["quality"]["accuracy"]["low"] > guess + 0.2
+    assert student["quality"]["perplexity"]["high"] < 8  # of 12 words
+    assert set(student["fidelity"]) == {"agreement", "kl_divergence"}
+    assert student["fidelity"]["kl_divergence"] is None
+    falling = losses(Path("run"))
+    assert falling[-1] < 0.9 * falling[0]
+    tags = curves(Path("run")).Tags()["scalars"]
+    assert {
+        "train/loss", "validation/accuracy", "validation/perplexity", "final/accuracy",
+        "measures/perplexity",
+    } <= set(tags)  # fmt: skip
+    assert "perplexity" in Path("run/report.md").read_text()
+    config = json.loads(Path("run/student/config.json").read_text())
+    assert config["architectures"] == ["BertForMaskedLM"]
+    assert len(config.get("id2label", {})) <= 2  # not the vocabulary
+    saved = AutoModelForMaskedLM.from_pretrained("run/student")
+    assert saved.get_output_embeddings().weight is saved.get_input_embeddings().weight
+    card = Path("run/student/README.md").read_text()
+    assert "pipeline_tag: fill-mask" in card
+    fill = pipeline("fill-mask", model="run/student")
+    (best, *_) = fill("w3 w4 [MASK] w6 w7 w8")
+    assert best["token_str"] == "w5"
+
+    # What it can do now serves a task with labels.
+    for split, count, seed in (("train", 120, 4), ("validation", 40, 5), ("test", 40, 6)):
+        write_csv(
+            tmp_path / "labelled" / f"{split}.csv",
+            [
+                {"text": text, "label": ("low", "high")[int(text.split()[0][1:]) >= 6]}
+                for text in language(count, seed)
+            ],
+        )
+    downstream = [
+        *(one for one in given if not one.startswith(("task", "data.path=", "teacher."))),
+        f"data.path={tmp_path}/labelled", "trainer.max_epochs=2", "teacher.epochs=2",
+        "teacher.learning_rate=1e-3",
+    ]  # fmt: skip
+    code, _, err = command(
+        *downstream, f"teacher.path={encoder}", "student=hub", "student.path=run",
+        "optimizer.learning_rate=1e-9", "optimizer.warmup=0", "control=false", "output_dir=second",
+    )  # fmt: skip
+    assert code == 0, err
+    second = load_file("second/student/model.safetensors")
+    # (At a learning rate of next to nothing it still has the weights that it came with.)
+    for key, weight in load_file("run/student/model.safetensors").items():
+        if key.startswith("bert.encoder"):
+            torch.testing.assert_close(second[key], weight, rtol=0, atol=1e-5)
+    assert json.loads(Path("second/student/config.json").read_text())["id2label"] == {
+        "0": "high", "1": "low",
+    }  # fmt: skip
+    code, _, err = command(
+        *downstream, "teacher.path=run", "student=half", "output_dir=third", "control=false"
+    )
+    assert code == 0, err
+    assert "teacher: fine-tuning" in Path("third/run.log").read_text()
+    third = json.loads(Path("third/report.json").read_text())
+    assert third["models"][0]["quality"]["accuracy"]["value"] > 0.8
+
+    # And it teaches plain text as it is.
+    code, _, err = command(*fast(given), "teacher.path=run", "control=false", "output_dir=fourth")
+    assert code == 0, err
+    assert "is used as it is" in Path("fourth/run.log").read_text()
+
+
+def test_quality_against_a_loop(tokenizer):
+    """Every masked token by itself, from the whole model's logits, in plain arithmetic."""
+    task, rows, model, examples = measured(tokenizer)
+    masked = Masking(tokenizer)(rows[:], None)
+    nll, right, each = [], [], []
+    with torch.no_grad():
+        for ids, at, labels in zip(
+            masked["input_ids"], masked["positions"], masked["label"], strict=True
+        ):
+            logits = model(torch.tensor(ids).unsqueeze(0)).logits[0].double().numpy()
+            sums = [0.0, 0]
+            for place, label in zip(at, labels, strict=True):
+                odds = np.exp(logits[place])
+                nll.append(-math.log(odds[label] / odds.sum()))
+                right.append((int(np.argmax(odds)) == label, odds.max() / odds.sum()))
+                sums = [sums[0] + nll[-1], sums[1] + right[-1][0]]
+            each.append(sums)
+    said = collect_logits(model, examples, CPU, condense=task.condense)
+    sums, units = task.judge(said, examples)
+    np.testing.assert_allclose(sums, each, rtol=1e-5)
+    assert units.tolist() == [len(at) for at in masked["positions"]]
+    metrics = {name: metric(sums, units) for name, metric in task.metrics.items()}
+    assert list(metrics) == ["accuracy", "perplexity"]
+    assert metrics["accuracy"] == pytest.approx(sum(hit for hit, _ in right) / len(right))
+    assert 0 < metrics["accuracy"] < 1
+    assert metrics["perplexity"] == pytest.approx(math.exp(sum(nll) / len(nll)), rel=1e-5)
+    calibration = task.calibration(said, examples.labels)
+    assert calibration["negative_log_likelihood"] == pytest.approx(sum(nll) / len(nll), rel=1e-5)
+    bins: dict[int, list[float]] = {}
+    for hit, confidence in right:
+        bins.setdefault(math.ceil(confidence * 15), []).append(hit - confidence)
+    error = sum(abs(sum(one)) for one in bins.values()) / len(right)
+    assert calibration["expected_calibration_error"] == pytest.approx(error, rel=1e-4)
+    assert task.fidelity(said, said) == {"agreement": 1.0, "kl_divergence": None}
+    interval = bootstrap_interval(task.metrics["perplexity"], sums, units, resamples=200)
+    assert interval.low < metrics["perplexity"] < interval.high
+
+
+def measured(tokenizer):
+    task = MaskedLM()
+    rows = rows_of(tokenizer, [row["text"] for row in sentences(60, 3)])
+    torch.manual_seed(0)
+    model = AutoModelForMaskedLM.from_config(make_model(layers=2, initializer_range=0.5).config)
+    collate = Collate(tokenizer, task.transform(tokenizer, rows))
+    return task, rows, model.eval(), Batches(rows, collate)
+
+
+def test_neither_padding_nor_batches_change_what_is_said(tokenizer):
+    task, _, model, examples = measured(tokenizer)
+    alone, together = (
+        collect_logits(model, examples, CPU, batch, task.condense) for batch in (1, 60)
+    )
+    np.testing.assert_allclose(alone.values, together.values, atol=1e-5)
+    subset = examples.select(range(7, 20))
+    part = collect_logits(model, subset, CPU, condense=task.condense)
+    np.testing.assert_allclose(part.values, together[range(7, 20)], atol=1e-5)
+
+
+def test_processes_share_the_masked_tokens(tokenizer, monkeypatch):
+    _, _, _, examples = measured(tokenizer)
+    indices = batches.Drawn(range(7), (0, 3))
+    whole = examples[indices]
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(batches, "share", lambda rank=rank: (rank, 2))
+        parts.append(examples[indices])
+    assert sum(len(part["labels"]) for part in parts) == len(whole["labels"])
+    for part in parts:
+        assert part["part"] == pytest.approx(2 * len(part["labels"]) / len(whole["labels"]))
+    shared = torch.cat([part["labels"] for part in parts]).sort().values
+    assert torch.equal(shared, whole["labels"].sort().values)
+
+
+def test_no_logits_of_tokens_that_nobody_asks_about(command, given, monkeypatch):
+    """Of teacher and student, in training, validation and measuring (latency is the user's)."""
+    asked, made, timing = [], [], []
+
+    def forward(model, inputs, **settings):
+        asked.append(int((inputs["positions"] >= 0).sum()))
+        return original(model, inputs, **settings)
+
+    def count(module, arguments, output):
+        if isinstance(module, torch.nn.Linear) and module.out_features == 17 and not timing:
+            made.append(output.shape[:-1].numel())
+
+    def untimed(function):
+        def call(*arguments, **named):
+            timing.append(True)
+            try:
+                return function(*arguments, **named)
+            finally:
+                timing.pop()
+
+        return call
+
+    original = reading.forward
+    monkeypatch.setattr(reading, "forward", forward)
+    monkeypatch.setattr(speed, "measure", untimed(speed.measure))
+    monkeypatch.setattr(size, "multiply_accumulates", untimed(size.multiply_accumulates))
+    hook = torch.nn.modules.module.register_module_forward_hook(count)
+    try:
+        code, _, err = command(*fast(given), "objective=distilbert")
+    finally:
+        hook.remove()
+    assert code == 0, err
+    # Two batches of each training and one of each validation at least; three models are measured.
+    assert len(made) > 12
+    assert made == asked
+
+
+def test_resume_continues_to_the_bit(command, small, monkeypatch):
+    """Stopped within the second pass, whose masks are drawn anew; a file of another task's."""
+    given = [*small, "task=masked_lm", "task.smoothing=0.7", "trainer.max_epochs=3"]
+    code, _, err = command(*given, "output_dir=whole")
+    assert code == 0, err
+    step, stopped = DistillationModule.training_step, []
+
+    def stop(self, batch, index):
+        if not self.prefix and self.trainer.current_epoch == 1 and index == 3:
+            stopped.append(True)
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DistillationModule, "training_step", stop)
+        code, _, _ = command(*given, "output_dir=stopped")
+    assert (code, stopped) == (130, [True])
+    code, _, err = command("resume=stopped")
+    assert code == 0, err
+    first, second = (
+        torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("whole", "stopped")
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    for role in ("student", "control"):
+        first, second = (
+            load_file(f"{name}/{role}/model.safetensors") for name in ("whole", "stopped")
+        )
+        assert all(torch.equal(first[key], second[key]) for key in first), role
+
+
+@pytest.mark.parametrize(
+    "objective",
+    ["distilbert", "minilm", "minilmv2", "tinybert", "pkd", "kd_mse", "dkd", "dist"],
+)
+def test_objectives(command, given, objective):
+    whole = [f"objective.{name}.epochs=null" for name in ("intermediate", "prediction")]
+    code, _, err = command(
+        *fast(given), f"objective={objective}", *(whole if objective == "tinybert" else []),
+        "control=false",
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads(Path("run/report.json").read_text())["task"] == "masked_lm"
+
+
+@pytest.mark.parametrize(
+    "student",
+    ["third", "single", "tiny", "narrow", "half student.layers=[3,1]"],
+)
+def test_students(command, given, student):
+    code, _, err = command(*fast(given), *f"student={student}".split(), "control=false")
+    assert code == 0, err
+    model = AutoModelForMaskedLM.from_pretrained("run/student")
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    tokens = AutoTokenizer.from_pretrained("run/student")(["w1 [MASK] w3"], return_tensors="pt")
+    assert model(**tokens).logits.shape == (1, 5, 17)
+
+
+def test_an_ensemble(command, given, encoder):
+    code, _, err = command(
+        *(one for one in fast(given) if not one.startswith("teacher.path")), "teacher=ensemble",
+        f"teacher.paths=[{encoder},{encoder}]", "teacher.seeds=[0,1]", "teacher.epochs=1",
+        "task.whole_word=true", "control=false",
+    )  # fmt: skip
+    assert code == 0, err
+
+
+def test_what_is_masked_is_part_of_what_was_measured_and_kept(command, given, tmp_path):
+    fingerprints = set()
+    for option in ("mlm_probability=0.2", "mlm_probability=0.3", "smoothing=0.7"):
+        code, _, err = command(
+            *fast(given), f"task.{option}", f"cache_dir={tmp_path}/cache", "control=false"
+        )
+        assert code == 0, err
+        report = json.loads(Path("run/report.json").read_text())
+        assert not report["reused"]["teacher"]  # each has a teacher trained on its own masks
+        fingerprints.add(report["data"]["fingerprint"])
+    assert len(fingerprints) == 3  # the first has 0.2, the last 0.25
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
+def test_a_narrower_model_with_its_head(family):
+    torch.manual_seed(0)
+    model = AutoModelForMaskedLM.from_config(make_model(family, layers=2).config).eval()
+    ids = {"input_ids": torch.tensor([[2, 7, 9, 3]]), "attention_mask": torch.ones(1, 4).long()}
+    same = narrow.narrowed(model, Widths.of(model.config), "magnitude").eval()
+    assert torch.equal(same(**ids).logits, model(**ids).logits)
+    small = narrow.narrowed(model, Widths(16, 1, 20), "magnitude")
+    assert small(**ids).logits.shape == (1, 4, 32)
+    assert small.get_output_embeddings().weight is small.get_input_embeddings().weight
+
+
+def test_a_head_of_the_teacher_is_not_drawn_anew(command, small, pretrained):
+    """Trained on, where that is asked for: from what it has, tied as it is."""
+    code, _, err = command(
+        *small, "task=masked_lm", "teacher.fine_tune=true", "teacher.learning_rate=1e-9",
+        "debug=fast", "data.max_length=24", "control=false", "student.layers=[0,1,2,3]",
+        "optimizer.learning_rate=1e-9", "output_dir=run",
+    )  # fmt: skip
+    assert code == 0, err
+    first, last = (
+        load_file(f"{folder}/model.safetensors") for folder in (pretrained, Path("run/student"))
+    )
+    assert first.keys() == last.keys()
+    for key, weight in first.items():
+        torch.testing.assert_close(last[key], weight, rtol=0, atol=1e-5)
+
+
+def test_rows_of_a_long_text(command, given, tmp_path):
+    """One paragraph a line, gzipped; long ones continue."""
+    with gzip.open(tmp_path / "text.txt.gz", "wt") as file:
+        file.write("\n".join(" ".join(language(6, seed)) for seed in range(60)))
+    code, _, err = command(
+        *fast(given), f"data.path={tmp_path}/text.txt.gz", "data.limit=30", "control=false"
+    )
+    assert code == 0, err
+    report = json.loads(Path("run/report.json").read_text())
+    assert report["data"]["examples"] == {"train": 30, "validation": 6, "test": 6}
+    assert not any("cut" in note and "tokens" in note for note in report["data"]["notes"])
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("task.metric=perplexity", "it is always reported"),
+        ("task.metric=f1", "choose one of accuracy"),
+        ("task.mlm_probability=0", "task.mlm_probability=0: it must lie between 0 and 1"),
+        ("task.mlm_probability=1.5", "task.mlm_probability=1.5: it must lie between 0 and 1"),
+        ("task.mask_share=0.95", "sum to more than 1"),
+        ("task.random_share=-1", "task.random_share=-1: it is a share"),
+        ("task.smoothing=-1", "task.smoothing=-1: it must be 0 or above"),
+        ("data.max_length=3", "needs room for 2 special tokens and two others, 4 or more"),
+        ("data.labels=[a,b]", "data.labels names classes"),
+        ("data.text_pair=other", "has no second text"),
+        ("data.unlabelled=more.txt", "data.unlabelled gives texts without labels"),
+        ("augmentation=deletion", "data.augmentation gives texts without labels"),
+        ("teacher.outputs=cached", "too many to be stored"),
+        ("teacher.labels=[a]", "teacher.labels names classes"),
+        ("teacher.fine_tune=false", "has no head trained for masked tokens"),
+        ("student=bilstm", "student=bilstm: distill_bilstm has no head for task=masked_lm"),
+        ("student=static", "student=static: distill_static has no head for task=masked_lm"),
+        ("student.embedding_size=8", "distill_compact_bert has no head for task=masked_lm"),
+        ("student.vocabulary=corpus", "cut texts into different ones"),
+    ],
+)
+def test_mistakes(refused, given, override, says):
+    refused(*given, override, says=says)
+
+
+def test_a_tokenizer_without_a_mask(refused, given, tmp_path):
+    tokenizer = make_tokenizer(WORDS)
+    tokenizer.mask_token = None
+    AutoModelForMaskedLM.from_config(
+        make_model(layers=2, vocab_size=17, max_position_embeddings=32).config
+    ).save_pretrained(tmp_path / "maskless")
+    tokenizer.save_pretrained(tmp_path / "maskless")
+    refused(*given, f"teacher.path={tmp_path}/maskless", says="has no mask token")
+
+
+def test_a_student_of_another_vocabulary(refused, given, tmp_path):
+    AutoModelForMaskedLM.from_config(
+        make_model(layers=2, vocab_size=24, max_position_embeddings=32).config
+    ).save_pretrained(tmp_path / "wider")
+    make_tokenizer(WORDS).save_pretrained(tmp_path / "wider")
+    refused(
+        *given, "student=hub", f"student.path={tmp_path}/wider",
+        says="the student's head has 24 outputs and the teacher's 17",
+    )  # fmt: skip

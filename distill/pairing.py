@@ -7,6 +7,7 @@ import numpy as np
 from datasets import concatenate_datasets
 
 from distill.data.batches import Batches, Collate, encode
+from distill.data.columns import numbers
 from distill.data.prepare import Data
 from distill.job import Job
 from distill.measure.models import Measured
@@ -51,7 +52,7 @@ class Pairing:
             )
             for split in data.splits
         }  # fmt: skip
-        self.notes = _notes_on_length(rows["train"]["length"], length)
+        self.notes = _notes_on_length(numbers(rows["train"], "length"), length)
         collate = Collate(student.tokenizer)
         # Texts without labels are the student's alone; the control gets as many steps.
         training = [split for split in ("train", "unlabelled") if split in data.splits]
@@ -121,8 +122,8 @@ class Pairing:
         return logits
 
 
-def _notes_on_length(lengths: Sequence[int], max_length: int) -> list[str]:
-    share = float(np.mean(np.asarray(lengths) >= max_length))
+def _notes_on_length(lengths: np.ndarray, max_length: int) -> list[str]:
+    share = float(np.mean(lengths >= max_length))
     if share < 0.01:
         return []
     note = (

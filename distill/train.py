@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from transformers import PreTrainedModel
 
+from distill.data.columns import numbers
 from distill.data.prepare import Data, prepare
 from distill.finetune import fine_tuned
 from distill.fit import Fitted
@@ -73,7 +73,7 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
 
     log.info("measuring %d models on %d examples", len(measured), len(pairing.test))
     clock = time.perf_counter()
-    labels = np.asarray(data.splits["test"]["label"])
+    labels = numbers(data.splits["test"], "label")
     models = measure(measured, labels, job.task, job.fitter.hardware.device)
     comparison = compare(models, measured, labels, job.task)
     report = assemble.report(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count, islice
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from distill.cache import key_of, locked
+from distill.data.columns import numbers
 from distill.processes import share
 
 # Shuffled examples are sorted by length within pools of so many batches: enough for batches of
@@ -123,7 +124,8 @@ class LengthBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         if self.seed is None:
-            yield from self._cut(np.argsort(-self.lengths, kind="stable"))
+            order = np.argsort(-self.lengths, kind="stable")
+            yield from self._cut(order, range(self._in_a_pass))
             return
         # Computed from the epoch alone: a training that was interrupted continues where it was.
         first, skipped = divmod(self.epoch * len(self), self._in_a_pass)
@@ -135,17 +137,14 @@ class LengthBatches(Sampler[list[int]]):
         random = np.random.default_rng([self.seed, number])
         order = random.permutation(len(self.lengths))
         pool = POOL_BATCHES * self.batch_size
-        batches = [
-            batch
-            for start in range(0, len(order), pool)
-            for batch in self._cut(_sorted_by(self.lengths, order[start : start + pool]))
-        ]
-        for index in random.permutation(len(batches)):
-            yield batches[index]
+        for start in range(0, len(order), pool):
+            order[start : start + pool] = _sorted_by(self.lengths, order[start : start + pool])
+        yield from self._cut(order, random.permutation(self._in_a_pass))
 
-    def _cut(self, order: np.ndarray) -> Iterator[list[int]]:
-        for start in range(0, len(order), self.batch_size):
-            yield order[start : start + self.batch_size].tolist()
+    def _cut(self, order: np.ndarray, which: Iterable[int]) -> Iterator[list[int]]:
+        """Batches by their number, made one at a time: a pass of them all at once is large."""
+        for index in which:
+            yield order[index * self.batch_size : (index + 1) * self.batch_size].tolist()
 
 
 def _sorted_by(lengths: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -234,7 +233,7 @@ class Batches(torch.utils.data.Dataset):
     def loader(self, batch_size: int, seed: int | None) -> DataLoader:
         """Batches of like length; shuffled if a seed is given."""
         batches = None if self.as_many_as is None else -(-self.as_many_as // batch_size)
-        sampler = LengthBatches(self.student["length"], batch_size, seed, batches)
+        sampler = LengthBatches(numbers(self.student, "length"), batch_size, seed, batches)
         # sampler, not batch_sampler: the data set itself gives whole batches. It has a generator of
         # its own, for every pass draws from it, and a resumed training makes one pass less than one
         # that was never stopped: dropout's random state must not notice.

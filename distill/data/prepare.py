@@ -1,15 +1,20 @@
 """From a source's own rows to checked splits with one set of column names."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, List, Value
 
+from distill.cache import key_of, made_once
+from distill.data.columns import content_of, pieces, values
 from distill.data.source import Source
-from distill.data.unlabelled import unlabelled
+from distill.data.unlabelled import given_texts, unlabelled
 from distill.errors import UserError
 
 # A split that is missing is cut from train: this share of it, at most so many examples.
@@ -17,6 +22,8 @@ CUT_SHARE, CUT_MOST = 0.1, 2000
 # Between the labels of one example, where they are text.
 LABEL_SEPARATOR = ","
 SPLITS = ("train", "validation", "test")
+# So many rows are in memory at a time.
+PIECE = 10_000
 
 
 @dataclass(frozen=True)
@@ -59,34 +66,107 @@ def prepare(source: Source, task, cache_dir: Path) -> Data:
     Rows that stay in train are in the order of a hash of their text, so a smaller
     ``data.limit`` takes a subset of what a larger one takes, whatever the file's order.
 
+    The result is kept in ``cache_dir`` under a key of all bytes that were read, of every setting
+    and of the task's own code, and memory-mapped: a later run neither checks nor hashes a row.
+
     Raises:
         UserError: for every mistake in the data that can be found before training.
     """
-    notes: list[str] = []
-    read = source.read(cache_dir)
-    splits = {
-        split: _select_columns(split, read[split], source) for split in SPLITS if split in read
-    }
-    if task.many_labels:
-        splits = {split: _as_lists(rows, source) for split, rows in splits.items()}
-    elif source.label_separator is not None:
+    if source.label_separator is not None and not task.many_labels:
         raise UserError(
             f"data.label_separator={source.label_separator}: task={task.name} has one label an "
             "example, task=multi_label has many"
         )
-    splits = {split: _check_texts(split, rows, source, notes) for split, rows in splits.items()}
-    splits, evaluated_on = _complete(splits, source, notes)
+    read = source.read(cache_dir)
+    splits = {
+        split: _select_columns(split, read[split], source) for split in SPLITS if split in read
+    }
+    given = given_texts(source, _text_columns(splits["train"]), cache_dir)
+    folder = cache_dir / "prepared" / _key(source, task, splits, given)
+    made_once(folder, lambda partial: _write(source, task, splits, given, cache_dir, partial))
+    kept = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    rows = {split: Dataset.from_file(str(folder / f"{split}.arrow")) for split in kept["hashes"]}
+    return Data(source.name, rows, fingerprint=kept["hashes"]["test"], **kept)
+
+
+def _key(source: Source, task, splits: dict[str, Dataset], given: Dataset | None) -> str:
+    """Of everything that determines what is prepared."""
+    settings = {
+        option.name: getattr(source, option.name)
+        for option in fields(Source)
+        if option.name not in ("name", "max_length", "batch_size", "augmentation")
+    }
+    more = source.augmentation
+    return key_of(
+        kind="prepared", format=1, settings=settings,
+        splits={split: content_of(rows) for split, rows in splits.items()},
+        unlabelled=given and content_of(given),
+        augmentation=more and {"name": more.name, "settings": more.settings()},
+        task=[type(task).__name__, task.settings, _code_of(type(task))],
+    )  # fmt: skip
+
+
+def _code_of(kind: type) -> str:
+    """Hash of the code that prepares: a class's own files, and all of distill's data and tasks."""
+    files = {getattr(sys.modules[base.__module__], "__file__", None) for base in kind.__mro__}
+    here = Path(__file__).parent
+    files |= {str(file) for folder in (here, here.parent / "tasks") for file in folder.glob("*.py")}
+    digest = hashlib.sha256()
+    for file in sorted(filter(None, files)):
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()
+
+
+def _write(
+    source: Source,
+    task,
+    splits: dict[str, Dataset],
+    given: Dataset | None,
+    cache_dir: Path,
+    folder: Path,
+) -> None:
+    """Do all the work, and write a file a split and ``data.json``."""
+    notes: list[str] = []
+    if task.many_labels:
+        splits = {split: _as_lists(rows, source) for split, rows in splits.items()}
+    checked = {split: _check_texts(split, rows, source, notes) for split, rows in splits.items()}
+    checked, evaluated_on = _complete(checked, source, notes)
+    splits = {split: rows for split, (rows, _) in checked.items()}
+    keys = {split: hashes for split, (_, hashes) in checked.items()}
     names = task.label_names(splits, source.labels)
-    splits = {split: _with_targets(split, rows, names, task) for split, rows in splits.items()}
-    more = unlabelled(source, splits, cache_dir, notes, task.no_label(names))
+    targets = {split: task.targets(split, rows, names) for split, rows in splits.items()}
+    more = unlabelled(source, given, splits, cache_dir, notes)
     if more is not None:
-        splits["unlabelled"] = more
-    keys = {split: _row_hashes(rows) for split, rows in splits.items()}
+        splits["unlabelled"], keys["unlabelled"] = more, _row_hashes(more)[0]
+        no_label = np.asarray(task.no_label(names))
+        targets["unlabelled"] = np.broadcast_to(no_label, (len(more), *no_label.shape))
     shared = int(np.isin(keys["test"], keys["train"]).sum())
     if shared:
         notes.append(f"{shared} of the {len(keys['test'])} evaluated texts also stand in train.")
-    hashes = {split: _fingerprint(keys[split], splits[split], names) for split in splits}
-    return Data(source.name, splits, names, evaluated_on, hashes["test"], hashes, notes)
+    for split, rows in splits.items():
+        _write_rows(folder / f"{split}.arrow", rows, targets[split])
+    hashes = {split: _fingerprint(keys[split], targets[split], names) for split in splits}
+    kept = {"label_names": names, "evaluated_on": evaluated_on, "hashes": hashes, "notes": notes}
+    (folder / "data.json").write_text(json.dumps(kept), encoding="utf-8")
+
+
+def _write_rows(file: Path, rows: Dataset, targets: Sequence) -> None:
+    """Rows in their order with targets for labels, to be memory-mapped."""
+    texts = rows.select_columns(_text_columns(rows)).with_format("arrow")
+    stream = None
+    for start in range(0, len(rows), PIECE):
+        piece = texts[start : start + PIECE].replace_schema_metadata(None)
+        own = targets[start : start + PIECE]
+        own = own.tolist() if getattr(own, "ndim", 1) > 1 else own
+        piece = piece.append_column("label", pa.array(own))
+        stream = stream or pa.ipc.new_stream(str(file), piece.schema)
+        # Rows gathered by index come as a chunk each, and every chunk would be a batch of its own.
+        stream.write_table(piece.combine_chunks())
+    stream.close()
+
+
+def _text_columns(rows: Dataset) -> list[str]:
+    return [column for column in ("text", "text_pair") if column in rows.column_names]
 
 
 def _select_columns(split: str, rows: Dataset, source: Source) -> Dataset:
@@ -107,24 +187,21 @@ def _select_columns(split: str, rows: Dataset, source: Source) -> Dataset:
     return rows.rename_columns({theirs: ours for ours, theirs in wanted.items() if ours != theirs})
 
 
-def _check_texts(split: str, rows: Dataset, source: Source, notes: list[str]) -> Dataset:
+def _check_texts(
+    split: str, rows: Dataset, source: Source, notes: list[str]
+) -> tuple[Dataset, np.ndarray]:
+    """The rows whose texts are not empty, and their hashes."""
     if len(rows) == 0:
         raise UserError(f"{split} has no examples")
-    columns = [column for column in ("text", "text_pair") if column in rows.column_names]
-    for column in columns:
+    for column in _text_columns(rows):
         if rows.features[column].dtype not in ("string", "large_string"):
             raise UserError(
                 f"the column of data.{column} holds {rows.features[column].dtype} in {split}, "
                 "not text"
             )
-    empty = [
-        start + offset
-        for start, batch in _batches(rows, columns)
-        for offset, texts in enumerate(zip(*(batch[column] for column in columns), strict=True))
-        if any(text is None or not text.strip() for text in texts)
-    ]
+    hashes, empty = _row_hashes(rows)
     if not empty:
-        return rows
+        return rows, hashes
     if source.empty == "error":
         raise UserError(
             f"{len(empty)} texts of {split} are empty (the first in row {empty[0] + 1}): "
@@ -134,23 +211,24 @@ def _check_texts(split: str, rows: Dataset, source: Source, notes: list[str]) ->
     kept = np.setdiff1d(np.arange(len(rows)), empty)
     if not len(kept):
         raise UserError(f"every text of {split} is empty")
-    return rows.select(kept)
+    return rows.select(kept), hashes[kept]
 
 
 def _complete(
-    splits: dict[str, Dataset], source: Source, notes: list[str]
-) -> tuple[dict[str, Dataset], str]:
+    splits: dict[str, tuple[Dataset, np.ndarray]], source: Source, notes: list[str]
+) -> tuple[dict[str, tuple[Dataset, np.ndarray]], str]:
+    """All three splits, each with the hashes of its rows, and which one is evaluated."""
     splits = dict(splits)
     evaluated_on = "test"
-    if "test" in splits and _without_labels(splits["test"]):
+    if "test" in splits and _without_labels(splits["test"][0]):
         del splits["test"]
         notes.append("The test split has no labels and is not used.")
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         evaluated_on = "validation"
         notes.append("There is no labelled test split: the validation split serves as one.")
-    train = splits["train"]
-    order = np.argsort(_row_hashes(train), kind="stable")
+    train, hashes = splits["train"]
+    order = np.argsort(hashes, kind="stable")
     for split in ("test", "validation"):
         if split in splits:
             continue
@@ -161,7 +239,7 @@ def _complete(
             raise UserError(
                 f"{len(train)} training examples are too few to cut a {split} split from"
             )
-        splits[split] = train.select(order[:count])
+        splits[split] = train.select(order[:count]), hashes[order[:count]]
         order = order[count:]
         notes.append(
             f"There is no {split} split: {count} examples were cut from train, chosen by a hash "
@@ -170,12 +248,12 @@ def _complete(
     if source.limit is not None and source.limit < len(order):
         notes.append(f"{source.limit} of {len(order)} training examples are used (data.limit).")
         order = order[: source.limit]
-    splits["train"] = train.select(order)
+    splits["train"] = train.select(order), hashes[order]
     return {split: splits[split] for split in SPLITS}, evaluated_on
 
 
 def _without_labels(rows: Dataset) -> bool:
-    return all(value in (None, -1, "-1", "-1.0", "", []) for value in rows["label"][:])
+    return all(value in (None, -1, "-1", "-1.0", "", []) for value in values(rows, "label"))
 
 
 def _as_lists(rows: Dataset, source: Source) -> Dataset:
@@ -184,38 +262,44 @@ def _as_lists(rows: Dataset, source: Source) -> Dataset:
         return rows
     separator = source.label_separator or LABEL_SEPARATOR
     labels = [
-        None if text is None else [part.strip() for part in text.split(separator) if part.strip()]
-        for text in rows["label"][:]
+        pa.array(
+            [
+                None
+                if text is None
+                else [part.strip() for part in text.split(separator) if part.strip()]
+                for text in piece["label"]
+            ],
+            pa.list_(pa.string()),
+        )
+        for _, piece in pieces(rows, ["label"], PIECE)
     ]
     feature = List(Value("string"))
-    return rows.remove_columns("label").add_column("label", labels, feature=feature)
+    return rows.remove_columns("label").add_column(
+        "label", pa.chunked_array(labels), feature=feature
+    )
 
 
-def _with_targets(split: str, rows: Dataset, names: list[str], task) -> Dataset:
-    targets = task.targets(split, rows, names)
-    return rows.remove_columns("label").add_column("label", targets)
-
-
-def _batches(rows: Dataset, columns: list[str], size: int = 10_000) -> Iterator[tuple[int, dict]]:
-    selected = rows.select_columns(columns)
-    for start in range(0, len(rows), size):
-        yield start, selected[start : start + size]
-
-
-def _row_hashes(rows: Dataset) -> np.ndarray:
-    """64 bits of SHA-256 a row's text(s), ``(N,)``."""
-    columns = [column for column in ("text", "text_pair") if column in rows.column_names]
-    hashes = np.empty(len(rows), dtype=np.uint64)
-    for start, batch in _batches(rows, columns):
-        for offset, texts in enumerate(zip(*(batch[column] for column in columns), strict=True)):
+def _row_hashes(rows: Dataset) -> tuple[np.ndarray, list[int]]:
+    """64 bits of SHA-256 a row's text(s), ``(N,)``, and which rows have an empty one instead."""
+    columns = _text_columns(rows)
+    hashes, empty = np.zeros(len(rows), dtype=np.uint64), []
+    for start, piece in pieces(rows, columns, PIECE):
+        for row, texts in enumerate(
+            zip(*(piece[column] for column in columns), strict=True), start
+        ):
+            if any(text is None or not text.strip() for text in texts):
+                empty.append(row)
+                continue
             digest = hashlib.sha256("\x1f".join(texts).encode()).digest()
-            hashes[start + offset] = int.from_bytes(digest[:8], "little")
-    return hashes
+            hashes[row] = int.from_bytes(digest[:8], "little")
+    return hashes, empty
 
 
-def _fingerprint(hashes: np.ndarray, rows: Dataset, names: list[str]) -> str:
+def _fingerprint(hashes: np.ndarray, targets: Sequence, names: list[str]) -> str:
     digest = hashlib.sha256("\x1f".join(names).encode())
     digest.update(hashes.tobytes())
-    labels = np.asarray(rows["label"])
-    digest.update(labels.astype(np.float64 if labels.dtype.kind == "f" else np.int64).tobytes())
+    labels = np.asarray(targets)
+    kind = np.float64 if labels.dtype.kind == "f" else np.int64
+    for start in range(0, len(labels), PIECE):
+        digest.update(labels[start : start + PIECE].astype(kind).tobytes())
     return digest.hexdigest()[:16]

@@ -7,13 +7,12 @@ test split among them would be a leak, a text of train would be seen twice: both
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features, Value, concatenate_datasets
 
 from distill.data.augmentation import augmented
-from distill.data.batches import IGNORED_LABEL
+from distill.data.columns import pieces
 from distill.data.files import FORMATS, data_suffix, read_file
 from distill.data.hub import read_hub
 from distill.data.source import Source
@@ -28,12 +27,21 @@ _JOIN = (
 )
 
 
+def given_texts(source: Source, columns: Sequence[str], cache_dir: Path) -> Dataset | None:
+    """The texts of ``data.unlabelled`` as they come; ``None`` if the source asks for none.
+
+    Raises:
+        UserError: if there is nothing to read.
+    """
+    return None if source.unlabelled is None else _read(source, columns, cache_dir)
+
+
 def unlabelled(
     source: Source,
+    given: Dataset | None,
     splits: Mapping[str, Dataset],
     cache_dir: Path,
     notes: list[str],
-    no_label: Any = IGNORED_LABEL,
 ) -> Dataset | None:
     """Read and make the texts without labels that a source asks for.
 
@@ -42,26 +50,26 @@ def unlabelled(
 
     Args:
         source: its ``unlabelled`` and ``augmentation`` say what is wanted.
+        given: what :func:`given_texts` has read.
         splits: the labelled examples; none of their texts is among the result.
         cache_dir: where what is read and made is kept.
         notes: what was left out, and how many there are, is added to it.
-        no_label: what the task calls the label of an example that has none.
 
     Returns:
-        Rows with the text columns of ``splits`` and the label ``no_label``; those of either
-        origin in the order of a hash of their text. ``None`` if the source asks for none.
+        Rows with the text columns of ``splits``; those of either origin in the order of a hash of
+        their text. ``None`` if the source asks for none.
 
     Raises:
-        UserError: if there is nothing to read, or nothing remains.
+        UserError: if nothing remains.
     """
-    if source.unlabelled is None and source.augmentation is None:
+    if given is None and source.augmentation is None:
         return None
     columns = [name for name in ("text", "text_pair") if name in splits["train"].column_names]
     known = {split: same_texts(rows, columns)[0] for split, rows in splits.items()}
     parts = []
-    if source.unlabelled is not None:
+    if given is not None:
         what = f"data.unlabelled={source.unlabelled}"
-        rows = _without(_read(source, columns, cache_dir), columns, known, what, notes)
+        rows = _without(given, columns, known, what, notes)
         if source.unlabelled_limit is not None and source.unlabelled_limit < len(rows):
             notes.append(
                 f"{source.unlabelled_limit} of {len(rows)} texts without labels are used "
@@ -77,8 +85,7 @@ def unlabelled(
         rows = _without(rows, columns, known, what, notes)
         notes.append(_JOIN.format(len(rows), what))
         parts.append(rows)
-    rows = concatenate_datasets(parts)
-    return rows.add_column("label", [no_label] * len(rows))
+    return concatenate_datasets(parts)
 
 
 def same_texts(rows: Dataset, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -96,11 +103,9 @@ def same_texts(rows: Dataset, columns: Sequence[str]) -> tuple[np.ndarray, np.nd
     return keys, empty
 
 
-def _texts(rows: Dataset, columns: Sequence[str], size: int = 10_000) -> Iterator[tuple[str, ...]]:
-    selected = rows.select_columns(list(columns))
-    for start in range(0, len(rows), size):
-        batch = selected[start : start + size]
-        yield from zip(*(batch[column] for column in columns), strict=True)
+def _texts(rows: Dataset, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for _, piece in pieces(rows, columns):
+        yield from zip(*(piece[column] for column in columns), strict=True)
 
 
 def _without(

@@ -61,8 +61,10 @@ class TextTask:
         """A name for each of the head's outputs; ``given`` is ``data.labels``."""
         raise NotImplementedError
 
-    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> list:
-        """The labels of a split as the loss and the metrics take them.
+    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> Sequence:
+        """The labels of a split as the loss and the metrics take them, one a row.
+
+        Numbers are arrays, ``(N,)`` or ``(N, C)``: a split may have many millions of rows.
 
         Raises:
             UserError: for a label that is missing or cannot be.
@@ -104,6 +106,13 @@ class TextTask:
         raise NotImplementedError
 
     # --- what they share -----------------------------------------------------------------------
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Plain values that labels and what is read may depend on, for the keys of caches."""
+        return {
+            name: value for name, value in vars(self).items() if name not in ("metric", "per_class")
+        }
 
     @property
     def metrics(self) -> dict[str, Callable[..., float]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from distill.data.batches import Collate
+from distill.data.columns import numbers
 from distill.errors import UserError
 from distill.outputs import Outputs, outputs_of
 from distill.teacher.ready import Teacher
@@ -256,7 +257,7 @@ class JoinedRows:
     def __getitem__(self, key: str | list[int]) -> Any:
         first = next(iter(self.rows.values()))
         if isinstance(key, str):
-            return first[key]
+            return numbers(first, key)
         joined = {name: rows[key] for name, rows in self.rows.items()}
         return {"members": joined, "label": first[key]["label"]}
 

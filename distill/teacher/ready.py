@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill import models
 from distill.data.batches import Batches, Collate, encode
+from distill.data.columns import numbers
 from distill.data.prepare import Data
 from distill.errors import UserError
 from distill.finetune import fine_tuned
@@ -100,7 +100,7 @@ def ready_one(
             "and teacher.fine_tune=false forbids to train one"
         )
     _reset_head(model)
-    task.start(_output_layer(model), np.asarray(data.splits["train"]["label"]))
+    task.start(_output_layer(model), numbers(data.splits["train"], "label"))
     rows = {
         split: Batches(
             encode(data.splits[split], data.hashes[split], tokenizer, task, max_length, cache_dir),

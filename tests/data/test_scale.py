@@ -2,8 +2,10 @@
 
 import gzip
 import hashlib
+import json
 import os
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from distill.data.prepare import prepare
 from distill.tasks.multi_label import MultiLabel
 from distill.tasks.regression import Regression
 from distill.tasks.sequence_classification import SequenceClassification
+from distill.teacher import outputs
 from tests.conftest import sentences, write_csv
 
 TASK = SequenceClassification()
@@ -65,6 +68,41 @@ def test_a_second_run_neither_checks_nor_hashes_a_row(prepared, monkeypatch):
         assert rows.to_dict() == second.splits[split].to_dict()
         assert second.splits[split].cache_files  # memory-mapped
         assert second.splits[split]._indices is None  # and in the order of the file
+
+
+def test_a_second_command_only_trains(command, corpus, trained, tmp_path, monkeypatch):
+    run = [
+        "data=files", f"data.path={corpus}", f"teacher.path={trained}", "student=half",
+        f"cache_dir={tmp_path / 'cache'}", "data.max_length=24", "trainer.max_epochs=1",
+        "trainer.precision=32-true", "trainer.accelerator=cpu",
+    ]  # fmt: skip
+    calls = []
+    for owner, name in (
+        (module, "_row_hashes"),
+        (SequenceClassification, "targets"),
+        (SequenceClassification, "encode"),
+        (outputs, "_compute"),
+    ):
+        original = getattr(owner, name)
+
+        def counted(*arguments, original=original, name=name, **named):
+            calls.append(name)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, counted)
+    assert command(*run, "output_dir=first")[0] == 0
+    # Splits, and what is computed of them: the teacher of the test split for the report.
+    assert Counter(calls) == {"_row_hashes": 3, "targets": 3, "encode": 3, "_compute": 2}
+    calls.clear()
+    assert command(*run, "output_dir=second")[0] == 0
+    assert calls == []
+    first, second = (
+        json.loads((tmp_path / name / "report.json").read_text()) for name in ("first", "second")
+    )
+    assert all(second["reused"].values())
+    assert not all(first["reused"].values())
+    assert second["models"][1]["quality"] == first["models"][1]["quality"]
+    assert second["data"] == first["data"]
 
 
 def test_what_is_kept_knows_its_name_only_from_the_source(prepared):

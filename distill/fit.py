@@ -259,7 +259,10 @@ class _EpochLines(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *_: Any
     ) -> None:
-        self.losses.append(outputs["loss"].detach())  # kept as it is: no wait for a GPU
+        # Kept as it is, without a wait for a GPU; a tensor a step would be a kilobyte each.
+        self.losses.append(outputs["loss"].detach().reshape(1))
+        if len(self.losses) == 1000:
+            self.losses = [torch.cat(self.losses)]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
@@ -270,7 +273,7 @@ class _EpochLines(Callback):
         if value > self.best:
             self.best, self.best_epoch = value, epoch
         # Lightning gives a micro-batch's share of its step's loss.
-        loss = torch.stack(self.losses).mean().item() * trainer.accumulate_grad_batches
+        loss = torch.cat(self.losses).mean().item() * trainer.accumulate_grad_batches
         log.info(
             "%s: epoch %d of %d, mean loss %.4f, %s %.4f, %.0f s",
             self.what, epoch, trainer.max_epochs, loss,

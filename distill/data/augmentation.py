@@ -7,19 +7,26 @@ teacher says what it thinks of the new text, and the student learns from that al
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
+from pyarrow.parquet import ParquetWriter
 
 from distill import models
 from distill.cache import key_of, made_once
+from distill.data.columns import pieces, values
 from distill.errors import UserError
 
 log = logging.getLogger(__name__)
+
+# Texts that are in memory at a time: a multiple of what masked words are sorted within, which
+# decides, by the rounding, what is made of them.
+PIECE = 10_000
 
 
 class Augmentation(Protocol):
@@ -62,10 +69,9 @@ def augmented(
         Rows with the same columns, ``copies`` for each in the same order; some may be equal to
         others, or to what they were made of.
     """
-    texts = {column: list(rows[column]) for column in columns}
     digest = hashlib.sha256()
     for column in columns:
-        for text in texts[column]:
+        for text in values(rows, column):
             digest.update(text.encode() + b"\x1f")
         digest.update(b"\x1e")
     settings = augmentation.settings()
@@ -77,23 +83,33 @@ def augmented(
             "augmentation: making %d texts of each of %d (%s)",
             augmentation.copies, len(rows), augmentation.name,
         )  # fmt: skip
-        copies = {column: augmentation(texts[column]) for column in columns}
-        made: dict[str, list[str]] = {column: [] for column in columns}
-        for row in range(len(rows)):
-            for copy in range(augmentation.copies):
-                changed = [(columns[0],), (columns[-1],), columns][copy % 3]
-                for column in columns:
-                    is_changed = len(columns) == 1 or column in changed
-                    made[column].append(
-                        copies[column][row][copy] if is_changed else texts[column][row]
-                    )
-        Dataset.from_dict(made).to_parquet(partial / "texts.parquet")
+        schema = pa.schema([(column, pa.string()) for column in columns])
+        with ParquetWriter(partial / "texts.parquet", schema) as file:
+            for start, texts in pieces(rows, columns, PIECE):
+                if start:
+                    log.info("augmentation: made of %d of all %d texts", start, len(rows))
+                file.write_table(pa.table(_copies(augmentation, texts, columns), schema))
 
     if made_once(folder, make):
         log.info("augmentation: the texts were made before, reused")
     return Dataset.from_parquet(
         str(folder / "texts.parquet"), cache_dir=str(cache_dir / "datasets")
     )
+
+
+def _copies(
+    augmentation: Augmentation, texts: Mapping[str, Sequence[str]], columns: Sequence[str]
+) -> dict[str, list[str]]:
+    """The new rows of some, in their order."""
+    copies = {column: augmentation(texts[column]) for column in columns}
+    made: dict[str, list[str]] = {column: [] for column in columns}
+    for row in range(len(texts[columns[0]])):
+        for copy in range(augmentation.copies):
+            changed = [(columns[0],), (columns[-1],), columns][copy % 3]
+            for column in columns:
+                is_changed = len(columns) == 1 or column in changed
+                made[column].append(copies[column][row][copy] if is_changed else texts[column][row])
+    return made
 
 
 def random_of(seed: int, text: str) -> np.random.Generator:

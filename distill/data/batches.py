@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, count, islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from distill.cache import key_of, locked
+from distill.data.columns import numbers, stored
 from distill.processes import share
 from distill.ragged import Ragged, Rows
 
@@ -138,7 +139,8 @@ class LengthBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         if self.seed is None:
-            yield from self._cut(np.argsort(-self.lengths, kind="stable"))
+            order = np.argsort(-self.lengths, kind="stable")
+            yield from self._cut(order, range(self._in_a_pass))
             return
         # Computed from the epoch alone: a training that was interrupted continues where it was.
         first, skipped = divmod(self.epoch * len(self), self._in_a_pass)
@@ -155,17 +157,14 @@ class LengthBatches(Sampler[list[int]]):
         random = np.random.default_rng([self.seed, number])
         order = random.permutation(len(self.lengths))
         pool = POOL_BATCHES * self.batch_size
-        batches = [
-            batch
-            for start in range(0, len(order), pool)
-            for batch in self._cut(_sorted_by(self.lengths, order[start : start + pool]))
-        ]
-        for index in random.permutation(len(batches)):
-            yield batches[index]
+        for start in range(0, len(order), pool):
+            order[start : start + pool] = _sorted_by(self.lengths, order[start : start + pool])
+        yield from self._cut(order, random.permutation(self._in_a_pass))
 
-    def _cut(self, order: np.ndarray) -> Iterator[list[int]]:
-        for start in range(0, len(order), self.batch_size):
-            yield order[start : start + self.batch_size].tolist()
+    def _cut(self, order: np.ndarray, which: Iterable[int]) -> Iterator[list[int]]:
+        """Batches by their number, made one at a time: a pass of them all at once is large."""
+        for index in which:
+            yield order[index * self.batch_size : (index + 1) * self.batch_size].tolist()
 
 
 def _sorted_by(lengths: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -263,8 +262,7 @@ class Batches(torch.utils.data.Dataset):
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of the rows as it is stored, none of it turned into Python's own objects."""
-        rows = getattr(self.student, "first", self.student)
-        return rows.select_columns(name).with_format("arrow")[:][name]
+        return stored(getattr(self.student, "first", self.student), name)
 
     def _counts(self, column: str) -> np.ndarray:
         return pc.list_value_length(self.column(column)).to_numpy().astype(np.int64)
@@ -274,11 +272,9 @@ class Batches(torch.utils.data.Dataset):
         """All labels: ``(N, ...)``, or one for each unit; those of an evaluation."""
         if self.collate.transform is not None:
             return self._transformed_labels()
-        labels = self.student["label"][:]
         if self.units is None:
-            return np.asarray(labels)
-        counts = np.fromiter(map(len, labels), np.int64, len(labels))
-        return Ragged(np.fromiter(chain.from_iterable(labels), np.int64, counts.sum()), counts)
+            return numbers(self.student, "label")
+        return Ragged(pc.list_flatten(self.column("label")).to_numpy(), self._counts("label"))
 
     def _transformed_labels(self, size: int = 1000) -> Ragged:
         values, counts = [np.empty(0, np.int64)], []
@@ -297,10 +293,8 @@ class Batches(torch.utils.data.Dataset):
         if self.collate.transform is not None:
             return None
         seen = {self.collate.padding["input_ids"]}
-        rows = self.student.select_columns(["input_ids"]).with_format("arrow")
-        for start in range(0, len(rows), 10_000):
-            ids = rows[start : start + 10_000]["input_ids"].combine_chunks().flatten()
-            seen.update(np.unique(ids.to_numpy()).tolist())
+        for chunk in self.column("input_ids").chunks:
+            seen.update(np.unique(chunk.flatten().to_numpy()).tolist())
         return np.array(sorted(seen), dtype=np.int64)
 
     def select(self, indices: Sequence[int]) -> "Batches":
@@ -343,7 +337,7 @@ class Batches(torch.utils.data.Dataset):
     def loader(self, batch_size: int, seed: int | None) -> DataLoader:
         """Batches of like length; shuffled if a seed is given."""
         batches = None if self.as_many_as is None else -(-self.as_many_as // batch_size)
-        sampler = LengthBatches(self.student["length"], batch_size, seed, batches)
+        sampler = LengthBatches(numbers(self.student, "length"), batch_size, seed, batches)
         # sampler, not batch_sampler: the data set itself gives whole batches. It has a generator of
         # its own, for every pass draws from it, and a resumed training makes one pass less than one
         # that was never stopped: dropout's random state must not notice.

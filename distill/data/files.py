@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -137,10 +138,23 @@ def read_file(
     return read_with_datasets(
         FORMATS[suffix],
         data_files={"train": str(file)},
-        cache_dir=cache_dir,
+        cache_dir=cache_dir / "files" / _content_of(file),
         what=str(file),
         **options,
     )["train"]
+
+
+def _content_of(file: Path) -> str:
+    """Hash of a file's bytes.
+
+    datasets itself goes by path and time of change (and by the path alone of what it has
+    decompressed), and would miss a file that was replaced by one with the same time.
+    """
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()[:20]
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error}") from error
 
 
 def data_suffix(file: Path) -> str:

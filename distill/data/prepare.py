@@ -2,15 +2,21 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, List, Value
 
+from distill.cache import key_of, made_once
+from distill.data.columns import content_of, pieces, values
 from distill.data.source import Source
-from distill.data.unlabelled import unlabelled
+from distill.data.unlabelled import given_texts, unlabelled
 from distill.errors import UserError
 
 # A split that is missing is cut from train: this share of it, at most so many examples.
@@ -18,6 +24,8 @@ CUT_SHARE, CUT_MOST = 0.1, 2000
 # Between the labels of one example, where they are text.
 LABEL_SEPARATOR = ","
 SPLITS = ("train", "validation", "test")
+# So many rows are in memory at a time.
+PIECE = 10_000
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,17 @@ def prepare(source: Source, task, cache_dir: Path) -> Data:
     Rows that stay in train are in the order of a hash of their text, so a smaller
     ``data.limit`` takes a subset of what a larger one takes, whatever the file's order.
 
+    The result is kept in ``cache_dir`` under a key of all bytes that were read, of every setting
+    and of the task's own code, and memory-mapped: a later run neither checks nor hashes a row.
+
     Raises:
         UserError: for every mistake in the data that can be found before training.
     """
-    notes: list[str] = []
+    if source.label_separator is not None and not task.many_labels:
+        raise UserError(
+            f"data.label_separator={source.label_separator}: task={task.name} has one label an "
+            "example, task=multi_label has many"
+        )
     read = source.read(cache_dir)
     source = _with_columns(source, task, read)
     read = {split: task.tidied(rows, source.label) for split, rows in read.items()}
@@ -72,30 +87,115 @@ def prepare(source: Source, task, cache_dir: Path) -> Data:
         for split in SPLITS
         if split in read
     }
+    for split, rows in splits.items():
+        for column in text_columns(rows):
+            task.check_texts(column, split, rows.features[column])
+    given = given_texts(source, splits["train"], task, cache_dir)
+    folder = cache_dir / "prepared" / _key(source, task, splits, given)
+    made_once(folder, lambda partial: _write(source, task, splits, given, cache_dir, partial))
+    kept = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    rows = {split: Dataset.from_file(str(folder / f"{split}.arrow")) for split in kept["hashes"]}
+    task.know(kept["label_names"])
+    return Data(source.name, rows, fingerprint=kept["hashes"]["test"], **kept)
+
+
+def _key(source: Source, task, splits: dict[str, Dataset], given: Dataset | None) -> str:
+    """Of everything that determines what is prepared."""
+    settings = {
+        option.name: getattr(source, option.name)
+        for option in fields(Source)
+        if option.name not in ("name", "max_length", "batch_size", "augmentation")
+    }
+    more = source.augmentation
+    return key_of(
+        kind="prepared", format=2, settings=settings,
+        splits={split: content_of(rows) for split, rows in splits.items()},
+        unlabelled=given and content_of(given),
+        augmentation=more and {"name": more.name, "settings": more.settings()},
+        task=[type(task).__name__, task.settings, _code_of(type(task))],
+    )  # fmt: skip
+
+
+def _code_of(kind: type) -> str:
+    """Hash of the code that prepares: a class's own files, and all of distill's data and tasks."""
+    files = {getattr(sys.modules[base.__module__], "__file__", None) for base in kind.__mro__}
+    here = Path(__file__).parent
+    files |= {str(file) for folder in (here, here.parent / "tasks") for file in folder.glob("*.py")}
+    digest = hashlib.sha256()
+    for file in sorted(filter(None, files)):
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()
+
+
+def _write(
+    source: Source,
+    task,
+    splits: dict[str, Dataset],
+    given: Dataset | None,
+    cache_dir: Path,
+    folder: Path,
+) -> None:
+    """Do all the work, and write a file a split and ``data.json``."""
+    notes: list[str] = []
     if task.many_labels:
         splits = {split: _as_lists(rows, source) for split, rows in splits.items()}
-    elif source.label_separator is not None:
-        raise UserError(
-            f"data.label_separator={source.label_separator}: task={task.name} has one label an "
-            "example, task=multi_label has many"
-        )
-    splits = {
+    checked = {
         split: _check_texts(split, rows, source, task, notes) for split, rows in splits.items()
     }
-    splits, evaluated_on = _complete(splits, source, task, notes)
+    checked, evaluated_on = _complete(checked, source, notes)
+    splits = {split: rows for split, (rows, _) in checked.items()}
+    keys = {split: hashes for split, (_, hashes) in checked.items()}
     names = task.label_names(splits, source.labels)
-    splits = {
-        split: _with_targets(split, rows, names, task, notes) for split, rows in splits.items()
-    }
-    more = unlabelled(source, splits, task, task.no_label(names), cache_dir, notes)
+    targets = {split: _targets(split, rows, names, task, notes) for split, rows in splits.items()}
+    more = unlabelled(source, given, splits, task, cache_dir, notes)
     if more is not None:
-        splits["unlabelled"] = more
-    keys = {split: _row_hashes(rows, task) for split, rows in splits.items()}
+        splits["unlabelled"], keys["unlabelled"] = more, _row_hashes(more, task)[0]
+        targets["unlabelled"] = _repeated(task.no_label(names), len(more), targets["train"])
     shared = int(np.isin(keys["test"], keys["train"]).sum())
     if shared:
         notes.append(f"{shared} of the {len(keys['test'])} evaluated texts also stand in train.")
-    hashes = {split: _fingerprint(keys[split], splits[split], names, task) for split in splits}
-    return Data(source.name, splits, names, evaluated_on, hashes["test"], hashes, notes)
+    for split, rows in splits.items():
+        _write_rows(folder / f"{split}.arrow", rows, targets[split])
+    hashes = {split: _fingerprint(keys[split], targets[split], names, task) for split in splits}
+    kept = {"label_names": names, "evaluated_on": evaluated_on, "hashes": hashes, "notes": notes}
+    (folder / "data.json").write_text(json.dumps(kept), encoding="utf-8")
+
+
+def _targets(
+    split: str, rows: Dataset, names: Sequence[str], task, notes: list[str]
+) -> Sequence | None:
+    targets = task.targets(split, rows, names)
+    if targets is not None:
+        remark = task.remark(split, rows["label"], targets)
+        if remark is not None:
+            notes.append(remark)
+    return targets
+
+
+def _repeated(no_label: Any, count: int, like: Sequence) -> Sequence:
+    """The label of rows that have none, in the form of other rows' targets."""
+    if not isinstance(like, np.ndarray):
+        return [no_label] * count
+    one = np.asarray(no_label, dtype=like.dtype)
+    return np.broadcast_to(one, (count, *one.shape))
+
+
+def _write_rows(file: Path, rows: Dataset, targets: Sequence | None) -> None:
+    """Rows in their order with targets for labels, to be memory-mapped."""
+    texts = rows.select_columns(text_columns(rows)).with_format("arrow")
+    if targets is not None and not isinstance(targets, np.ndarray):
+        targets = pa.array(targets)  # of several types: those of one piece may not tell them all
+    stream = None
+    for start in range(0, len(rows), PIECE):
+        piece = texts[start : start + PIECE].replace_schema_metadata(None)
+        if targets is not None:
+            own = targets[start : start + PIECE]
+            own = own.tolist() if isinstance(own, np.ndarray) and own.ndim > 1 else own
+            piece = piece.append_column("label", pa.array(own))
+        stream = stream or pa.ipc.new_stream(str(file), piece.schema)
+        # Rows gathered by index come as a chunk each, and every chunk would be a batch of its own.
+        stream.write_table(piece.combine_chunks())
+    stream.close()
 
 
 def _with_columns(source: Source, task, read: Mapping[str, Dataset]) -> Source:
@@ -141,20 +241,15 @@ def _select_columns(split: str, rows: Dataset, source: Source, task) -> Dataset:
     return rows.rename_columns({theirs: ours for ours, theirs in wanted.items() if ours != theirs})
 
 
-def _check_texts(split: str, rows: Dataset, source: Source, task, notes: list[str]) -> Dataset:
+def _check_texts(
+    split: str, rows: Dataset, source: Source, task, notes: list[str]
+) -> tuple[Dataset, np.ndarray]:
+    """The rows whose texts are not empty, and their hashes."""
     if len(rows) == 0:
         raise UserError(f"{split} has no examples")
-    columns = text_columns(rows)
-    for column in columns:
-        task.check_texts(column, split, rows.features[column])
-    empty = [
-        start + offset
-        for start, batch in _batches(rows, columns)
-        for offset, texts in enumerate(zip(*(batch[column] for column in columns), strict=True))
-        if any(task.is_empty(text) for text in texts)
-    ]
+    hashes, empty = _row_hashes(rows, task)
     if not empty:
-        return rows
+        return rows, hashes
     if source.empty == "error":
         raise UserError(
             f"{len(empty)} texts of {split} are empty (the first in row {empty[0] + 1}): "
@@ -164,23 +259,24 @@ def _check_texts(split: str, rows: Dataset, source: Source, task, notes: list[st
     kept = np.setdiff1d(np.arange(len(rows)), empty)
     if not len(kept):
         raise UserError(f"every text of {split} is empty")
-    return rows.select(kept)
+    return rows.select(kept), hashes[kept]
 
 
 def _complete(
-    splits: dict[str, Dataset], source: Source, task, notes: list[str]
-) -> tuple[dict[str, Dataset], str]:
+    splits: dict[str, tuple[Dataset, np.ndarray]], source: Source, notes: list[str]
+) -> tuple[dict[str, tuple[Dataset, np.ndarray]], str]:
+    """All three splits, each with the hashes of its rows, and which one is evaluated."""
     splits = dict(splits)
     evaluated_on = "test"
-    if "test" in splits and _without_labels(splits["test"]):
+    if "test" in splits and _without_labels(splits["test"][0]):
         del splits["test"]
         notes.append("The test split has no labels and is not used.")
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         evaluated_on = "validation"
         notes.append("There is no labelled test split: the validation split serves as one.")
-    train = splits["train"]
-    order = np.argsort(_row_hashes(train, task), kind="stable")
+    train, hashes = splits["train"]
+    order = np.argsort(hashes, kind="stable")
     for split in ("test", "validation"):
         if split in splits:
             continue
@@ -191,7 +287,7 @@ def _complete(
             raise UserError(
                 f"{len(train)} training examples are too few to cut a {split} split from"
             )
-        splits[split] = train.select(order[:count])
+        splits[split] = train.select(order[:count]), hashes[order[:count]]
         order = order[count:]
         notes.append(
             f"There is no {split} split: {count} examples were cut from train, chosen by a hash "
@@ -200,14 +296,14 @@ def _complete(
     if source.limit is not None and source.limit < len(order):
         notes.append(f"{source.limit} of {len(order)} training examples are used (data.limit).")
         order = order[: source.limit]
-    splits["train"] = train.select(order)
+    splits["train"] = train.select(order), hashes[order]
     return {split: splits[split] for split in SPLITS}, evaluated_on
 
 
 def _without_labels(rows: Dataset) -> bool:
     if "label" not in rows.column_names:
         return False
-    return all(value in (None, -1, "-1", "-1.0", "", []) for value in rows["label"][:])
+    return all(value in (None, -1, "-1", "-1.0", "", []) for value in values(rows, "label"))
 
 
 def _as_lists(rows: Dataset, source: Source) -> Dataset:
@@ -216,27 +312,21 @@ def _as_lists(rows: Dataset, source: Source) -> Dataset:
         return rows
     separator = source.label_separator or LABEL_SEPARATOR
     labels = [
-        None if text is None else [part.strip() for part in text.split(separator) if part.strip()]
-        for text in rows["label"][:]
+        pa.array(
+            [
+                None
+                if text is None
+                else [part.strip() for part in text.split(separator) if part.strip()]
+                for text in piece["label"]
+            ],
+            pa.list_(pa.string()),
+        )
+        for _, piece in pieces(rows, ["label"], PIECE)
     ]
     feature = List(Value("string"))
-    return rows.remove_columns("label").add_column("label", labels, feature=feature)
-
-
-def _with_targets(split: str, rows: Dataset, names: list[str], task, notes: list[str]) -> Dataset:
-    targets = task.targets(split, rows, names)
-    if targets is None:
-        return rows
-    remark = task.remark(split, rows["label"], targets)
-    if remark is not None:
-        notes.append(remark)
-    return rows.remove_columns("label").add_column("label", targets)
-
-
-def _batches(rows: Dataset, columns: list[str], size: int = 10_000) -> Iterator[tuple[int, dict]]:
-    selected = rows.select_columns(columns)
-    for start in range(0, len(rows), size):
-        yield start, selected[start : start + size]
+    return rows.remove_columns("label").add_column(
+        "label", pa.chunked_array(labels), feature=feature
+    )
 
 
 def text_columns(rows: Dataset) -> list[str]:
@@ -244,20 +334,26 @@ def text_columns(rows: Dataset) -> list[str]:
     return [column for column in ("text", "text_pair") if column in rows.column_names]
 
 
-def _row_hashes(rows: Dataset, task) -> np.ndarray:
-    """64 bits of SHA-256 a row's text(s), ``(N,)``."""
+def _row_hashes(rows: Dataset, task) -> tuple[np.ndarray, list[int]]:
+    """64 bits of SHA-256 a row's text(s), ``(N,)``, and which rows have an empty one instead."""
     columns = text_columns(rows)
-    hashes = np.empty(len(rows), dtype=np.uint64)
-    for start, batch in _batches(rows, columns):
-        for offset, texts in enumerate(zip(*(batch[column] for column in columns), strict=True)):
+    hashes, empty = np.zeros(len(rows), dtype=np.uint64), []
+    for start, piece in pieces(rows, columns, PIECE):
+        for row, texts in enumerate(
+            zip(*(piece[column] for column in columns), strict=True), start
+        ):
+            if any(task.is_empty(text) for text in texts):
+                empty.append(row)
+                continue
             digest = hashlib.sha256("\x1f".join(map(task.plain, texts)).encode()).digest()
-            hashes[start + offset] = int.from_bytes(digest[:8], "little")
-    return hashes
+            hashes[row] = int.from_bytes(digest[:8], "little")
+    return hashes, empty
 
 
-def _fingerprint(hashes: np.ndarray, rows: Dataset, names: list[str], task) -> str:
+def _fingerprint(hashes: np.ndarray, targets: Sequence | None, names: list[str], task) -> str:
     digest = hashlib.sha256("\x1f".join(names).encode())
     digest.update(hashes.tobytes())
-    if "label" in rows.column_names:
-        digest.update(task.label_bytes(rows["label"][:]))
+    if targets is not None:
+        for start in range(0, len(targets), PIECE):
+            digest.update(task.label_bytes(targets[start : start + PIECE]))
     return digest.hexdigest()[:16]

@@ -7,12 +7,12 @@ test split among them would be a leak, a text of train would be seen twice: both
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features, concatenate_datasets
 
 from distill.data.augmentation import augmented
+from distill.data.columns import pieces
 from distill.data.files import FORMATS, data_suffix, read_file
 from distill.data.hub import read_hub
 from distill.data.source import Source
@@ -27,11 +27,22 @@ _JOIN = (
 )
 
 
+def given_texts(source: Source, train: Dataset, task, cache_dir: Path) -> Dataset | None:
+    """The texts of ``data.unlabelled`` as they come; ``None`` if the source asks for none.
+
+    Raises:
+        UserError: if there is nothing to read.
+    """
+    if source.unlabelled is None:
+        return None
+    return _read(source, _features(train), task, cache_dir)
+
+
 def unlabelled(
     source: Source,
+    given: Dataset | None,
     splits: Mapping[str, Dataset],
     task,
-    no_label: Any,
     cache_dir: Path,
     notes: list[str],
 ) -> Dataset | None:
@@ -42,29 +53,28 @@ def unlabelled(
 
     Args:
         source: its ``unlabelled`` and ``augmentation`` say what is wanted.
+        given: what :func:`given_texts` has read.
         splits: the labelled examples; none of their texts is among the result.
         task: what it reads as a text.
-        no_label: what the task calls the label of an example that has none.
         cache_dir: where what is read and made is kept.
         notes: what was left out, and how many there are, is added to it.
 
     Returns:
-        Rows with the text columns of ``splits`` and the label ``no_label``; those of either
-        origin in the order of a hash of their text. ``None`` if the source asks for none.
+        Rows with the text columns of ``splits``; those of either origin in the order of a hash of
+        their text. ``None`` if the source asks for none.
 
     Raises:
-        UserError: if there is nothing to read, or nothing remains.
+        UserError: if nothing remains.
     """
-    if source.unlabelled is None and source.augmentation is None:
+    if given is None and source.augmentation is None:
         return None
-    columns = [name for name in ("text", "text_pair") if name in splits["train"].column_names]
+    features = _features(splits["train"])
+    columns = list(features)
     known = {split: same_texts(rows, columns, task)[0] for split, rows in splits.items()}
-    features = Features({name: splits["train"].features[name] for name in columns})
     parts = []
-    if source.unlabelled is not None:
+    if given is not None:
         what = f"data.unlabelled={source.unlabelled}"
-        rows = _read(source, features, task, cache_dir)
-        rows = _without(rows, columns, task, known, what, notes)
+        rows = _without(given, columns, task, known, what, notes)
         if source.unlabelled_limit is not None and source.unlabelled_limit < len(rows):
             notes.append(
                 f"{source.unlabelled_limit} of {len(rows)} texts without labels are used "
@@ -80,8 +90,7 @@ def unlabelled(
         rows = _without(rows.cast(features), columns, task, known, what, notes)
         notes.append(_JOIN.format(len(rows), what))
         parts.append(rows)
-    rows = concatenate_datasets(parts)
-    return rows.add_column("label", [no_label] * len(rows))
+    return concatenate_datasets(parts)
 
 
 def same_texts(rows: Dataset, columns: Sequence[str], task) -> tuple[np.ndarray, np.ndarray]:
@@ -102,11 +111,15 @@ def same_texts(rows: Dataset, columns: Sequence[str], task) -> tuple[np.ndarray,
     return keys, empty
 
 
-def _texts(rows: Dataset, columns: Sequence[str], size: int = 10_000) -> Iterator[tuple]:
-    selected = rows.select_columns(list(columns))
-    for start in range(0, len(rows), size):
-        batch = selected[start : start + size]
-        yield from zip(*(batch[column] for column in columns), strict=True)
+def _features(rows: Dataset) -> Features:
+    """The columns that hold texts, and their types."""
+    names = [name for name in ("text", "text_pair") if name in rows.column_names]
+    return Features({name: rows.features[name] for name in names})
+
+
+def _texts(rows: Dataset, columns: Sequence[str]) -> Iterator[tuple]:
+    for _, piece in pieces(rows, columns):
+        yield from zip(*(piece[column] for column in columns), strict=True)
 
 
 def _without(

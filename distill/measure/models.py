@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from distill.data.batches import Batches
+from distill.data.columns import numbers
 from distill.measure import size, speed
 from distill.measure.statistics import bootstrap_interval, paired_comparison
 from distill.ragged import Rows
@@ -43,7 +44,7 @@ def measure(candidates: Sequence[Measured], task, device: torch.device) -> list[
     teacher = candidates[0]
     assert teacher.role == "teacher"
     # The teacher's tokens state the length, so that all are counted at the same one.
-    length = int(np.median(teacher.examples.student["length"]))
+    length = int(np.median(numbers(teacher.examples.student, "length")))
     speeds = speed.measure(
         {candidate.role: candidate.model for candidate in candidates},
         {candidate.role: candidate.examples for candidate in candidates},

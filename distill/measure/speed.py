@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from distill.data.batches import Batches
+from distill.data.columns import numbers
 from distill.measure.size import count_bytes
 from distill.models import forward
 
@@ -119,7 +120,7 @@ def _spread(
     examples: Batches, count: int, batch_size: int, device: torch.device
 ) -> list[dict[str, Tensor]]:
     """Batches spread evenly over the lengths, the longest last."""
-    order = np.argsort(examples.student["length"], kind="stable")
+    order = np.argsort(numbers(examples.student, "length"), kind="stable")
     batch_size = min(batch_size, len(order))
     starts = np.linspace(0, len(order) - batch_size, min(count, len(order)), dtype=int)
     return [

@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from distill.data.columns import numbers
 from distill.errors import UserError
 from distill.ragged import Rows
 
@@ -82,8 +83,14 @@ class Task:
         """A name for each of the head's outputs; ``given`` is ``data.labels``."""
         raise NotImplementedError
 
-    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> list | None:
-        """The labels of a split as the loss and the metrics take them; ``None``: as they are.
+    def know(self, names: Sequence[str]) -> None:
+        """Told the outputs' names before anything else is asked, prepared now or long ago."""
+
+    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> Sequence | None:
+        """The labels of a split as the loss and the metrics take them, one a row.
+
+        Numbers are arrays, ``(N,)`` or ``(N, C)``: a split may have many millions of rows. ``None``
+        where a task has no labels.
 
         Raises:
             UserError: for a label that is missing or cannot be.
@@ -162,7 +169,7 @@ class Task:
 
     def reading_notes(self, encoded: Mapping[str, Dataset], max_length: int) -> list[str]:
         """What a reader of the report should know of how the splits are encoded."""
-        share = float(np.mean(np.asarray(encoded["train"]["length"]) >= max_length))
+        share = float(np.mean(numbers(encoded["train"], "length") >= max_length))
         if share < 0.01:
             return []
         return [
@@ -252,6 +259,13 @@ class Task:
     def condense(self, logits: Tensor, labels: Tensor) -> Tensor:
         """What measuring needs of a batch's logits ``(N, C)``; all of them."""
         return logits
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Plain values that labels and what is read may depend on, for the keys of caches."""
+        return {
+            name: value for name, value in vars(self).items() if name not in ("metric", "per_class")
+        }
 
     @property
     def metrics(self) -> dict[str, Callable[..., float]]:

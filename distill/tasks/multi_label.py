@@ -8,6 +8,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from distill.data.batches import IGNORED_LABEL
+from distill.data.columns import values
 from distill.errors import UserError
 from distill.measure import quality
 from distill.tasks import classes
@@ -52,36 +53,35 @@ class MultiLabel(TextTask):
         feature, occurring = _of_one(splits["train"], "train"), set()
         for split in ("train", "validation"):
             _of_one(splits[split], split)
-            for labels in splits[split]["label"][:]:
+            for labels in values(splits[split], "label"):
                 occurring |= {str(label) for label in labels or () if label is not None}
         if not occurring:
             raise UserError("no example of train or validation has any label")
         return classes.class_names(feature, occurring, given)
 
-    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> list[list[int]]:
+    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> np.ndarray:
         """The labels of a split as a 0 or 1 for each class, ``(N, C)``.
 
         Raises:
             UserError: for a label that is missing (null; an empty list is none) or outside the set.
         """
-        feature, rows = _of_one(dataset, split), dataset["label"][:]
-        seen = [label for labels in rows[:1000] for label in labels or ()][:100]
+        feature = _of_one(dataset, split)
+        start = dataset.select(range(min(1000, len(dataset))))
+        seen = [label for labels in values(start, "label") for label in labels or ()][:100]
         ids = classes.ids_of(feature, seen or names, names)
-        targets = []
-        for row, labels in enumerate(rows):
+        targets = np.zeros((len(dataset), len(names)), dtype=np.int8)
+        for row, labels in enumerate(values(dataset, "label")):
             if labels is None or None in labels:
                 raise UserError(
                     f"{split} row {row + 1} has no label (for none of the classes, an empty list)"
                 )
-            target = [0] * len(names)
             for label in labels:
                 if str(label) not in ids:
                     raise UserError(
                         f"{split} row {row + 1} has the label '{label}', which train does not have "
                         f"({classes.some(names)})"
                     )
-                target[ids[str(label)]] = 1
-            targets.append(target)
+                targets[row, ids[str(label)]] = 1
         return targets
 
     def no_label(self, names: Sequence[str]) -> list[int]:

@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
+from distill.data.columns import values
 from distill.errors import UserError
 from distill.measure import quality
 from distill.measure.quality import CountMetric
@@ -72,7 +73,7 @@ class Regression(TextTask):
         """
         if given is not None:
             raise UserError("data.labels names classes: task=regression has none, leave it out")
-        numbers = np.asarray(self._numbers("train", splits["train"]))
+        numbers = self._numbers("train", splits["train"])
         if np.ptp(numbers) == 0:
             raise UserError(
                 f"every label of train is {numbers[0]:g}: there is nothing to learn from"
@@ -86,15 +87,15 @@ class Regression(TextTask):
             )
         return [OUTPUT if self.scale == 1 else f"{OUTPUT} / {self.scale:g}"]
 
-    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> list[float]:
-        """The labels of a split as numbers, divided by ``scale``.
+    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> np.ndarray:
+        """The labels of a split as numbers, divided by ``scale``, ``(N,)``.
 
         Raises:
             UserError: for a label that is missing or no number.
         """
-        return [number / self.scale for number in self._numbers(split, dataset)]
+        return self._numbers(split, dataset) / self.scale
 
-    def _numbers(self, split: str, dataset: Dataset) -> list[float]:
+    def _numbers(self, split: str, dataset: Dataset) -> np.ndarray:
         feature = dataset.features["label"]
         if hasattr(feature, "names") or hasattr(feature, "feature"):
             other = "sequence_classification" if hasattr(feature, "names") else "multi_label"
@@ -102,8 +103,8 @@ class Regression(TextTask):
                 f"the labels of {split} are classes, and task=regression needs numbers: "
                 f"task={other} is for classes"
             )
-        numbers = []
-        for row, value in enumerate(dataset["label"][:]):
+        numbers = np.empty(len(dataset), dtype=np.float64)
+        for row, value in enumerate(values(dataset, "label")):
             if value is None or (isinstance(value, str) and not value.strip()):
                 raise UserError(f"{split} row {row + 1} has no label")
             try:
@@ -115,7 +116,7 @@ class Regression(TextTask):
                     f"{split} row {row + 1} has the label '{value}', which is no number: "
                     "task=sequence_classification is for classes"
                 )
-            numbers.append(number)
+            numbers[row] = number
         return numbers
 
     def outputs(self, names: Sequence[str]) -> str:

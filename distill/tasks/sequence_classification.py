@@ -7,6 +7,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from distill.data.batches import IGNORED_LABEL
+from distill.data.columns import distinct
 from distill.errors import UserError
 from distill.measure import quality
 from distill.tasks import classes
@@ -49,7 +50,7 @@ class SequenceClassification(TextTask):
         occurring = {
             str(value)
             for split in ("train", "validation")
-            for value in splits[split].unique("label")
+            for value in distinct(splits[split], "label")[0]
         } - {"None", ""}
         if len(occurring) < 2:
             raise UserError(
@@ -58,23 +59,25 @@ class SequenceClassification(TextTask):
             )
         return classes.class_names(feature, occurring, given)
 
-    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> list[int]:
-        """The labels of a split as ids.
+    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> np.ndarray:
+        """The labels of a split as ids, ``(N,)``.
 
         Raises:
             UserError: for a label that is missing or outside the set.
         """
-        values = dataset["label"]
-        ids = classes.ids_of(dataset.features["label"], values[:100], names)
-        try:
-            return [ids[str(value)] for value in values]
-        except KeyError:
-            row = next(row for row, value in enumerate(values) if str(value) not in ids)
-            label = values[row]
+        labels, which = distinct(dataset, "label")
+        first = [labels[index] for index in which[:100]]
+        ids = classes.ids_of(dataset.features["label"], first, names)
+        known = np.array([ids.get(str(label), -1) for label in labels], dtype=np.int64)
+        targets = known[which]
+        if (targets < 0).any():
+            row = int(np.argmax(targets < 0))
+            label = labels[which[row]]
             what = "has no label" if label in (None, "") else f"has the label '{label}', which"
             some = classes.some(names)
             where = "" if label in (None, "") else f" train does not have ({some})"
-            raise UserError(f"{split} row {row + 1} {what}{where}") from None
+            raise UserError(f"{split} row {row + 1} {what}{where}")
+        return targets
 
     def no_label(self, names: Sequence[str]) -> int:
         """An id that is no class's."""

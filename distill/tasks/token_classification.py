@@ -116,6 +116,21 @@ class TokenClassification(Task):
                 "there is nothing to tell apart"
             )
         names = classes.class_names(feature, occurring, given)
+        self.know(names)
+        return names
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tags are refused for."""
+        return {"metric": self.given_metric}
+
+    def know(self, names: Sequence[str]) -> None:
+        """Whether the tags mark entities, and what the metric then is.
+
+        Raises:
+            UserError: for a tag that is none among tags of entities, or a metric that these tags do
+                not have.
+        """
         plain = self.given_metric in ("accuracy", "macro_f1")
         try:
             self.scheme = Scheme.of(names)
@@ -135,7 +150,6 @@ class TokenClassification(Task):
             )
         self.metric = self.given_metric or ("accuracy" if self.scheme is None else "f1")
         self.outside = names.index(OUTSIDE) if OUTSIDE in names else -1
-        return names
 
     def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> list[list[int]]:
         """The tags of a split as ids, one for each word.

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
 
 from distill.config import check, conf_dir, register_resolvers
-from distill.data import masked_words
+from distill.data import augmentation, masked_words
 from distill.data.augmentation import WordNoise, augmented
 from distill.data.masked_words import MaskedWords, whole_words
 from distill.data.prepare import prepare
@@ -324,6 +324,17 @@ def test_made_once_until_texts_or_settings_change(tmp_path, pretrained):
     again, made = call(other)
     assert made == 1
     assert again[:95] == first[:95]
+
+
+def test_made_in_pieces_as_in_one(noise, masked, tmp_path, monkeypatch):
+    rows = Dataset.from_dict({"text": TEXTS[:50], "text_pair": TEXTS[50:100]})
+    monkeypatch.setattr(masked_words, "CHUNK", 10)
+    for number, one in enumerate((noise(mask=0.3), masked())):
+        whole = augmented(one, rows, ["text", "text_pair"], tmp_path / f"whole {number}")
+        with monkeypatch.context() as patch:
+            patch.setattr(augmentation, "PIECE", 20)
+            pieces = augmented(one, rows, ["text", "text_pair"], tmp_path / f"pieces {number}")
+        assert whole.to_dict() == pieces.to_dict()
 
 
 def test_other_weights_make_other_texts(masked, pretrained, tmp_path):

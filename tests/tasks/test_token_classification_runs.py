@@ -231,3 +231,29 @@ def test_mistakes_are_answered_in_one_line(overrides, says, command, tagging, mo
     assert err.startswith("error: ")
     assert len(err.strip().splitlines()) == 1
     assert says in err
+
+
+def test_parts_of_speech_from_columns(command, tagging):
+    """Tags that mark no entities, of a file with a word a line."""
+    for split, count, seed in SIZES:
+        lines = [
+            "\n".join(
+                f"{word}\t{tag[-3:]}\tx"
+                for word, tag in zip(row["tokens"], row["ner_tags"], strict=True)
+            )
+            for row in tagged_sentences(count, seed)
+        ]
+        Path("own").mkdir(exist_ok=True)
+        Path(f"own/{split}.txt").write_text("\n\n".join(lines))
+    code, out, err = command(
+        *tagging, "data.path=own", "data.layout=conll", "data.label=2", "task.per_class=true",
+        "output_dir=run",
+    )  # fmt: skip
+    assert code == 0, err
+    report = report_of(Path("run"))
+    assert report["comparison"]["metric"] == "accuracy"
+    student = report["models"][1]
+    assert list(student["quality"]) == ["accuracy", "macro_f1"]
+    assert list(student["per_class"]) == ["LOC", "O", "PER"]
+    assert student["quality"]["accuracy"]["value"] > 0.8
+    assert " accuracy " in out

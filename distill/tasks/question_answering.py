@@ -112,7 +112,7 @@ class QuestionAnswering(Task):
         for split, rows in splits.items():
             answered = [bool(_pairs(split, row, one)) for row, one in enumerate(rows["label"][:])]
             if not any(answered):
-                raise UserError(f"no question of {split} has an answer")
+                raise UserError(f"no question of {split} has an answer: leave this split out")
             declines |= not all(answered)
         if self.no_answer_threshold and not declines:
             raise UserError(

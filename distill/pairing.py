@@ -54,7 +54,11 @@ class Pairing:
             )
             for split in data.splits
         }  # fmt: skip
-        self.notes = _notes_on_length(rows["train"]["length"], length) if job.task.cuts else []
+        self.notes = (
+            _notes_on_length(rows["train"]["length"], length)
+            if job.task.cuts
+            else _notes_on_rows(len(data.splits["test"]), len(rows["test"]), length)
+        )
         self._transform = job.task.transform(student.tokenizer, rows["train"])
         collate = Collate(student.tokenizer, self._transform)
         # Texts without labels are the student's alone; the control gets as many steps.
@@ -139,6 +143,15 @@ class Pairing:
         self.seconds += seconds
         self.reused &= reused
         return logits
+
+
+def _notes_on_rows(texts: int, rows: int, max_length: int) -> list[str]:
+    if texts == rows:
+        return []
+    return [
+        f"The {texts} evaluated texts make {rows} rows of at most {max_length} tokens: a text "
+        "that is longer continues in a further row. Intervals take each row for an example."
+    ]
 
 
 def _notes_on_length(lengths: Sequence[int], max_length: int) -> list[str]:

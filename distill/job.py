@@ -109,6 +109,7 @@ class Job:
         width = self.task.width(classes, configs[first])
         for config in configs.values():
             models.fitting_length(config, self.source.max_length)
+            self._check_width(classes, config, width)
             if "attention" in self.objective.needs:
                 projections(models.blank(config))
         student, reads = self.student.outline(configs[first])
@@ -116,11 +117,7 @@ class Job:
             own = models.load_config(reads, "the student")
             models.fitting_length(own, self.source.max_length)
             models.check_head(own, self.task)
-            if self.task.width(classes, own) != width:
-                raise UserError(
-                    f"the student's head has {self.task.width(classes, own)} outputs and the "
-                    f"teacher's {width}: task={self.task.name} needs models of one vocabulary"
-                )
+            self._check_width(classes, own, width)
         reads = located[first] if reads is None else reads
         same = {name: _same_tokens(path, reads) for name, path in located.items()}
         if self.task.per_token and not all(same.values()):
@@ -205,6 +202,14 @@ class Job:
                     f"({self.objective.name}) does not ask the teacher: leave it out, or raise the "
                     "weight of a term that asks, such as objective.soft_targets.weight"
                 )
+
+    def _check_width(self, classes: int, config, width: int) -> None:
+        """Refuse heads of different widths, which cannot be compared."""
+        if (own := self.task.width(classes, config)) != width:
+            raise UserError(
+                f"task={self.task.name} needs models of one vocabulary: one has {own} tokens, the "
+                f"teacher {width}"
+            )
 
     def _check_without_labels(self) -> None:
         """Refuse what is about labels where a task has none."""

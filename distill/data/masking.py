@@ -27,7 +27,7 @@ class Masking:
 
     Whole words (BERT's later checkpoints): words are drawn one after another, and one that would
     make too many is passed over, unless it is the first; so there may be a few less, or more in a
-    row of long words.
+    row of long words. What the end of a row leaves of a word is a word of its own.
 
     Args:
         tokenizer: of teacher and student.

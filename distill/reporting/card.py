@@ -88,7 +88,7 @@ ANSWERS = {
         "fill",
         "",
         "\nIts encoder serves other tasks: `AutoModelForSequenceClassification` and the like load "
-        "it from this folder,\nand so does `distill student=hub student.path=THIS_FOLDER`.\n",
+        "it,\nand so does `distill student=hub student.path=PATH/TO/THIS/FOLDER`.\n",
         "fill-mask",
         'f"Your {fill.tokenizer.mask_token}."',
     ),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 
+from distill.data.columns import numbers
 from distill.data.masking import WORDS, Masking, ordinary, rarity
 from distill.errors import UserError
 from distill.measure import quality
@@ -209,8 +210,16 @@ class MaskedLM(Task):
         return columns
 
     def reading_notes(self, encoded: Mapping[str, Dataset], max_length: int) -> list[str]:
-        """None: what goes beyond a row continues in the next."""
-        return []
+        """Whether texts continue in further rows."""
+        rows = encoded["test"]
+        full = int((numbers(rows, "length") >= max_length).sum())
+        if not full:
+            return []
+        return [
+            f"{full} of the {len(rows)} evaluated rows are full (data.max_length={max_length} "
+            "tokens): a text that is longer continues in a further row. Intervals take each row "
+            "for an example."
+        ]
 
     def transform(self, tokenizer: PreTrainedTokenizerBase, train: Dataset) -> Masking:
         """Masks rows when a batch is made; ``train`` says how rare tokens are."""

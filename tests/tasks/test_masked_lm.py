@@ -255,7 +255,7 @@ def test_processes_share_the_masked_tokens(tokenizer, monkeypatch):
 
 def test_no_logits_of_tokens_that_nobody_asks_about(command, given, monkeypatch):
     """Of teacher and student, in training, validation and measuring (latency is the user's)."""
-    asked, made, timing = [], [], []
+    asked, made, timing, masked_at_once = [], [], [], []
 
     def forward(model, inputs, **settings):
         asked.append(int((inputs["positions"] >= 0).sum()))
@@ -275,7 +275,13 @@ def test_no_logits_of_tokens_that_nobody_asks_about(command, given, monkeypatch)
 
         return call
 
-    original = reading.forward
+    def labels(self):
+        masked_at_once.append(len(self))
+        return all_labels(self)
+
+    original, all_labels = reading.forward, Batches._transformed_labels
+    # A training split may be larger than memory: only what is measured is masked as a whole.
+    monkeypatch.setattr(Batches, "_transformed_labels", labels)
     monkeypatch.setattr(reading, "forward", forward)
     monkeypatch.setattr(speed, "measure", untimed(speed.measure))
     monkeypatch.setattr(size, "multiply_accumulates", untimed(size.multiply_accumulates))
@@ -288,6 +294,7 @@ def test_no_logits_of_tokens_that_nobody_asks_about(command, given, monkeypatch)
     # Two batches of each training and one of each validation at least; three models are measured.
     assert len(made) > 12
     assert made == asked
+    assert masked_at_once and max(masked_at_once) <= 100 < 600
 
 
 def test_resume_continues_to_the_bit(command, small, monkeypatch):
@@ -408,7 +415,9 @@ def test_rows_of_a_long_text(command, given, tmp_path):
     assert code == 0, err
     report = json.loads(Path("run/report.json").read_text())
     assert report["data"]["examples"] == {"train": 30, "validation": 6, "test": 6}
-    assert not any("cut" in note and "tokens" in note for note in report["data"]["notes"])
+    notes = report["data"]["notes"]
+    assert not any("tokens: what goes beyond is cut" in note for note in notes)
+    assert any(note.startswith("The 6 evaluated texts make ") for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -456,5 +465,5 @@ def test_a_student_of_another_vocabulary(refused, given, tmp_path):
     make_tokenizer(WORDS).save_pretrained(tmp_path / "wider")
     refused(
         *given, "student=hub", f"student.path={tmp_path}/wider",
-        says="the student's head has 24 outputs and the teacher's 17",
+        says="one has 24 tokens, the teacher 17",
     )  # fmt: skip

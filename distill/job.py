@@ -176,6 +176,12 @@ class Job:
                 f"task={self.task.name} asks about tokens: choose one with the teacher's layers "
                 "(student=half, third, narrow, ...) or a small BERT (student=tiny, ...)"
             )
+        if "ForMaskedLM" in self.task.head and getattr(self.student, "embedding_size", None):
+            raise UserError(
+                f"student.embedding_size={self.student.embedding_size}: task={self.task.name} "
+                "writes with the word table too, which a product of two is not made for: leave it "
+                "out"
+            )
         if not self.task.stores and self.teacher.outputs == "cached":
             raise UserError(
                 f"teacher.outputs=cached: task={self.task.name} has logits for every token of the "

@@ -37,6 +37,11 @@ FILLER = ["the", "film", "story", "was", "and", "a", "very", "rather", "plot", "
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
+def pytest_xdist_auto_num_workers(config) -> int:
+    """One worker more than there are processors: tests of whole commands wait now and then."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def _leave_no_trace():
     """Commands run in this process: undo what they set up for their own."""

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from distill.data.batches import POSITIONS, Collate
-from distill.data.columns import numbers
 from distill.errors import UserError
 from distill.models import forward
 from distill.outputs import Outputs, outputs_of
@@ -265,7 +264,7 @@ class JoinedRows:
 
     def __getitem__(self, key: str | list[int]) -> Any:
         if isinstance(key, str):
-            return numbers(self.first, key)
+            return self.first[key]
         joined = {name: rows[key] for name, rows in self.rows.items()}
         own = next(iter(joined.values()))
         return {"members": joined} | {key: own[key] for key in ("label", POSITIONS) if key in own}

@@ -112,7 +112,7 @@ def test_what_is_kept_knows_its_name_only_from_the_source(prepared):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"limit": 50}, {"labels": ["positive", "negative"]}, {"text_pair": None}, {"empty": "drop"}],
+    [{"limit": 50}, {"labels": ["positive", "negative"]}, {"empty": "drop"}],
 )
 def test_every_setting_is_in_the_key(prepared, settings, tmp_path):
     prepared()

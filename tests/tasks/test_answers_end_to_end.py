@@ -147,10 +147,10 @@ def test_objectives_that_have_a_form(command, learning, answered, objective):
     assert code == 0, err
 
 
-@pytest.mark.parametrize("student", ["tiny", "single"])
+@pytest.mark.parametrize("student", ["tiny", "single", "narrow", "half student.embedding_size=8"])
 def test_other_students(command, learning, answered, student):
     code, _, err = command(
-        *learning, f"data.path={answered}", f"student={student}", "debug=fast",
+        *learning, f"data.path={answered}", *f"student={student}".split(), "debug=fast",
         "data.max_length=24", "teacher.outputs=live",
     )  # fmt: skip
     assert code == 0, err
@@ -159,12 +159,13 @@ def test_other_students(command, learning, answered, student):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("student=bilstm", "student=bilstm has heads over whole texts only"),
-        ("student=static", "heads over whole texts only, and task=question_answering asks about"),
-        ("student.hidden_size=0.5 student.heads=1", "has heads over whole texts only"),
-        ("student.embedding_size=8", "has heads over whole texts only"),
+        ("student=bilstm", "student=bilstm gives one answer to a whole text"),
+        ("student=static", "to a whole text, and task=question_answering asks about tokens"),
         ("student.vocabulary=corpus", "use a student with the teacher's tokenizer"),
-        ("augmentation=deletion", "augmentation=deletion: task=question_answering has none"),
+        (
+            "augmentation=deletion",
+            "augmentation=deletion makes new texts, and task=question_answering",
+        ),
         ("objective=kd_mse", "it has no form for question_answering"),
         ("objective=dkd", "it has no form for question_answering"),
         ("objective=dist", "it has no form for question_answering"),

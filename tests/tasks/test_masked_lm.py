@@ -336,7 +336,7 @@ def test_objectives(command, given, objective):
     whole = [f"objective.{name}.epochs=null" for name in ("intermediate", "prediction")]
     code, _, err = command(
         *fast(given), f"objective={objective}", *(whole if objective == "tinybert" else []),
-        "control=false",
+        *(["objective.hidden_states.tokens=all"] if objective == "pkd" else []), "control=false",
     )  # fmt: skip
     assert code == 0, err
     assert json.loads(Path("run/report.json").read_text())["task"] == "masked_lm"
@@ -417,7 +417,7 @@ def test_rows_of_a_long_text(command, given, tmp_path):
     assert report["data"]["examples"] == {"train": 30, "validation": 6, "test": 6}
     notes = report["data"]["notes"]
     assert not any("tokens: what goes beyond is cut" in note for note in notes)
-    assert any(note.startswith("The 6 evaluated texts make ") for note in notes)
+    assert any("a text that is longer continues in a further row" in note for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -438,9 +438,9 @@ def test_rows_of_a_long_text(command, given, tmp_path):
         ("teacher.outputs=cached", "too many to be stored"),
         ("teacher.labels=[a]", "teacher.labels names classes"),
         ("teacher.fine_tune=false", "has no head trained for masked tokens"),
-        ("student=bilstm", "student=bilstm: distill_bilstm has no head for task=masked_lm"),
-        ("student=static", "student=static: distill_static has no head for task=masked_lm"),
-        ("student.embedding_size=8", "distill_compact_bert has no head for task=masked_lm"),
+        ("student=bilstm", "student=bilstm gives one answer to a whole text"),
+        ("student=static", "to a whole text, and task=masked_lm asks about tokens"),
+        ("student.embedding_size=8", "task=masked_lm writes with the word table too"),
         ("student.vocabulary=corpus", "cut texts into different ones"),
     ],
 )

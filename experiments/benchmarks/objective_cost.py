@@ -23,6 +23,7 @@ from distill import models
 from distill.config import conf_dir, register_resolvers
 from distill.data.batches import Batches, Collate, encode
 from distill.data.prepare import prepare
+from distill.embeddings import occurring_rows
 from distill.inference import collect_logits
 from distill.losses.hard_labels import HardLabels
 from distill.module import DistillationModule
@@ -117,10 +118,15 @@ def main() -> None:
 
 
 class Steps:
-    """A student of its own and whole training steps, without Lightning around them."""
+    """A student of its own and whole training steps, without Lightning around them.
 
-    def __init__(self, student, objective: Objective, task, optimizer, teacher, hardware):
+    ``ids`` are those that occur in the examples: as in a training, only their rows are trained.
+    """
+
+    def __init__(self, student, objective: Objective, task, optimizer, teacher, hardware, ids=None):
         student = copy.deepcopy(student).train()
+        self.rows = occurring_rows(student, ids)
+        self.rows.__enter__()
         self.module = DistillationModule(student, objective, task, optimizer, teacher)
         self.module.to(hardware.device).on_fit_start()
         self.module.log = lambda *_, **__: None

@@ -61,7 +61,7 @@ def seconds_of(work: Callable[[], object], times: int, device: str) -> float:
     return clock() - started
 
 
-def step_flops(config, shapes: Sequence[tuple[int, int]]) -> float:
+def step_flops(config, shapes: Sequence[tuple[int, int]], whole: bool = False) -> float:
     """Operations of forward and backward passes over batches, padding included.
 
     Counted by hand: torch's counter sees none in the attention kernel of a CPU. A product of
@@ -71,12 +71,19 @@ def step_flops(config, shapes: Sequence[tuple[int, int]]) -> float:
     Args:
         config: of a BERT.
         shapes: batches, ``(B, L)``.
+        whole: of the whole model; or else of what this program computes of a classifier, whose last
+            layer has keys and values for every token and the rest for the first alone.
     """
     width, inner = config.hidden_size, config.intermediate_size
     total = 0.0
     for count, length in shapes:
+        head = 2 * count * (width * width + width * config.num_labels)
+        layers = config.num_hidden_layers if whole else config.num_hidden_layers - 1
         linear = 2 * count * length * (4 * width * width + 2 * width * inner)
         attention = 2 * 2 * count * length * length * width
-        head = 2 * count * (width * width + width * config.num_labels)
-        total += 3.0 * (config.num_hidden_layers * (linear + attention) + head)
+        total += 3.0 * (layers * (linear + attention) + head)
+        if not whole:
+            keys = 2 * count * length * 2 * width * width
+            others = 2 * count * (2 * width * width + 2 * width * inner)
+            total += 3.0 * (keys + others + attention / length)
     return total

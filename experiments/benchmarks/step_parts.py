@@ -146,7 +146,15 @@ def cached_over_plain(work: Work, batches: int = 8, rounds: int = 5) -> float:
     pair = [Ours(work), Ours(work, alone=True)]
     job, sources = pair[0].parts.job, [one.batches for one in pair]
     steps = [
-        Steps(one.student, one.objective, job.task, job.optimizer, None, job.fitter.hardware)
+        Steps(
+            one.student,
+            one.objective,
+            job.task,
+            job.optimizer,
+            None,
+            job.fitter.hardware,
+            one.batches.occurring_ids(),
+        )
         for one in pair
     ]
     sampler = list(sources[0].loader(work.batch_size, work.seed).sampler)

@@ -169,6 +169,8 @@ class Fitter:
     ) -> tuple[str, float, int, int]:
         """One process's part: the file with the best weights, then what `Fitted` tells."""
         rank, count = share()
+        if self.hardware.accelerator == "cpu":
+            hardware.keep_freed_memory()
         if self.processes.shards:  # it is wrapped and cut into pieces: the caller keeps it whole
             module = copy.deepcopy(module)
         monitor = f"{module.prefix}validation/{module.task.metric}"

@@ -31,13 +31,14 @@ class OccurringRows(nn.Embedding):
     """
 
     def __init__(self, whole: nn.Embedding, rows: Tensor):
-        place = torch.full((whole.num_embeddings,), -1)
-        place[rows] = torch.arange(len(rows))
-        padding = whole.padding_idx
+        place = torch.full((whole.num_embeddings,), -1, device=rows.device)
+        place[rows] = torch.arange(len(rows), device=rows.device)
+        # The model's padding need not be the tokenizer's, and then it may not occur.
+        padding = -1 if whole.padding_idx is None else int(place[whole.padding_idx])
         super().__init__(
             len(rows),
             whole.embedding_dim,
-            None if padding is None else int(place[padding]),
+            None if padding < 0 else padding,
             _weight=whole.weight.detach()[rows].clone(),
         )
         self.register_buffer("whole", whole.weight.detach(), persistent=False)

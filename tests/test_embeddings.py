@@ -64,6 +64,15 @@ def test_with_weight_decay_only_rows_that_never_occur_differ_and_by_that_alone()
     torch.testing.assert_close(table(whole).weight[others], shrunk)
 
 
+def test_every_row_that_occurs_is_trained_where_the_models_padding_does_not_occur():
+    """A tokenizer that pads with another token than the model's configuration names."""
+    whole, part = (make_model(layers=1, pad_token_id=9) for _ in range(2))
+    steps(whole, 0.0)
+    with occurring_rows(part, IDS):
+        steps(part, 0.0)
+    torch.testing.assert_close(table(part).weight, table(whole).weight, atol=1e-5, rtol=1e-4)
+
+
 def test_evaluated_it_is_the_whole_table_up_to_date():
     model = make_model(layers=1)
     with occurring_rows(model, IDS):

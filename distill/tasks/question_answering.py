@@ -181,6 +181,11 @@ class QuestionAnswering(Task):
         """How windows overlap."""
         return f"{self.name} 1, stride {self.stride}"
 
+    @property
+    def training(self) -> dict[str, Any]:
+        """What is read, and how the answers are found that the best checkpoint is chosen by."""
+        return self.settings
+
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, rows: Mapping[str, list], max_length: int
     ) -> dict[str, list]:

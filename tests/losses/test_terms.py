@@ -30,6 +30,7 @@ from distill.optimizer import AdamW
 from distill.outputs import Outputs
 from distill.pair import Pair, Shape, shape_of
 from distill.schedules import Flsw, Linear, Step
+from distill.tasks.question_answering import QuestionAnswering
 from distill.tasks.sequence_classification import SequenceClassification
 from tests.conftest import make_model
 from tests.helpers import encoded
@@ -232,6 +233,11 @@ SHAPE = Shape(2, 32, 2)
         ),
         (HiddenStates(), Pair(TASK, 3, SHAPE, {"a": SHAPE, "b": SHAPE}), "name the teacher"),
         (DistanceRelations(vector="last"), Pair(TASK, 3, SHAPE, {None: SHAPE}), "choose first"),
+        (
+            DistanceRelations(vector="logits"),
+            Pair(QuestionAnswering(), 2, SHAPE, {None: SHAPE}),
+            "different numbers of positions",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(term, pair, says):

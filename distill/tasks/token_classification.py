@@ -198,6 +198,19 @@ class TokenClassification(Task):
 
     # --- reading -------------------------------------------------------------------------------
 
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+        """Refuse sentences without room for a single word.
+
+        Raises:
+            UserError: saying what would do.
+        """
+        around = tokenizer.num_special_tokens_to_add()
+        if max_length <= around:
+            raise UserError(
+                f"data.max_length={max_length} leaves no room for a word beside {around} special "
+                "tokens: raise it"
+            )
+
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, rows: Mapping[str, list], max_length: int
     ) -> dict[str, list]:

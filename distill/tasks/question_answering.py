@@ -1,7 +1,6 @@
 """The answer to a question as a span of a context (SQuAD v1.1 and v2), read in windows."""
 
 import json
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -19,8 +18,6 @@ from distill.errors import UserError
 from distill.measure import answers, quality
 from distill.ragged import Ragged
 from distill.tasks.base import Task
-
-log = logging.getLogger(__name__)
 
 OUTPUTS = ["start", "end"]
 # Of positions that a shorter window does not have: its probability is exactly 0 in fp32 at every

@@ -1,6 +1,5 @@
 """One label for each word of a sentence: named entities, parts of speech."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar
@@ -18,8 +17,6 @@ from distill.ragged import Ragged
 from distill.tasks import classes
 from distill.tasks.base import Task
 from distill.tasks.entities import OUTSIDE, Entities, Scheme
-
-log = logging.getLogger(__name__)
 
 READS = (
     "task=token_classification reads sentences as lists of words with a list of tags beside them "

@@ -101,6 +101,19 @@ def test_saved_and_loaded_it_is_whole():
     assert torch.equal(table(again).weight, table(model).weight)
 
 
+def test_processes_do_not_send_each_other_the_table_yet_it_goes_where_the_model_goes():
+    model = make_model(layers=1)
+    shared = [name for name, _ in model.named_buffers()]
+    with occurring_rows(model, IDS):
+        assert [name for name, _ in model.named_buffers()] == shared
+        steps(model.double(), 0.0)
+        model.eval()
+        inside = model(torch.tensor([[2, 5, 30]])).logits
+        assert inside.dtype == torch.float64
+    model.double()
+    torch.testing.assert_close(model(torch.tensor([[2, 5, 30]])).logits, inside, atol=1e-6, rtol=0)
+
+
 def test_left_alone_where_it_would_be_wrong_or_useless():
     tied = AutoModelForMaskedLM.from_config(make_model().config)
     frozen = make_model()

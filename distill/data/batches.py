@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.cache import key_of, locked
 from distill.data.columns import numbers, stored
+from distill.errors import UserError
 from distill.processes import share
 from distill.ragged import Ragged, Rows
 
@@ -70,6 +71,9 @@ def encode(
 
     Returns:
         Memory-mapped rows with the tokenizer's ids, ``label`` and ``length``.
+
+    Raises:
+        UserError: if the task leaves out every row.
     """
     key = key_of(
         kind="encoded", format=1, content=content, tokenizer=tokenizer_hash(tokenizer),
@@ -83,7 +87,7 @@ def encode(
 
     file = cache_dir / "encoded" / f"{key}.arrow"
     with locked(file):
-        return rows.map(
+        encoded = rows.map(
             tokenise,
             batched=True,
             with_indices=True,
@@ -91,6 +95,12 @@ def encode(
             cache_file_name=str(file),
             new_fingerprint=key,
         )
+    if not len(encoded):
+        raise UserError(
+            f"nothing is left of a split of {len(rows)}, which begins with "
+            f"'{task.plain(rows[0]['text'])[:40]}': {type(tokenizer).__name__} knows no token of it"
+        )
+    return encoded
 
 
 class Drawn(list[int]):

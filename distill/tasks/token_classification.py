@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBase
 
 from distill.data.batches import IGNORED_LABEL, POSITIONS, Batches
+from distill.data.columns import kind_of
 from distill.errors import UserError
 from distill.measure import quality
 from distill.measure.quality import CountMetric
@@ -70,9 +71,8 @@ class TokenClassification(Task):
 
     def check_texts(self, column: str, split: str, feature: Any) -> None:
         """Refuse what are no lists of words."""
-        inner = getattr(feature, "feature", None)
-        if getattr(inner, "dtype", None) not in ("string", "large_string"):
-            kind = f"lists of {getattr(inner, 'dtype', 'lists')}" if inner else feature.dtype
+        kind = kind_of(feature)
+        if kind not in ("lists of string", "lists of large_string"):
             raise UserError(
                 f"the column of data.{column} holds {kind} in {split}, not lists of words: {READS}"
             )
@@ -405,7 +405,7 @@ def _of_one(dataset: Dataset, split: str) -> Any:
     """The type of a single tag."""
     feature = dataset.features["label"]
     inner = getattr(feature, "feature", None)
-    if inner is None or hasattr(inner, "feature"):
+    if not hasattr(inner, "dtype"):
         raise UserError(f"the labels of {split} are no lists of tags: {READS}")
     return inner
 

@@ -317,6 +317,16 @@ def test_refuses_other_tasks_data_and_metrics(tmp_path):
     refused("holds string in train", {s: tagged(n, i) for s, n, i in SIZES}, text="text")
     single = {s: [r | {"ner_tags": "O"} for r in rows] for s, rows in splits().items()}
     refused("the labels of train are no lists", single)
+    nested = {
+        s: [r | {"ner_tags": [{"tag": tag} for tag in r["ner_tags"]]} for r in rows]
+        for s, rows in splits().items()
+    }
+    refused("the labels of train are no lists", nested)
+    nested = {
+        s: [r | {"tokens": [{"word": word} for word in r["tokens"]]} for r in rows]
+        for s, rows in splits().items()
+    }
+    refused("holds lists of records in train, not lists of words", nested)
     one = {s: [r | {"ner_tags": ["O"] * len(r["tokens"])} for r in x] for s, x in splits().items()}
     refused("one tag only", one)
     refused("these tags mark entities .*choose f1 or accuracy", splits(), metric="macro_f1")

@@ -332,7 +332,8 @@ class Batches(torch.utils.data.Dataset):
             batch["units"] = torch.tensor([len(positions) for positions in rows[POSITIONS]])
         batch["labels"] = torch.tensor(labels, dtype=kind)
         if count > 1:
-            batch["part"] = self._weight(own, draw) * count / self._weight(whole, draw)
+            # There may be nothing to weigh.
+            batch["part"] = self._weight(own, draw) * count / max(1, self._weight(whole, draw))
         if self.teacher is not None:
             batch["teacher"] = self.collate_teacher(self._rows(self.teacher, indices, draw))
         if self.teacher_logits is not None:

@@ -101,6 +101,20 @@ def test_one_teacher_pass_and_one_student_pass_a_step(name, setting):
     assert all(p.grad is None for p in teacher.parameters())
 
 
+@pytest.mark.parametrize("name", [*ON_LOGITS, "similarities"])
+def test_a_batch_without_units_teaches_nothing(name):
+    """Sentences of words that the tokenizer leaves nothing of: a mean over them is none."""
+    makers = ON_LOGITS | {"similarities": lambda: SimilarityPreserving(1.0, "logits")}
+    term = makers[name]()
+    term.bind(Pair(TASK, 3, SHAPE, {None: SHAPE}), "objective.term")
+    head = torch.nn.Linear(4, 3)
+    said, taught = Outputs(head(torch.zeros(0, 4))), Outputs(torch.zeros(0, 3))
+    loss = term(said, taught, {"labels": torch.zeros(0, dtype=torch.int64)})
+    loss.backward()
+    assert loss.item() == 0.0
+    assert not head.weight.grad.any()
+
+
 @pytest.mark.parametrize("name", [*INSIDE, *ON_LOGITS])
 def test_a_term_of_weight_0_costs_nothing(name, setting):
     batches, student, teacher = setting

@@ -318,14 +318,15 @@ class Batches(torch.utils.data.Dataset):
         ``units`` ``(B,)`` where the examples have any; ``rows`` are the indices.
 
         Where several processes share the batch it is this one's part, and ``part`` says how large
-        it is, from 0, as a multiple of the mean part. At 0 an example stands in.
+        it is, from 0, as a multiple of the mean part. Where there is none an example stands in, and
+        ``rows`` is empty.
         """
         draw = getattr(indices, "draw", None)
         rank, count = share()
         whole, own = indices, indices[rank::count]
         indices = own or indices[:1]
         rows = self._rows(self.student, indices, draw)
-        batch = {"student": self.collate(rows), "rows": torch.tensor(indices)}
+        batch = {"student": self.collate(rows), "rows": torch.tensor(own, dtype=torch.int64)}
         labels, kind = rows["label"], None
         if POSITIONS in rows:
             labels, kind = list(chain.from_iterable(labels)), torch.int64  # there may be none

@@ -154,6 +154,20 @@ def test_a_sentence_without_any_piece_is_no_unit_and_no_trouble(pieces, tmp_path
     assert shared[0].tolist() == [1, 2]
 
 
+def test_a_process_counts_a_sentence_without_any_piece_as_its_own(pieces, tmp_path, monkeypatch):
+    """It weighs nothing in training, yet its words count; one that stands in does not."""
+    rows = splits()
+    rows["test"][0] = {"tokens": ["\u200b", "\u200b"], "ner_tags": ["B-PER", "O"]}
+    task = TokenClassification()
+    data = prepare(Given(rows), task, tmp_path)
+    batches = Batches(encoded(task, data, pieces, tmp_path), Collate(pieces))
+    monkeypatch.setattr("distill.data.batches.share", lambda: (1, 2))
+    for indices, own, part in (([5, 0], [0], 0), ([0, 5], [5], 2), ([5], [], 0), ([0, 0], [0], 0)):
+        batch = batches[indices]
+        assert batch["rows"].tolist() == own
+        assert batch["part"] == part
+
+
 def test_words_beyond_the_length_have_no_unit_and_count_as_outside(pieces, tmp_path):
     task = TokenClassification()
     data = prepare(Given(splits()), task, tmp_path)

@@ -5,7 +5,7 @@ and of a large vocabulary most rows never occur. They get no gradient, so what c
 read and write of them changes nothing but their weight decay; yet it takes half of a CPU's step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -31,18 +31,18 @@ class OccurringRows(nn.Embedding):
     """
 
     def __init__(self, whole: nn.Embedding, rows: Tensor):
-        place = torch.full((whole.num_embeddings,), -1)
-        place[rows] = torch.arange(len(rows))
-        padding = whole.padding_idx
+        place = torch.full((whole.num_embeddings,), -1, device=rows.device)
+        place[rows] = torch.arange(len(rows), device=rows.device)
+        # The model's padding need not be the tokenizer's, and then it may not occur.
+        padding = -1 if whole.padding_idx is None else int(place[whole.padding_idx])
         super().__init__(
             len(rows),
             whole.embedding_dim,
-            None if padding is None else int(place[padding]),
+            None if padding < 0 else padding,
             _weight=whole.weight.detach()[rows].clone(),
         )
-        self.register_buffer("whole", whole.weight.detach(), persistent=False)
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("place", place, persistent=False)
+        # No buffers: several processes would send each other all of them before every step.
+        self.whole, self.rows, self.place = whole.weight.detach(), rows, place
         self.train(whole.training)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -61,6 +61,10 @@ class OccurringRows(nn.Embedding):
     def write_back(self) -> None:
         """Put the trained rows where they belong."""
         self.whole[self.rows] = self.weight
+
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> "OccurringRows":
+        self.whole, self.rows, self.place = map(function, (self.whole, self.rows, self.place))
+        return super()._apply(function, recurse)
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         self.write_back()

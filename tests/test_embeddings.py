@@ -64,6 +64,15 @@ def test_with_weight_decay_only_rows_that_never_occur_differ_and_by_that_alone()
     torch.testing.assert_close(table(whole).weight[others], shrunk)
 
 
+def test_every_row_that_occurs_is_trained_where_the_models_padding_does_not_occur():
+    """A tokenizer that pads with another token than the model's configuration names."""
+    whole, part = (make_model(layers=1, pad_token_id=9) for _ in range(2))
+    steps(whole, 0.0)
+    with occurring_rows(part, IDS):
+        steps(part, 0.0)
+    torch.testing.assert_close(table(part).weight, table(whole).weight, atol=1e-5, rtol=1e-4)
+
+
 def test_evaluated_it_is_the_whole_table_up_to_date():
     model = make_model(layers=1)
     with occurring_rows(model, IDS):
@@ -90,6 +99,19 @@ def test_saved_and_loaded_it_is_whole():
         again.load_state_dict(state)
         assert torch.equal(table(again).weight, table(model).weight[IDS])
     assert torch.equal(table(again).weight, table(model).weight)
+
+
+def test_processes_do_not_send_each_other_the_table_yet_it_goes_where_the_model_goes():
+    model = make_model(layers=1)
+    shared = [name for name, _ in model.named_buffers()]
+    with occurring_rows(model, IDS):
+        assert [name for name, _ in model.named_buffers()] == shared
+        steps(model.double(), 0.0)
+        model.eval()
+        inside = model(torch.tensor([[2, 5, 30]])).logits
+        assert inside.dtype == torch.float64
+    model.double()
+    torch.testing.assert_close(model(torch.tensor([[2, 5, 30]])).logits, inside, atol=1e-6, rtol=0)
 
 
 def test_left_alone_where_it_would_be_wrong_or_useless():

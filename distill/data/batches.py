@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.cache import key_of, locked
 from distill.data.columns import numbers, stored
+from distill.errors import UserError
 from distill.processes import share
 from distill.ragged import Ragged, Rows
 
@@ -70,6 +71,9 @@ def encode(
 
     Returns:
         Memory-mapped rows with the tokenizer's ids, ``label`` and ``length``.
+
+    Raises:
+        UserError: if the task leaves out every row.
     """
     key = key_of(
         kind="encoded", format=1, content=content, tokenizer=tokenizer_hash(tokenizer),
@@ -83,7 +87,7 @@ def encode(
 
     file = cache_dir / "encoded" / f"{key}.arrow"
     with locked(file):
-        return rows.map(
+        encoded = rows.map(
             tokenise,
             batched=True,
             with_indices=True,
@@ -91,6 +95,12 @@ def encode(
             cache_file_name=str(file),
             new_fingerprint=key,
         )
+    if not len(encoded):
+        raise UserError(
+            f"nothing is left of a split of {len(rows)}, which begins with "
+            f"'{task.plain(rows[0]['text'])[:40]}': {type(tokenizer).__name__} knows no token of it"
+        )
+    return encoded
 
 
 class Drawn(list[int]):
@@ -308,21 +318,23 @@ class Batches(torch.utils.data.Dataset):
         ``units`` ``(B,)`` where the examples have any; ``rows`` are the indices.
 
         Where several processes share the batch it is this one's part, and ``part`` says how large
-        it is, from 0, as a multiple of the mean part. At 0 an example stands in.
+        it is, from 0, as a multiple of the mean part. Where there is none an example stands in, and
+        ``rows`` is empty.
         """
         draw = getattr(indices, "draw", None)
         rank, count = share()
         whole, own = indices, indices[rank::count]
         indices = own or indices[:1]
         rows = self._rows(self.student, indices, draw)
-        batch = {"student": self.collate(rows), "rows": torch.tensor(indices)}
+        batch = {"student": self.collate(rows), "rows": torch.tensor(own, dtype=torch.int64)}
         labels, kind = rows["label"], None
         if POSITIONS in rows:
             labels, kind = list(chain.from_iterable(labels)), torch.int64  # there may be none
             batch["units"] = torch.tensor([len(positions) for positions in rows[POSITIONS]])
         batch["labels"] = torch.tensor(labels, dtype=kind)
         if count > 1:
-            batch["part"] = self._weight(own, draw) * count / self._weight(whole, draw)
+            # There may be nothing to weigh.
+            batch["part"] = self._weight(own, draw) * count / max(1, self._weight(whole, draw))
         if self.teacher is not None:
             batch["teacher"] = self.collate_teacher(self._rows(self.teacher, indices, draw))
         if self.teacher_logits is not None:

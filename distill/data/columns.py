@@ -44,6 +44,13 @@ def distinct(rows: Dataset, column: str) -> tuple[list, np.ndarray]:
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
 
 
+def kind_of(feature: Any) -> str:
+    """What a column of this type holds, for messages."""
+    if hasattr(feature, "feature"):
+        return f"lists of {kind_of(feature.feature)}"
+    return getattr(feature, "dtype", "records")
+
+
 def content_of(rows: Dataset) -> str:
     """Hash of everything that rows hold and of their order; equal for equal files read alike.
 
@@ -52,9 +59,9 @@ def content_of(rows: Dataset) -> str:
     digest = hashlib.blake2b(str(rows.features).encode(), digest_size=16)
     for table in (rows.data.table, rows._indices and rows._indices.table):
         if table is not None:
-            schema = table.schema.remove_metadata()
-            with pa.ipc.new_stream(pa.PythonFile(_Hashed(digest), "w"), schema) as stream:
-                stream.write_table(table.cast(schema))
+            plain = table.replace_schema_metadata(None)
+            with pa.ipc.new_stream(pa.PythonFile(_Hashed(digest), "w"), plain.schema) as stream:
+                stream.write_table(plain)
     return digest.hexdigest()
 
 

@@ -42,6 +42,8 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
     :math:`G = X X^T` with each row at length 1 (Tung and Mori 2019, "Similarity-Preserving
     Knowledge Distillation", eq. 1 to 4), ``(N, D)`` and ``(N, D')``.
     """
+    if not len(student):
+        return student.float().sum() * 0.0
     grams = [F.normalize(product(x, x.T), dim=1) for x in (student, teacher.detach())]
     return F.mse_loss(*grams)
 

@@ -47,6 +47,11 @@ class _RelationTerm(Term):
                 f"{path} compares the first token, which no head of task={pair.task.name} reads: "
                 f"set {path}.vector=mean or logits"
             )
+        if self.vector == "logits" and pair.task.distribution == "spans":
+            raise UserError(
+                f"{path}.vector=logits has no form for {pair.task.name}: texts have different "
+                f"numbers of positions, set {path}.vector=mean"
+            )
         if self.vector != "logits":
             student, _ = self.shapes(pair, path)
             if self.vector == "first" and not student.layers:

@@ -86,6 +86,8 @@ class LogitTerm(Term):
     def forward(self, student: Outputs, teacher: Outputs, batch: dict[str, Any]) -> Tensor:
         """Outputs with ``logits`` ``(N, C)`` -> scalar."""
         student_logits = student.logits
+        if not len(student_logits):  # texts without a word that is read: a mean over nothing
+            return student_logits.sum() * 0.0
         temperature = now(self.temperature, self.progress, student_logits, teacher.logits)
         teacher_logits = teacher.at(temperature)
         if self.standardise:

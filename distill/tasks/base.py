@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from distill.data.columns import numbers
+from distill.data.columns import kind_of, numbers
 from distill.errors import UserError
 from distill.ragged import Rows
 
@@ -183,10 +183,8 @@ class Task:
         Raises:
             UserError: naming it.
         """
-        if feature.dtype not in ("string", "large_string"):
-            raise UserError(
-                f"the column of data.{column} holds {feature.dtype} in {split}, not text"
-            )
+        if (kind := kind_of(feature)) not in ("string", "large_string"):
+            raise UserError(f"the column of data.{column} holds {kind} in {split}, not text")
 
     def column_hint(self, ours: str, have: Sequence[str]) -> str:
         """What else to say where a column is missing."""

@@ -8,7 +8,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from distill.data.batches import IGNORED_LABEL
-from distill.data.columns import values
+from distill.data.columns import kind_of, values
 from distill.errors import UserError
 from distill.measure import quality
 from distill.tasks import classes
@@ -150,7 +150,7 @@ def _of_one(dataset: Dataset, split: str):
     feature = dataset.features["label"]
     if not hasattr(feature, "feature"):
         raise UserError(
-            f"the labels of {split} are no lists but single ones ({feature.dtype}): "
+            f"the labels of {split} are no lists but single ones ({kind_of(feature)}): "
             "task=sequence_classification is for one label an example"
         )
     return feature.feature

@@ -1,7 +1,6 @@
 """The answer to a question as a span of a context (SQuAD v1.1 and v2), read in windows."""
 
 import json
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -19,8 +18,6 @@ from distill.errors import UserError
 from distill.measure import answers, quality
 from distill.ragged import Ragged
 from distill.tasks.base import Task
-
-log = logging.getLogger(__name__)
 
 OUTPUTS = ["start", "end"]
 # Of positions that a shorter window does not have: its probability is exactly 0 in fp32 at every
@@ -180,6 +177,11 @@ class QuestionAnswering(Task):
     def encoding(self) -> str:
         """How windows overlap."""
         return f"{self.name} 1, stride {self.stride}"
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What is read, and how the answers are found that the best checkpoint is chosen by."""
+        return self.settings
 
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, rows: Mapping[str, list], max_length: int

@@ -7,7 +7,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from distill.data.batches import IGNORED_LABEL
-from distill.data.columns import distinct
+from distill.data.columns import distinct, kind_of
 from distill.errors import UserError
 from distill.measure import quality
 from distill.tasks import classes
@@ -47,6 +47,8 @@ class SequenceClassification(TextTask):
             raise UserError(
                 "the labels are lists: task=multi_label is for examples with any number of labels"
             )
+        if (kind := kind_of(feature)) == "records":
+            raise UserError(f"the column of data.label holds {kind}, not classes")
         occurring = {
             str(value)
             for split in ("train", "validation")

@@ -1,6 +1,5 @@
 """One label for each word of a sentence: named entities, parts of speech."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar
@@ -11,6 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBase
 
 from distill.data.batches import IGNORED_LABEL, POSITIONS, Batches
+from distill.data.columns import kind_of
 from distill.errors import UserError
 from distill.measure import quality
 from distill.measure.quality import CountMetric
@@ -18,8 +18,6 @@ from distill.ragged import Ragged
 from distill.tasks import classes
 from distill.tasks.base import Task
 from distill.tasks.entities import OUTSIDE, Entities, Scheme
-
-log = logging.getLogger(__name__)
 
 READS = (
     "task=token_classification reads sentences as lists of words with a list of tags beside them "
@@ -73,9 +71,8 @@ class TokenClassification(Task):
 
     def check_texts(self, column: str, split: str, feature: Any) -> None:
         """Refuse what are no lists of words."""
-        inner = getattr(feature, "feature", None)
-        if getattr(inner, "dtype", None) not in ("string", "large_string"):
-            kind = f"lists of {getattr(inner, 'dtype', 'lists')}" if inner else feature.dtype
+        kind = kind_of(feature)
+        if kind not in ("lists of string", "lists of large_string"):
             raise UserError(
                 f"the column of data.{column} holds {kind} in {split}, not lists of words: {READS}"
             )
@@ -197,6 +194,19 @@ class TokenClassification(Task):
         return classes.head_order(model_names, names)
 
     # --- reading -------------------------------------------------------------------------------
+
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+        """Refuse sentences without room for a single word.
+
+        Raises:
+            UserError: saying what would do.
+        """
+        around = tokenizer.num_special_tokens_to_add()
+        if max_length <= around:
+            raise UserError(
+                f"data.max_length={max_length} leaves no room for a word beside {around} special "
+                "tokens: raise it"
+            )
 
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, rows: Mapping[str, list], max_length: int
@@ -395,7 +405,7 @@ def _of_one(dataset: Dataset, split: str) -> Any:
     """The type of a single tag."""
     feature = dataset.features["label"]
     inner = getattr(feature, "feature", None)
-    if inner is None or hasattr(inner, "feature"):
+    if not hasattr(inner, "dtype"):
         raise UserError(f"the labels of {split} are no lists of tags: {READS}")
     return inner
 

@@ -1,7 +1,6 @@
 """Several teachers as one: how they are made ready, read their texts, and speak together."""
 
 import itertools
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,8 +19,6 @@ from distill.ragged import Ragged, Rows
 from distill.reading import logits_in
 from distill.teacher.ready import Teacher
 from distill.teacher.spec import TeacherSettings
-
-log = logging.getLogger(__name__)
 
 Combine = Literal["probabilities", "logits", "random"]
 

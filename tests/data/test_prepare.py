@@ -166,7 +166,17 @@ def test_labels_that_do_not_fit(whole, tmp_path):
         prepared(whole, tmp_path, labels=["negative", "other"])
 
 
-def test_a_column_of_numbers_is_no_text(whole, tmp_path):
-    splits = {s: [row | {"text": 3} for row in rows] for s, rows in whole.items()}
-    with pytest.raises(UserError, match="not text"):
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [(3, "int64"), (["a", "film"], "lists of string"), ({"a": "film"}, "records")],
+)
+def test_a_column_of_something_else_is_no_text(text, kind, whole, tmp_path):
+    splits = {s: [row | {"text": text} for row in rows] for s, rows in whole.items()}
+    with pytest.raises(UserError, match=rf"data\.text holds {kind} in train, not text"):
+        prepared(splits, tmp_path)
+
+
+def test_records_are_no_classes(whole, tmp_path):
+    splits = {s: [row | {"label": {"text": ["a"]}} for row in rows] for s, rows in whole.items()}
+    with pytest.raises(UserError, match=r"data\.label holds records, not classes"):
         prepared(splits, tmp_path)

@@ -15,7 +15,7 @@ from datasets import ClassLabel, Dataset
 from distill.data import prepare as module
 from distill.data.batches import Batches, Collate, LengthBatches, encode
 from distill.data.columns import content_of, distinct, numbers, values
-from distill.data.files import Files
+from distill.data.files import Files, read_file
 from distill.data.prepare import prepare
 from distill.tasks.multi_label import MultiLabel
 from distill.tasks.regression import Regression
@@ -201,6 +201,13 @@ def test_content_is_what_rows_hold_in_their_order():
         rows.rename_column("text", "words"),
     ]
     assert len({content_of(one) for one in [rows, *others]}) == len(others) + 1
+
+
+def test_content_of_lists_that_hold_nothing(tmp_path):
+    """As JSON is read whose tags are all null."""
+    (tmp_path / "tags.jsonl").write_text('{"tags": [null, null]}\n{"tags": [null]}\n')
+    rows = read_file(tmp_path / "tags.jsonl", tmp_path)
+    assert content_of(rows) != content_of(rows.select([1, 0]))
 
 
 # --- columns -------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from distill.optimizer import AdamW
 from distill.outputs import Outputs
 from distill.pair import Pair, Shape, shape_of
 from distill.schedules import Flsw, Linear, Step
+from distill.tasks.question_answering import QuestionAnswering
 from distill.tasks.sequence_classification import SequenceClassification
 from tests.conftest import make_model
 from tests.helpers import encoded
@@ -98,6 +99,20 @@ def test_one_teacher_pass_and_one_student_pass_a_step(name, setting):
     assert torch.isfinite(loss)
     assert sum(p.grad.abs().sum() for p in student.parameters() if p.grad is not None) > 0
     assert all(p.grad is None for p in teacher.parameters())
+
+
+@pytest.mark.parametrize("name", [*ON_LOGITS, "similarities"])
+def test_a_batch_without_units_teaches_nothing(name):
+    """Sentences of words that the tokenizer leaves nothing of: a mean over them is none."""
+    makers = ON_LOGITS | {"similarities": lambda: SimilarityPreserving(1.0, "logits")}
+    term = makers[name]()
+    term.bind(Pair(TASK, 3, SHAPE, {None: SHAPE}), "objective.term")
+    head = torch.nn.Linear(4, 3)
+    said, taught = Outputs(head(torch.zeros(0, 4))), Outputs(torch.zeros(0, 3))
+    loss = term(said, taught, {"labels": torch.zeros(0, dtype=torch.int64)})
+    loss.backward()
+    assert loss.item() == 0.0
+    assert not head.weight.grad.any()
 
 
 @pytest.mark.parametrize("name", [*INSIDE, *ON_LOGITS])
@@ -232,6 +247,11 @@ SHAPE = Shape(2, 32, 2)
         ),
         (HiddenStates(), Pair(TASK, 3, SHAPE, {"a": SHAPE, "b": SHAPE}), "name the teacher"),
         (DistanceRelations(vector="last"), Pair(TASK, 3, SHAPE, {None: SHAPE}), "choose first"),
+        (
+            DistanceRelations(vector="logits"),
+            Pair(QuestionAnswering(), 2, SHAPE, {None: SHAPE}),
+            "different numbers of positions",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(term, pair, says):

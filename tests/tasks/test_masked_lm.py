@@ -458,6 +458,11 @@ def test_a_tokenizer_without_a_mask(refused, given, tmp_path):
     refused(*given, f"teacher.path={tmp_path}/maskless", says="has no mask token")
 
 
+def test_texts_of_which_the_tokenizer_knows_nothing(refused, given, tmp_path):
+    (tmp_path / "foreign.txt").write_text("".join(f"zzz yyy {'x' * i}\n" for i in range(1, 60)))
+    refused(*given, f"data.path={tmp_path}/foreign.txt", says="knows no token of it")
+
+
 def test_a_student_of_another_vocabulary(refused, given, tmp_path):
     AutoModelForMaskedLM.from_config(
         make_model(layers=2, vocab_size=24, max_position_embeddings=32).config

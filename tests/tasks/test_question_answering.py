@@ -248,6 +248,15 @@ def test_a_stride_is_part_of_the_key():
     assert QuestionAnswering().encoding == QuestionAnswering(max_answer_length=3).encoding
 
 
+@pytest.mark.parametrize(
+    "setting", [{"stride": 3}, {"max_answer_length": 3}, {"no_answer_threshold": 1.0}]
+)
+def test_what_a_training_came_to_is_kept_by_windows_and_by_how_answers_are_found(setting):
+    """The windows are what is learned from, the answers what the best checkpoint goes by."""
+    assert QuestionAnswering().training != QuestionAnswering(**setting).training
+    assert QuestionAnswering().training == QuestionAnswering(metric="exact_match").training
+
+
 # --- labels -------------------------------------------------------------------------------------
 
 

@@ -154,6 +154,20 @@ def test_a_sentence_without_any_piece_is_no_unit_and_no_trouble(pieces, tmp_path
     assert shared[0].tolist() == [1, 2]
 
 
+def test_a_process_counts_a_sentence_without_any_piece_as_its_own(pieces, tmp_path, monkeypatch):
+    """It weighs nothing in training, yet its words count; one that stands in does not."""
+    rows = splits()
+    rows["test"][0] = {"tokens": ["\u200b", "\u200b"], "ner_tags": ["B-PER", "O"]}
+    task = TokenClassification()
+    data = prepare(Given(rows), task, tmp_path)
+    batches = Batches(encoded(task, data, pieces, tmp_path), Collate(pieces))
+    monkeypatch.setattr("distill.data.batches.share", lambda: (1, 2))
+    for indices, own, part in (([5, 0], [0], 0), ([0, 5], [5], 2), ([5], [], 0), ([0, 0], [0], 0)):
+        batch = batches[indices]
+        assert batch["rows"].tolist() == own
+        assert batch["part"] == part
+
+
 def test_words_beyond_the_length_have_no_unit_and_count_as_outside(pieces, tmp_path):
     task = TokenClassification()
     data = prepare(Given(splits()), task, tmp_path)
@@ -317,6 +331,16 @@ def test_refuses_other_tasks_data_and_metrics(tmp_path):
     refused("holds string in train", {s: tagged(n, i) for s, n, i in SIZES}, text="text")
     single = {s: [r | {"ner_tags": "O"} for r in rows] for s, rows in splits().items()}
     refused("the labels of train are no lists", single)
+    nested = {
+        s: [r | {"ner_tags": [{"tag": tag} for tag in r["ner_tags"]]} for r in rows]
+        for s, rows in splits().items()
+    }
+    refused("the labels of train are no lists", nested)
+    nested = {
+        s: [r | {"tokens": [{"word": word} for word in r["tokens"]]} for r in rows]
+        for s, rows in splits().items()
+    }
+    refused("holds lists of records in train, not lists of words", nested)
     one = {s: [r | {"ner_tags": ["O"] * len(r["tokens"])} for r in x] for s, x in splits().items()}
     refused("one tag only", one)
     refused("these tags mark entities .*choose f1 or accuracy", splits(), metric="macro_f1")

@@ -215,6 +215,7 @@ def test_every_objective_takes_a_step_or_says_what_to_set(command, tagging, obje
         ("task.metric=macro_f1", "these tags mark entities"),
         ("data.path=texts", "reads sentences as lists of words"),
         ("data.path=texts data.text=text", "holds string in train, not lists of words"),
+        ("data.max_length=2", "leaves no room for a word beside 2 special tokens"),
         ("data.layout=columns", "data.layout=columns: it must be auto or conll"),
         ("data.unlabelled=texts/train.csv data.text=tokens", "no such column"),
         ("task=sequence_classification", "train has no such column, it has tokens, ner_tags"),

@@ -79,8 +79,13 @@ def _gather(rows: Tensor, columns: Tensor) -> Callable:
 
 
 def _known(model: nn.Module) -> bool:
-    return model.config.model_type.removeprefix(PREFIX) in FAMILIES and not getattr(
-        model.config, "is_decoder", False
+    """Whether its layers are those of a family, by transformers' code or this program's."""
+    config = model.config
+    return (
+        config.model_type.removeprefix(PREFIX) in FAMILIES
+        and type(model).__module__.split(".")[0] in ("transformers", "distill")
+        and not getattr(config, "is_decoder", False)
+        and config._attn_implementation in ("sdpa", "eager")
     )
 
 

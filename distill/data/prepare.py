@@ -303,7 +303,14 @@ def _complete(
 def _without_labels(rows: Dataset) -> bool:
     if "label" not in rows.column_names:
         return False
-    return all(value in (None, -1, "-1", "-1.0", "", []) for value in values(rows, "label"))
+
+    def none(value: Any) -> bool:
+        return value in (None, -1, "-1", "-1.0", "")
+
+    return all(
+        all(map(none, value)) if isinstance(value, list) else none(value)
+        for value in values(rows, "label")
+    )
 
 
 def _as_lists(rows: Dataset, source: Source) -> Dataset:

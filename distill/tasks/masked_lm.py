@@ -160,7 +160,7 @@ class MaskedLM(Task):
     @property
     def encoding(self) -> str:
         """Whole words need a column of their own."""
-        return f"{self.name}, words" if self.whole_word else self.name
+        return f"{self.name} 1, words" if self.whole_word else f"{self.name} 1"
 
     @property
     def training(self) -> dict[str, Any]:

@@ -117,6 +117,11 @@ class TokenClassification(Task):
         return names
 
     @property
+    def encoding(self) -> str:
+        """A number that goes up whenever :meth:`encode` changes."""
+        return f"{self.name} 1"
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What tags are refused for."""
         return {"metric": self.given_metric}

@@ -155,8 +155,8 @@ def _check(
     fresh = fresh.values if isinstance(fresh, Ragged) else fresh
     # Other companions in the batch change the padding, and with it the rounding.
     tolerance = 1e-3 if hardware.precision == "32-true" else 0.05
-    scale = max(1.0, float(np.abs(fresh).max()))
-    if not np.abs(stored - fresh).max() <= tolerance * scale:
+    scale = max(1.0, float(np.abs(fresh).max(initial=0.0)))
+    if not np.abs(stored - fresh).max(initial=0.0) <= tolerance * scale:
         raise _stale(folder)
 
 

@@ -1,10 +1,14 @@
+import json
+
 import pytest
 from datasets import ClassLabel, Dataset
 
+from distill.data.files import Files
 from distill.data.prepare import prepare
 from distill.data.source import Source
 from distill.errors import UserError
 from distill.tasks.sequence_classification import SequenceClassification
+from distill.tasks.token_classification import TokenClassification
 from tests.conftest import sentences
 
 
@@ -180,3 +184,19 @@ def test_records_are_no_classes(whole, tmp_path):
     splits = {s: [row | {"label": {"text": ["a"]}} for row in rows] for s, rows in whole.items()}
     with pytest.raises(UserError, match=r"data\.label holds records, not classes"):
         prepared(splits, tmp_path)
+
+
+@pytest.mark.parametrize("hidden", [[-1, -1, -1], [None, None, None], []])
+def test_a_test_split_whose_tags_are_hidden_is_not_used(tmp_path, hidden):
+    for split, tags in (("train", ["B-X", "O", "O"]), ("validation", ["O", "B-X", "O"])):
+        lines = [
+            json.dumps({"tokens": ["a", "b", f"{split}{i}"], "ner_tags": tags}) for i in range(20)
+        ]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    line = json.dumps({"tokens": ["a", "b", "c"], "ner_tags": hidden})
+    (tmp_path / "test.jsonl").write_text(line)
+    data = prepare(
+        Files(name="tags", path=str(tmp_path)), TokenClassification(), tmp_path / "cache"
+    )
+    assert data.evaluated_on == "validation"
+    assert "The test split has no labels and is not used." in data.notes

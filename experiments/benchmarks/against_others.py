@@ -29,6 +29,7 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import numpy as np
 import torch
 from beside_torchvision import make_importable
 
@@ -40,7 +41,11 @@ from contestants import CONTESTANTS, OTHERS, maker, title  # noqa: E402
 from contestants.clock import Clock  # noqa: E402
 from contestants.work import BERT_BASE, Work, lay_out  # noqa: E402
 
+from distill.data.files import Files  # noqa: E402
+from distill.data.prepare import prepare  # noqa: E402
+from distill.measure.statistics import bootstrap_interval  # noqa: E402
 from distill.quiet import quiet  # noqa: E402
+from distill.tasks.sequence_classification import SequenceClassification  # noqa: E402
 
 DEFAULT = ("textbrewer", "torchdistill", "trainer", "live", "cached", "fine_tuning")
 PACKAGES = ("torch", "transformers", "pytorch_lightning", "textbrewer", "torchdistill")
@@ -69,6 +74,9 @@ def main() -> None:
         _say("checking losses")
         result["losses"] = check_losses(work, arguments.contestants)
         result["rounds"] = rounds(work, arguments.contestants, arguments.rounds)
+        if arguments.accuracy:
+            _say("measuring accuracies")
+            result["accuracy"] = accuracies(work, arguments.contestants, arguments.data)
         if not arguments.no_memory:
             _say("measuring memory")
             result["memory"] = {
@@ -99,6 +107,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(DEFAULT))
     parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--accuracy", action="store_true", help="of one more pass, on all of test")
     parser.add_argument("--quick", action="store_true", help="2 batches, 1 round: does it run?")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
@@ -226,6 +235,27 @@ def one_pass(work: Work, name: str) -> Clock:
     return clock
 
 
+def accuracies(work: Work, names: list[str], data: Path) -> dict[str, dict[str, float]]:
+    """What each one's student gets right after one pass, and the teacher, with intervals.
+
+    On the evaluated split of the folder given, and as everybody else would ask it.
+    """
+    source, task = Files(name="whole", path=str(data)), SequenceClassification()
+    with tempfile.TemporaryDirectory(dir=work.folder) as cache:
+        test = prepare(source, task, Path(cache)).splits["test"]
+        students = {"teacher": work.teacher()}
+        for name in names:
+            torch.manual_seed(work.seed)
+            contestant = maker(name)(work)
+            with (clock := Clock(work.steps, torch.device(work.device))).running():
+                contestant.train(clock)
+            students[name] = contestant.student
+        return {
+            name: bootstrap_interval(np.mean, work.judged(student, test))._asdict()
+            for name, student in students.items()
+        }
+
+
 def memory(work: Work, name: str) -> dict[str, float]:
     """Peak memory of this process after one pass, in MB."""
     maker(name)  # imported, as the others' modules are not
@@ -316,8 +346,9 @@ def markdown(result: dict) -> str:
 def _speed(result: dict) -> list[str]:
     examples = result["setting"]["examples"]
     lines = [
-        "| | examples/s | least to most | examples a processor-second | peak memory, MB | loss |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| | examples/s | least to most | examples a processor-second | peak memory, MB | loss | "
+        "accuracy after a pass |",
+        "|---|---:|---:|---:|---:|---:|---|",
     ]
     for name, seconds in result["rounds"].items():
         wall = sorted(examples / one for one in seconds["wall"])
@@ -326,9 +357,17 @@ def _speed(result: dict) -> list[str]:
         loss = result["losses"].get(name, {}).get("loss")
         lines.append(
             f"| {title(name)} | {statistics.median(wall):.1f} | {wall[0]:.1f} to {wall[-1]:.1f} | "
-            f"{processor:.1f} | {_number(memory, 0)} | {_number(loss, 5)} |"
+            f"{processor:.1f} | {_number(memory, 0)} | {_number(loss, 5)} | "
+            f"{_interval(result.get('accuracy', {}).get(name))} |"
         )
+    if "accuracy" in result:
+        blanks = " | ".join([""] * 5)
+        lines.append(f"| (the teacher) | {blanks} | {_interval(result['accuracy']['teacher'])} |")
     return lines
+
+
+def _interval(value: dict | None) -> str:
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]" if value else ""
 
 
 def _number(value: float | None, digits: int) -> str:

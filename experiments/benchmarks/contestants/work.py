@@ -6,8 +6,10 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from datasets import Dataset
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
@@ -144,6 +146,21 @@ class Work:
         hard = F.cross_entropy(logits, batch["labels"])
         loss = weight * (cross_entropy - entropy) + self.hard * hard
         return loss, weight * entropy, student
+
+    def judged(self, student: torch.nn.Module, split: Dataset) -> np.ndarray:
+        """Which rows of a split a student gets right, ``(N,)``; plain, in fp32."""
+        texts = [split[name] for name in ("text", "text_pair") if name in split.column_names]
+        encoded = self.tokenizer(*map(list, texts), truncation=True, max_length=self.max_length)
+        order = np.argsort([len(ids) for ids in encoded["input_ids"]])
+        right, student = np.empty(len(order), dtype=bool), student.eval()
+        for start in range(0, len(order), 64):
+            rows = order[start : start + 64]
+            few = [{name: column[row] for name, column in encoded.items()} for row in rows]
+            batch = self.tokenizer.pad(few, return_tensors="pt").to(self.device)
+            with torch.inference_mode():
+                said = student.to(self.device)(**batch).logits.argmax(-1).cpu().numpy()
+            right[rows] = said == np.asarray(split["label"])[rows]
+        return right
 
 
 def lay_out(

@@ -410,7 +410,7 @@ def test_a_mistake_and_an_interrupt_end_all_processes(runs):
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     finally:
-        code, _, err = runs.finish(process, timeout=60)
+        code, _, err = runs.finish(process, timeout=150)
     assert code == 130
     assert err.splitlines()[-1] == "interrupted: distill resume=FOLDER continues the run"
     assert "Traceback" not in err

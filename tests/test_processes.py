@@ -250,6 +250,8 @@ class Runs:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # A suite in a shell's background ignores interrupts, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def finish(self, process: subprocess.Popen, timeout=240) -> tuple[int, str, str]:

@@ -15,8 +15,8 @@ class Ragged:
     """
 
     def __init__(self, values: NDArray, counts: NDArray[np.integer]):
-        self.values = values
-        self.starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        self.values, self.counts = values, np.asarray(counts, dtype=np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(self.counts)])
         assert self.starts[-1] == len(values)
 
     def __len__(self) -> int:
@@ -26,11 +26,6 @@ class Ragged:
     def shape(self) -> tuple[int, ...]:
         """Of the values; the number of examples stands for their rows."""
         return (len(self), *self.values.shape[1:])
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Rows of each example, ``(N,)``."""
-        return np.diff(self.starts)
 
     def rows(self, indices: Sequence[int]) -> NDArray[np.int64]:
         """Where the rows of some examples stand, in the examples' order."""

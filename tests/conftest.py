@@ -183,13 +183,13 @@ def command(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*overrides: str) -> tuple[int, str, str]:
-        from distill.__main__ import main
+        from distill.cli.distill import main
 
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         monkeypatch.delenv("DISTILL_SWEPT", raising=False)
         monkeypatch.setattr(sys, "argv", ["distill", *map(str, overrides)])
         # Latency of fewer examples than a user's run takes: here it only has to be there.
-        monkeypatch.setattr("distill.measure.speed.EXAMPLES", 8)
+        monkeypatch.setattr("distill.evaluation.speed.EXAMPLES", 8)
         GlobalHydra.instance().clear()
         try:
             main()

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from distill.data.batches import Batches
+from distill.data.dataset import DistillationDataset
 from tests.conftest import sentences
 
 
@@ -18,7 +18,7 @@ def encoded(tokenizer, count: int, seed: int = 1) -> Dataset:
 
 def teacher_logits(teacher, rows: Dataset, collate) -> np.ndarray:
     """One example at a time, in order: nothing shared with the program's own pass."""
-    batches = Batches(rows, collate)
+    batches = DistillationDataset(rows, collate)
     with torch.no_grad():
         return np.concatenate(
             [teacher(**batches[[i]]["student"]).logits.numpy() for i in range(len(rows))]

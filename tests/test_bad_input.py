@@ -17,7 +17,7 @@ def refused(command, small, monkeypatch):
         def trained(*_, **__):
             raise AssertionError("something was trained")
 
-        monkeypatch.setattr("distill.fit.Fitter.fit", trained)
+        monkeypatch.setattr("distill.training.trainer.TrainerFactory.fit", trained)
         code, _, err = command(*small, *overrides)
         assert code == 2, err
         lines = err.strip().splitlines()
@@ -103,7 +103,7 @@ def refused(command, small, monkeypatch):
         ("+objective.epochs=3", "objective.epochs=3: it is no term"),
         ("objective.soft_targets._target_=builtins.dict", "builtins.dict"),
         (
-            "objective.soft_targets._target_=distill.losses.soft_targets.LogitTerm",
+            "objective.soft_targets._target_=distill.objectives.terms.soft_targets.LogitTerm",
             "LogitTerm is what several have in common",
         ),
         ("objective.soft_targets.temperature=.nan", "it must be a number"),
@@ -193,8 +193,8 @@ def test_teacher_folder_without_weights(refused, tmp_path):
 def test_full_error_shows_the_traceback(command, small, monkeypatch):
     import sys
 
-    from distill.__main__ import main
-    from distill.errors import UserError
+    from distill.cli.distill import main
+    from distill.core.errors import UserError
 
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr(sys, "argv", ["distill", *small, "student.layers=[9]"])

@@ -9,7 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.reading import read
+from distill.modeling.forward import forward_at_positions
 from tests.conftest import make_model
 
 OURS = ["live", "live_fp32", "cached", "fine_tuning"]
@@ -122,7 +122,7 @@ def test_operations_of_a_step_are_those_that_torch_counts():
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         for count, length in ((4, 10), (2, 7)):
             ids = torch.ones(count, length, dtype=torch.long)
-            read(model, {"input_ids": ids}).logits.sum().backward()
+            forward_at_positions(model, {"input_ids": ids}).logits.sum().backward()
     assert step_flops(model.config, [(4, 10), (2, 7)]) == counter.get_total_flops()
 
 

@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from distill.config import check, conf_dir, register_resolvers
+from distill.config.resolvers import conf_dir, register_resolvers
+from distill.config.validation import validate_config
 
 GROUPS = ("task", "data", "teacher", "student", "objective", "optimizer", "trainer")
 CHOICES = [
@@ -46,7 +47,7 @@ def composed(*overrides):
 def test_composes_and_binds(group, choice):
     needed = [text.format(group=group) for text in NEEDED.get(choice, [])]
     config = composed(f"{group}={choice}", *needed)
-    check(config)
+    validate_config(config)
     with DEMANDING.get(choice, nullcontext()):
         instantiate(config[group], _convert_="all")
 
@@ -56,7 +57,7 @@ def test_experiments_and_debug_compose_and_bind(group, choice):
     text = (Path(conf_dir()) / group / f"{choice}.yaml").read_text()
     needed = ["data.path=folder"] if "/data: files" in text else []
     config = composed(f"{group}={choice}", *needed)
-    check(config)
+    validate_config(config)
 
 
 @pytest.mark.parametrize(

@@ -193,14 +193,14 @@ def test_a_failing_job_does_not_end_the_sweep(run, command, small):
 def test_resume_continues_to_the_bit(run, command, small, monkeypatch):
     import pytorch_lightning as pl
 
-    from distill.fit import _EpochLines
+    from distill.training.callbacks import EpochLogger
 
     def stop(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.what == "student" and trainer.current_epoch == 1:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_EpochLines, "on_train_epoch_start", stop)
+        patch.setattr(EpochLogger, "on_train_epoch_start", stop)
         code, _, _ = command(*small, "output_dir=stopped")
     assert code == 130
     assert Path("stopped/checkpoints/last.ckpt").is_file()

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForMaskedLM
 
-from distill.data.batches import Batches, Collate
-from distill.embeddings import OccurringRows, occurring_rows
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.modeling.active_rows_embedding import ActiveRowsEmbedding, train_active_rows
 from tests.conftest import make_model
 from tests.helpers import encoded
 
@@ -41,7 +42,7 @@ def test_the_same_training_as_of_the_whole_table(family):
     whole, part = make_model(family, layers=1), make_model(family, layers=1)
     before = table(whole).weight.detach().clone()
     expected = steps(whole, 0.0)
-    with occurring_rows(part, IDS):
+    with train_active_rows(part, IDS):
         assert table(part).weight.shape == (len(IDS), 32)
         assert steps(part, 0.0) == pytest.approx(expected, rel=1e-5)
     assert type(table(part)) is nn.Embedding
@@ -56,7 +57,7 @@ def test_with_weight_decay_only_rows_that_never_occur_differ_and_by_that_alone()
     whole, part = make_model(layers=1), make_model(layers=1)
     before = table(whole).weight.detach().clone()
     steps(whole, 0.05)
-    with occurring_rows(part, IDS):
+    with train_active_rows(part, IDS):
         steps(part, 0.05)
     torch.testing.assert_close(table(part).weight[IDS], table(whole).weight[IDS])
     others = np.setdiff1d(np.arange(32), IDS)
@@ -68,19 +69,19 @@ def test_every_row_that_occurs_is_trained_where_the_models_padding_does_not_occu
     """A tokenizer that pads with another token than the model's configuration names."""
     whole, part = (make_model(layers=1, pad_token_id=9) for _ in range(2))
     steps(whole, 0.0)
-    with occurring_rows(part, IDS):
+    with train_active_rows(part, IDS):
         steps(part, 0.0)
     torch.testing.assert_close(table(part).weight, table(whole).weight, atol=1e-5, rtol=1e-4)
 
 
 def test_evaluated_it_is_the_whole_table_up_to_date():
     model = make_model(layers=1)
-    with occurring_rows(model, IDS):
+    with train_active_rows(model, IDS):
         steps(model, 0.0)
         model.eval()
         inside = model(torch.tensor([[2, 5, 30]])).logits  # 30 does not occur in training
     torch.testing.assert_close(model(torch.tensor([[2, 5, 30]])).logits, inside)
-    with occurring_rows(model, IDS), pytest.raises(IndexError):
+    with train_active_rows(model, IDS), pytest.raises(IndexError):
         model.train()
         model(torch.tensor([[30]]))
 
@@ -88,14 +89,14 @@ def test_evaluated_it_is_the_whole_table_up_to_date():
 def test_saved_and_loaded_it_is_whole():
     model, other = make_model(layers=1), make_model(layers=1)
     keys = list(model.state_dict())
-    with occurring_rows(model, IDS):
+    with train_active_rows(model, IDS):
         steps(model, 0.0)
         state = copy.deepcopy(model.state_dict())
     assert list(state) == keys
     other.load_state_dict(state)
     assert torch.equal(table(other).weight, table(model).weight)
     again = make_model(layers=1)
-    with occurring_rows(again, IDS):
+    with train_active_rows(again, IDS):
         again.load_state_dict(state)
         assert torch.equal(table(again).weight, table(model).weight[IDS])
     assert torch.equal(table(again).weight, table(model).weight)
@@ -104,7 +105,7 @@ def test_saved_and_loaded_it_is_whole():
 def test_processes_do_not_send_each_other_the_table_yet_it_goes_where_the_model_goes():
     model = make_model(layers=1)
     shared = [name for name, _ in model.named_buffers()]
-    with occurring_rows(model, IDS):
+    with train_active_rows(model, IDS):
         assert [name for name, _ in model.named_buffers()] == shared
         steps(model.double(), 0.0)
         model.eval()
@@ -124,14 +125,18 @@ def test_left_alone_where_it_would_be_wrong_or_useless():
         (make_model(), np.arange(30)),
         (make_model(), None),
     ):
-        with occurring_rows(model, ids):
-            assert not isinstance(table(model), OccurringRows)
+        with train_active_rows(model, ids):
+            assert not isinstance(table(model), ActiveRowsEmbedding)
 
 
 def test_the_ids_that_occur(tokenizer):
     rows = encoded(tokenizer, 25)
     expected = sorted({id for row in rows["input_ids"] for id in row} | {0})
-    assert Batches(rows, Collate(tokenizer)).occurring_ids().tolist() == expected
+    assert (
+        DistillationDataset(rows, PaddingCollator(tokenizer)).occurring_ids().tolist() == expected
+    )
     chosen = rows.select([4, 9])
     expected = sorted({id for row in chosen["input_ids"] for id in row} | {0})
-    assert Batches(chosen, Collate(tokenizer)).occurring_ids().tolist() == expected
+    assert (
+        DistillationDataset(chosen, PaddingCollator(tokenizer)).occurring_ids().tolist() == expected
+    )

@@ -4,20 +4,21 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from distill.data.batches import Batches, Collate
-from distill.losses.hard_labels import HardLabels
-from distill.losses.soft_targets import SoftTargets
-from distill.module import DistillationModule
-from distill.objective import Objective
-from distill.optimizer import AdamW
-from distill.outputs import Outputs
-from distill.pair import Pair
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.modeling.features import ModelOutputs
+from distill.objectives.objective import Objective
+from distill.objectives.pair import ModelPair
+from distill.objectives.terms.hard_labels import HardLabels
+from distill.objectives.terms.soft_targets import SoftTargets
 from distill.tasks.sequence_classification import SequenceClassification
+from distill.training.module import DistillationModule
+from distill.training.optimizer import AdamW
 from tests.conftest import make_model
 from tests.helpers import encoded, teacher_logits
 
 TASK = SequenceClassification()
-PAIR = Pair(TASK, 2)
+PAIR = ModelPair(TASK, 2)
 pytestmark = [
     # The program itself silences these while it trains; here its parts are used bare.
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -55,15 +56,15 @@ def teacher():
 
 
 def test_cached_and_live_teacher_give_the_same_loss(rows, tokenizer, teacher):
-    collate = Collate(tokenizer)
+    collate = PaddingCollator(tokenizer)
     logits = teacher_logits(teacher, rows, collate)
-    live = Batches(rows, collate, rows, collate)
-    cached = Batches(rows, collate, teacher_logits=logits)
+    live = DistillationDataset(rows, collate, rows, collate)
+    cached = DistillationDataset(rows, collate, teacher_logits=logits)
     student = make_model(layers=1).eval()
     indices = [3, 9, 20, 41]
     losses = [
         one.objective(
-            Outputs(student(**batches[indices]["student"]).logits),
+            ModelOutputs(student(**batches[indices]["student"]).logits),
             one.teacher_outputs(batches[indices]),
             batches[indices],
         )["loss"]
@@ -73,18 +74,24 @@ def test_cached_and_live_teacher_give_the_same_loss(rows, tokenizer, teacher):
 
 
 def test_cached_and_live_training_end_alike(rows, tokenizer, teacher):
-    collate = Collate(tokenizer)
+    collate = PaddingCollator(tokenizer)
     logits = teacher_logits(teacher, rows, collate)
-    live = train(module(make_model(layers=1), teacher), Batches(rows, collate, rows, collate))
-    cached = train(module(make_model(layers=1)), Batches(rows, collate, teacher_logits=logits))
+    live = train(
+        module(make_model(layers=1), teacher), DistillationDataset(rows, collate, rows, collate)
+    )
+    cached = train(
+        module(make_model(layers=1)), DistillationDataset(rows, collate, teacher_logits=logits)
+    )
     for one, other in zip(live.student.parameters(), cached.student.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-4)
 
 
 def test_a_live_teacher_stays_in_evaluation_mode_frozen_and_unsaved(rows, tokenizer, teacher):
-    collate = Collate(tokenizer)
+    collate = PaddingCollator(tokenizer)
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    model = train(module(make_model(layers=1), teacher), Batches(rows, collate, rows, collate))
+    model = train(
+        module(make_model(layers=1), teacher), DistillationDataset(rows, collate, rows, collate)
+    )
     assert not teacher.training
     assert all(not parameter.requires_grad for parameter in teacher.parameters())
     assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
@@ -96,17 +103,17 @@ def test_dropout_is_on_in_training_even_for_a_student_loaded_for_evaluation(
     rows, tokenizer, tmp_path
 ):
     """transformers loads in evaluation mode; the fitter puts the student into training mode."""
-    from distill.fit import Fitter
+    from distill.training.trainer import TrainerFactory
 
     student = make_model(layers=1).eval()
     seen = []
     student.bert.encoder.layer[0].output.dropout.register_forward_hook(
         lambda module, *_: seen.append(module.training)
     )
-    batches = Batches(rows, Collate(tokenizer))
+    batches = DistillationDataset(rows, PaddingCollator(tokenizer))
     model = module(student)
     model.objective = Objective("plain", hard_labels=HardLabels(1.0)).bind(PAIR)
-    fitter = Fitter(max_epochs=1, accelerator="cpu", precision="32-true")
+    fitter = TrainerFactory(max_epochs=1, accelerator="cpu", precision="32-true")
     fitter.fit(model, batches.loader(32, 0), batches.loader(32, None), tmp_path, seed=0)
     assert seen[:2] == [True, True]  # two training batches
     assert seen[2:] == [False, False]  # then validation
@@ -114,9 +121,9 @@ def test_dropout_is_on_in_training_even_for_a_student_loaded_for_evaluation(
 
 def test_accumulation_equals_one_large_batch(rows, tokenizer):
     """Same gradient: means over equal micro-batches average to the mean over the batch."""
-    collate = Collate(tokenizer)
+    collate = PaddingCollator(tokenizer)
     logits = teacher_logits(make_model(layers=2).eval(), rows, collate)
-    batches = Batches(rows, collate, teacher_logits=logits)
+    batches = DistillationDataset(rows, collate, teacher_logits=logits)
     ends = []
     for size, accumulate in ((32, 1), (16, 2)):
         model = module(
@@ -141,8 +148,8 @@ def test_accumulation_equals_one_large_batch(rows, tokenizer):
 
 def test_padding_does_not_change_the_loss(rows, tokenizer):
     """A short example costs the same alone as beside a long one."""
-    collate = Collate(tokenizer)
-    batches = Batches(rows, collate)
+    collate = PaddingCollator(tokenizer)
+    batches = DistillationDataset(rows, collate)
     lengths = rows["length"]
     short, long = lengths.index(min(lengths)), lengths.index(max(lengths))
     student = make_model(layers=2).eval()

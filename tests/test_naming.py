@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from distill import naming
+from distill.config import naming
 
 
 @pytest.mark.parametrize(

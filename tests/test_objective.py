@@ -2,13 +2,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from distill.errors import UserError
-from distill.functional.logits import soft_target_kl
-from distill.losses.hard_labels import HardLabels
-from distill.losses.soft_targets import SoftTargets
-from distill.objective import Objective
-from distill.outputs import Outputs
-from distill.pair import Pair
+from distill.core.errors import UserError
+from distill.modeling.features import ModelOutputs
+from distill.objectives.functional.logits import soft_target_kl
+from distill.objectives.objective import Objective
+from distill.objectives.pair import ModelPair
+from distill.objectives.terms.hard_labels import HardLabels
+from distill.objectives.terms.soft_targets import SoftTargets
 from distill.tasks.sequence_classification import SequenceClassification
 
 
@@ -17,14 +17,14 @@ def models():
     draw = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(6, 3, generator=draw) for _ in range(2))
     batch = {"labels": torch.tensor([0, 1, 2, 0, 1, 2])}
-    return Outputs(student), Outputs(teacher), batch
+    return ModelOutputs(student), ModelOutputs(teacher), batch
 
 
 def kd(soft, hard, temperature=2.0):
     objective = Objective(
         "kd", soft_targets=SoftTargets(soft, temperature), hard_labels=HardLabels(hard)
     )
-    return objective.bind(Pair(SequenceClassification(), 3))
+    return objective.bind(ModelPair(SequenceClassification(), 3))
 
 
 def test_is_the_weighted_sum_of_its_terms(models):

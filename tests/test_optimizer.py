@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from distill.errors import UserError
-from distill.optimizer import AdamW, default_learning_rate
+from distill.core.errors import UserError
+from distill.training.optimizer import AdamW, default_learning_rate
 from tests.conftest import make_model
 
 

@@ -22,23 +22,24 @@ from safetensors.torch import load_file
 from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers import BertConfig, BertForMaskedLM
 
-from distill import processes
-from distill.config import register_resolvers
-from distill.data.batches import Batches, Collate
-from distill.errors import UserError
-from distill.fit import Fitter
-from distill.hardware import resolve
-from distill.inference import logits_of
-from distill.launched import Launched, launched
-from distill.losses.hard_labels import HardLabels
-from distill.losses.soft_targets import SoftTargets
-from distill.module import DistillationModule
-from distill.objective import Objective
-from distill.optimizer import AdamW
-from distill.outputs import outputs_of
-from distill.pair import Pair
-from distill.processes import Processes
+from distill.config.resolvers import register_resolvers
+from distill.core.errors import UserError
+from distill.core.hardware import resolve_hardware
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.distributed import workers
+from distill.distributed.environment import ProcessRank, external_launcher
+from distill.distributed.workers import ProcessLauncher
+from distill.modeling.features import forward_with_features
+from distill.objectives.objective import Objective
+from distill.objectives.pair import ModelPair
+from distill.objectives.terms.hard_labels import HardLabels
+from distill.objectives.terms.soft_targets import SoftTargets
 from distill.tasks.sequence_classification import SequenceClassification
+from distill.training.inference import iter_logits
+from distill.training.module import DistillationModule
+from distill.training.optimizer import AdamW
+from distill.training.trainer import TrainerFactory
 from tests.conftest import BAD, FILLER, GOOD, make_model, make_tokenizer, sentences, write_csv
 from tests.helpers import encoded, teacher_logits
 
@@ -60,7 +61,7 @@ def as_process(monkeypatch):
     """What a process of several sees, one after the other in this one."""
 
     def become(rank, count):
-        monkeypatch.setattr(processes, "_share", (rank, count))
+        monkeypatch.setattr(workers, "_share", (rank, count))
 
     return become
 
@@ -68,7 +69,7 @@ def as_process(monkeypatch):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_every_example_is_in_one_process_s_part_of_the_same_batch(tokenizer, as_process, count):
     rows = encoded(tokenizer, 22)  # of batches of 7, the last has 1 example
-    batches = Batches(rows, Collate(tokenizer))
+    batches = DistillationDataset(rows, PaddingCollator(tokenizer))
     whole = list(batches.loader(7, 0).sampler)
     parts = []
     for rank in range(count):
@@ -91,17 +92,17 @@ def test_every_example_is_in_one_process_s_part_of_the_same_batch(tokenizer, as_
 
 
 def test_parts_of_a_pass_are_the_whole_pass(tokenizer, as_process):
-    batches = Batches(encoded(tokenizer, 13), Collate(tokenizer))
-    model, hardware = make_model(layers=1), resolve("cpu", "32-true")
+    batches = DistillationDataset(encoded(tokenizer, 13), PaddingCollator(tokenizer))
+    model, hardware = make_model(layers=1), resolve_hardware("cpu", "32-true")
     whole = {
         i: row
-        for own, logits in logits_of(model, batches, hardware, 4)
+        for own, logits in iter_logits(model, batches, hardware, 4)
         for i, row in zip(own, logits, strict=True)
     }
     parts = {}
     for rank in range(2):
         as_process(rank, 2)
-        for own, logits in logits_of(model, batches, hardware, 2):
+        for own, logits in iter_logits(model, batches, hardware, 2):
             assert not set(own) & set(parts)
             parts |= dict(zip(own, logits, strict=True))
     assert sorted(parts) == list(range(13))
@@ -114,16 +115,16 @@ def test_gradients_of_the_parts_average_to_the_gradient_of_the_batch(
     tokenizer, as_process, monkeypatch, size
 ):
     """However unequal the parts are, down to none of a batch of one example."""
-    rows, collate = encoded(tokenizer, 7), Collate(tokenizer)
+    rows, collate = encoded(tokenizer, 7), PaddingCollator(tokenizer)
     said = teacher_logits(make_model(layers=2).eval(), rows, collate)
-    examples = Batches(rows, collate, teacher_logits=said)
+    examples = DistillationDataset(rows, collate, teacher_logits=said)
     task = SequenceClassification()
     terms = {"soft_targets": SoftTargets(0.3, 2.0), "hard_labels": HardLabels(0.7)}
-    objective = Objective("kd", **terms).bind(Pair(task, 2))
+    objective = Objective("kd", **terms).bind(ModelPair(task, 2))
     start = make_model(layers=1, **STILL).train()
 
     def step(batch, averaged=None):
-        monkeypatch.setattr("distill.module.averaged", averaged)
+        monkeypatch.setattr("distill.training.module.all_reduce_mean", averaged)
         module = DistillationModule(copy.deepcopy(start), objective, task, AdamW())
         module._trainer = SimpleNamespace(barebones=True, global_step=0)
         logged = {}
@@ -151,29 +152,31 @@ def test_gradients_of_the_parts_average_to_the_gradient_of_the_batch(
 
 def test_a_model_is_sent_whole_even_if_it_has_recorded_its_outputs(tokenizer):
     model = make_model(layers=2).eval().requires_grad_(False)
-    inputs = Batches(encoded(tokenizer, 3), Collate(tokenizer))[[0, 1, 2]]["student"]
-    said = outputs_of(model, inputs, {"logits", "hidden_states"})  # installs hooks
+    inputs = DistillationDataset(encoded(tokenizer, 3), PaddingCollator(tokenizer))[[0, 1, 2]][
+        "student"
+    ]
+    said = forward_with_features(model, inputs, {"logits", "hidden_states"})  # installs hooks
     content = io.BytesIO()
-    torch.save([model, model], content, pickle_module=processes._Pickling)
+    torch.save([model, model], content, pickle_module=workers._ModelPickling)
     one, other = torch.load(io.BytesIO(content.getvalue()), weights_only=False)
     assert one is other and not one.training
     assert not any(parameter.requires_grad for parameter in one.parameters())
-    again = outputs_of(one, inputs, {"logits", "hidden_states"})
+    again = forward_with_features(one, inputs, {"logits", "hidden_states"})
     assert torch.equal(again.logits, said.logits)
     assert len(again.hidden_states) == 3
     assert all(map(torch.equal, again.hidden_states, said.hidden_states))
 
 
 def test_torchrun_and_srun_are_recognised(monkeypatch):
-    assert launched() is None
+    assert external_launcher() is None
     for variables in (TORCHRUN, SRUN):
         with monkeypatch.context() as patch:
             for name, value in variables.items():
                 patch.setenv(name, value)
-            assert launched() == Launched(rank=3, count=4, local_rank=1, local_count=2)
+            assert external_launcher() == ProcessRank(rank=3, count=4, local_rank=1, local_count=2)
     for name, value in (SRUN | {"SLURM_STEP_NUM_TASKS": "1"}).items():
         monkeypatch.setenv(name, value)  # a job of its own
-    assert launched() is None
+    assert external_launcher() is None
 
 
 @pytest.mark.parametrize(
@@ -189,7 +192,7 @@ def test_torchrun_and_srun_are_recognised(monkeypatch):
 )
 def test_what_cannot_be_is_refused(settings, says):
     with pytest.raises(UserError) as refused:
-        Processes(**settings)
+        ProcessLauncher(**settings)
     assert says in str(refused.value)
 
 
@@ -207,10 +210,10 @@ def test_what_does_not_fit_the_processes_found_is_refused(monkeypatch, settings,
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     if says is None:
-        assert Processes(**settings).count == 4
+        assert ProcessLauncher(**settings).count == 4
         return
     with pytest.raises(UserError) as refused:
-        Processes(**settings)
+        ProcessLauncher(**settings)
     assert says in str(refused.value)
 
 
@@ -360,7 +363,7 @@ class OnProcessors(FSDPStrategy):
         return {}
 
 
-class Sharded(Processes):
+class Sharded(ProcessLauncher):
     """Two processes that cut a model into pieces."""
 
     shards = True
@@ -372,25 +375,27 @@ class Sharded(Processes):
 
 @pytest.mark.slow
 def test_a_model_in_pieces_is_trained_as_a_whole_one(tokenizer, tmp_path):
-    rows, collate = encoded(tokenizer, 65), Collate(tokenizer)
-    validation = Batches(encoded(tokenizer, 21, 2), collate).loader(16, None)
+    rows, collate = encoded(tokenizer, 65), PaddingCollator(tokenizer)
+    validation = DistillationDataset(encoded(tokenizer, 21, 2), collate).loader(16, None)
     task, trained = SequenceClassification(), []
-    for kind in (Processes, Sharded):
-        objective = Objective("any", hard_labels=HardLabels(1.0)).bind(Pair(task, 2))
+    for kind in (ProcessLauncher, Sharded):
+        objective = Objective("any", hard_labels=HardLabels(1.0)).bind(ModelPair(task, 2))
         settings = AdamW(learning_rate=3e-3, epsilon=1e-3, weight_decay=0.5)
         module = DistillationModule(make_model(layers=2, **STILL), objective, task, settings)
-        fitter = Fitter(max_epochs=2, accelerator="cpu", precision="32-true", gradient_clip_val=0.1)
+        fitter = TrainerFactory(
+            max_epochs=2, accelerator="cpu", precision="32-true", gradient_clip_val=0.1
+        )
         if kind is Sharded:
             fitter.processes = Sharded("ddp", 2)
-        loader = Batches(rows, collate).loader(16, 0)
+        loader = DistillationDataset(rows, collate).loader(16, 0)
         try:
             fitter.fit(module, loader, validation, tmp_path / kind.__name__, seed=0)
         finally:
-            processes.release()
+            workers.shutdown_workers()
         trained.append(module.state_dict())
     first, second = trained
     assert first.keys() == second.keys()
-    occurring = Batches(rows, collate).occurring_ids()
+    occurring = DistillationDataset(rows, collate).occurring_ids()
     for name, value in first.items():
         chosen = occurring if name.endswith("word_embeddings.weight") else slice(None)
         # The others of its rows have weight decay in pieces, and none as a whole.
@@ -466,7 +471,7 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_extra(
 
 def test_a_sweep_stays_in_one_folder_however_long_it_takes(monkeypatch):
     times = iter(["1120-100000", "1120-100001"])
-    monkeypatch.setattr("distill.naming._now", lambda: next(times))
+    monkeypatch.setattr("distill.config.naming._now", lambda: next(times))
     register_resolvers()
     config = OmegaConf.create({"output_dir": None, "dir": "${sweep_dir:${output_dir}}"})
     job = OmegaConf.create({"output_dir": None, "dir": "${sweep_dir:${output_dir}}"})

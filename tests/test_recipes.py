@@ -42,7 +42,7 @@ def test_a_run_that_stops_in_any_stage_continues_to_the_same_student(
     code, _, err = command(*small, *RECIPE, "output_dir=whole")
     assert code == 0, err
 
-    from distill.module import DistillationModule
+    from distill.training.module import DistillationModule
 
     step = DistillationModule.training_step
     steps = {"done": 0}
@@ -75,7 +75,7 @@ def test_projections_resume_too(command, small, monkeypatch):
     code, _, err = command(*narrow, "output_dir=whole")
     assert code == 0, err
 
-    from distill.module import DistillationModule
+    from distill.training.module import DistillationModule
 
     step = DistillationModule.training_step
 

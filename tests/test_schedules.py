@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from distill.errors import UserError
-from distill.schedules import Constant, Cosine, Cwsm, Flsw, Linear, Step
+from distill.core.errors import UserError
+from distill.objectives.schedules import CWSM, FLSW, Constant, Cosine, Linear, Step
 
 
 def test_linear_and_cosine_between_their_moments():
@@ -26,18 +26,18 @@ def test_adaptive_ones_against_a_loop():
     cosines = [float(s @ t / s.norm() / t.norm()) for s, t in zip(student, teacher, strict=True)]
     weights = torch.tensor([(1 - c) ** 1.5 for c in cosines])
     expected = 4 + 2 * (weights.mean() - weights)
-    got = Flsw(4.0, 2.0, 1.5)(0.0, student, teacher).squeeze(1)
+    got = FLSW(4.0, 2.0, 1.5)(0.0, student, teacher).squeeze(1)
     assert torch.allclose(got, expected, atol=2e-3)
     weights = 1 / torch.softmax(student, -1).amax(-1)
     expected = 4 + 0.5 * (weights.mean() - weights)
-    assert torch.allclose(Cwsm(4.0, 0.5)(0.0, student, teacher).squeeze(1), expected, atol=5e-3)
+    assert torch.allclose(CWSM(4.0, 0.5)(0.0, student, teacher).squeeze(1), expected, atol=5e-3)
 
 
 def test_an_adaptive_temperature_never_reaches_zero():
     student = torch.tensor([[9.0, -9.0], [9.0, -9.0]])
     teacher = torch.tensor([[9.0, -9.0], [-9.0, 9.0]])
-    assert Flsw(1.0, 50.0, lowest=0.3)(0.0, student, teacher).min().item() == pytest.approx(0.3)
-    assert torch.isfinite(Flsw()(0.0, torch.zeros(2, 2), teacher)).all()
+    assert FLSW(1.0, 50.0, lowest=0.3)(0.0, student, teacher).min().item() == pytest.approx(0.3)
+    assert torch.isfinite(FLSW()(0.0, torch.zeros(2, 2), teacher)).all()
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_an_adaptive_temperature_never_reaches_zero():
         lambda: Cosine(1, 2, -0.1, 1),
         lambda: Step([1, 2], [0.5, 0.6]),
         lambda: Step([1, 2, 3], [0.6, 0.5]),
-        lambda: Flsw(1.0, lowest=2.0),
-        lambda: Cwsm(1.0, lowest=0.0),
+        lambda: FLSW(1.0, lowest=2.0),
+        lambda: CWSM(1.0, lowest=0.0),
     ],
 )
 def test_impossible_ones_are_refused(make):

@@ -16,13 +16,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import distill.search
-from distill.errors import UserError
+import distill.cli.search
+from distill.core.errors import UserError
 from distill.reporting.compare import compare
 from distill.reporting.gather import gather
-from distill.searching import space as spaces
-from distill.searching import study
-from distill.searching.study import Trial, behind
+from distill.search import space as spaces
+from distill.search import study
+from distill.search.study import Trial, is_behind
 from tests.reporting.example_reports import SHAPES, report, write_run
 from tests.test_configs import composed
 
@@ -38,7 +38,7 @@ def search(command, small, monkeypatch):
 
     def run(*overrides: str, folder: str = "found") -> tuple[int, str, str]:
         with monkeypatch.context() as patch:
-            patch.setattr("distill.__main__.main", distill.search.main)
+            patch.setattr("distill.cli.distill.main", distill.cli.search.main)
             return command(*given, f"output_dir={folder}", *overrides)
 
     return run
@@ -60,7 +60,7 @@ def quick(monkeypatch):
         content["training"] = {"student": {"best": quality}}
         (folder / "report.json").write_text(json.dumps(content))
 
-    monkeypatch.setattr("distill.train.run", run)
+    monkeypatch.setattr("distill.pipeline.run.run", run)
     return runs
 
 
@@ -223,7 +223,7 @@ def test_mistakes_are_one_line_and_leave_nothing(search, quick, override, says):
 def test_help_and_mistakes_import_no_torch(tmp_path):
     code = (
         "import sys; sys.argv = ['distill-search', 'student=half,quarter']\n"
-        "from distill.search import main\n"
+        "from distill.cli.search import main\n"
         "try: main()\n"
         "except SystemExit as exit: print(exit.code, 'torch' in sys.modules)"
     )
@@ -235,7 +235,7 @@ def test_help_and_mistakes_import_no_torch(tmp_path):
 
 
 def test_without_optuna(search, monkeypatch):
-    monkeypatch.delitem(sys.modules, "distill.searching.space")
+    monkeypatch.delitem(sys.modules, "distill.search.space")
     monkeypatch.setitem(sys.modules, "optuna.distributions", None)
     code, _, err = search()
     assert code == 2
@@ -270,7 +270,7 @@ def test_a_trial_is_stopped_when_a_cheaper_one_was_far_ahead(curve, parameters, 
         trial(0, [(0.25, 0.75), (0.5, 0.90), (0.75, 0.85), (1.0, 0.95)], 5),
         trial(1, [(0.25, 0.80), (0.5, 0.80), (0.75, 0.80), (1.0, 0.80)], 10),
     ]
-    rival = behind(curve, {"parameters": parameters}, finished, margin=0.04)
+    rival = is_behind(curve, {"parameters": parameters}, finished, margin=0.04)
     assert (rival and rival.number) == stopped_by
 
 
@@ -280,7 +280,7 @@ def test_each_of_several_costs_must_be_no_greater():
         ({"bytes": 5, "parameters": 5}, True),
         ({"bytes": 9, "parameters": 4}, False),
     ):
-        assert (behind([(1.0, 0.5)], known, [rival], 0.02) is rival) == stopped
+        assert (is_behind([(1.0, 0.5)], known, [rival], 0.02) is rival) == stopped
 
 
 # The trials
@@ -327,9 +327,9 @@ def test_a_search_that_was_stopped_draws_what_it_would_have_drawn(search, quick,
     assert search(*space, folder="whole")[0] == 0
     whole = list(quick)
     quick.clear()
-    import distill.train
+    import distill.pipeline.run
 
-    run = distill.train.run
+    run = distill.pipeline.run.run
     for stops_at in (1, 3):
 
         def stopped(config, callbacks=(), stops_at=stops_at):
@@ -338,11 +338,11 @@ def test_a_search_that_was_stopped_draws_what_it_would_have_drawn(search, quick,
                 raise KeyboardInterrupt
             run(config, callbacks)
 
-        monkeypatch.setattr(distill.train, "run", stopped)
+        monkeypatch.setattr(distill.pipeline.run, "run", stopped)
         code, _, err = search(*space)
         assert code == 130
         assert "the same command continues the search" in err
-    monkeypatch.setattr(distill.train, "run", run)
+    monkeypatch.setattr(distill.pipeline.run, "run", run)
     assert search(*space)[0] == 0
     assert quick == whole
     keys = ("folder", "quality", "costs", "on_front", "hypervolume")
@@ -372,16 +372,16 @@ def test_minutes_over_all_calls(search, quick, monkeypatch):
 
 
 def test_a_failure_is_recorded_and_the_search_goes_on(search, quick, monkeypatch):
-    import distill.train
+    import distill.pipeline.run
 
-    run = distill.train.run
+    run = distill.pipeline.run.run
 
     def fails(config, callbacks=()):
         if config.student.layers == "third":
             raise RuntimeError("does not fit into memory")
         run(config, callbacks)
 
-    monkeypatch.setattr(distill.train, "run", fails)
+    monkeypatch.setattr(distill.pipeline.run, "run", fails)
     code, out, err = search(*GRID)
     assert code == 0, err
     failed = [t for t in found()["trials"] if t["state"] == "failed"]
@@ -397,7 +397,7 @@ def test_when_everything_fails_it_gives_up(search, quick, monkeypatch):
     def fails(config, callbacks=()):
         raise UserError("the teacher is on holiday")
 
-    monkeypatch.setattr("distill.train.run", fails)
+    monkeypatch.setattr("distill.pipeline.run.run", fails)
     code, _, err = search(*GRID)
     assert code == 2
     assert err.startswith("error: all of the first 3 trials failed, see error.txt in ")
@@ -435,7 +435,7 @@ def test_data_that_changed_are_refused(search, quick, corpus, tmp_path):
 def test_a_file_of_ones_own(search, quick, tmp_path):
     (tmp_path / "my" / "search").mkdir(parents=True)
     (tmp_path / "my" / "search" / "mine.yaml").write_text(
-        "_target_: distill.searching.study.Settings\n"
+        "_target_: distill.search.study.SearchConfig\n"
         "space:\n  student: [half, third]\n"
         "  optimizer.learning_rate: {low: 1e-4, high: 2e-4}\n"
         "minimize: [bytes]\ntrials: 2\n"
@@ -465,8 +465,8 @@ def test_having_a_control_is_no_setting_of_a_run(tmp_path):
 
 @pytest.mark.slow
 def test_search_interrupted_continued_and_its_controls(search, command, small, monkeypatch, capsys):
-    from distill.fit import _EpochLines
-    from distill.report import main as distill_report
+    from distill.cli.report import main as distill_report
+    from distill.training.callbacks import EpochLogger
 
     torch.set_num_threads(1)  # for a busy machine; the fixture of every test sets it back
 
@@ -477,7 +477,7 @@ def test_search_interrupted_continued_and_its_controls(search, command, small, m
     fixed = (*FIXED, "data.batch_size=8")  # steps enough for one epoch to show
     asked = ("student=single", "optimizer.learning_rate=1e-7,3e-3", *fixed)
     with monkeypatch.context() as patch:
-        patch.setattr(_EpochLines, "on_train_epoch_start", stop)
+        patch.setattr(EpochLogger, "on_train_epoch_start", stop)
         assert search(*asked)[0] == 130
     folder = next(Path("found").glob("00-*"))
     assert (folder / "checkpoints/last.ckpt").is_file()

@@ -7,16 +7,17 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from distill.data.batches import Batches, Collate
-from distill.embeddings import occurring_rows
-from distill.losses.hard_labels import HardLabels
-from distill.losses.soft_targets import SoftTargets
-from distill.models import layers
-from distill.module import DistillationModule
-from distill.objective import Objective
-from distill.optimizer import AdamW
-from distill.pair import Pair
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.modeling.active_rows_embedding import train_active_rows
+from distill.modeling.loading import layer_stack
+from distill.objectives.objective import Objective
+from distill.objectives.pair import ModelPair
+from distill.objectives.terms.hard_labels import HardLabels
+from distill.objectives.terms.soft_targets import SoftTargets
 from distill.tasks.sequence_classification import SequenceClassification
+from distill.training.module import DistillationModule
+from distill.training.optimizer import AdamW
 from tests.conftest import make_model
 from tests.helpers import encoded
 
@@ -50,13 +51,13 @@ class Tensors(TorchDispatchMode):
 def batches(tokenizer):
     rows = encoded(tokenizer, 60)
     logits = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
-    return Batches(rows, Collate(tokenizer), teacher_logits=logits)
+    return DistillationDataset(rows, PaddingCollator(tokenizer), teacher_logits=logits)
 
 
 def step(model, batches, indices):
     """One distillation step with stored outputs, clipping and AdamW; the tensors that it makes."""
     objective = Objective("kd", soft_targets=SoftTargets(0.5, 2.0), hard_labels=HardLabels(0.5))
-    module = DistillationModule(model.train(), objective.bind(Pair(TASK, 2)), TASK, AdamW())
+    module = DistillationModule(model.train(), objective.bind(ModelPair(TASK, 2)), TASK, AdamW())
     module.log = lambda *_, **__: None
     module.lr_schedulers = lambda: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
     optimizer = torch.optim.AdamW(module.parameters(), fused=True)
@@ -76,7 +77,7 @@ def step(model, batches, indices):
 
 def test_a_step_makes_nothing_of_the_size_of_the_word_table(batches):
     model = make_model(layers=2, vocab_size=VOCABULARY)
-    with occurring_rows(model, batches.occurring_ids()):
+    with train_active_rows(model, batches.occurring_ids()):
         sizes = step(model, batches, list(range(8)))
     assert max(sizes) < VOCABULARY * WIDTH / 10
     # Without it, it does: this test can fail.
@@ -85,7 +86,7 @@ def test_a_step_makes_nothing_of_the_size_of_the_word_table(batches):
 
 def test_a_step_computes_the_last_layer_for_the_tokens_that_are_read(batches):
     model, seen = make_model(layers=3), []
-    for layer in layers(model)[1]:
+    for layer in layer_stack(model)[1]:
         layer.intermediate.register_forward_hook(lambda m, a, out: seen.append(out.shape[:2]))
     step(model, batches, [4, 9, 20])
     longest = max(len(ids) for ids in batches.student[[4, 9, 20]]["input_ids"])
@@ -112,9 +113,9 @@ def test_no_batch_is_padded_beyond_its_longest_and_batches_are_of_like_length(ba
 @pytest.mark.filterwarnings("ignore:.*number of training batches")
 def test_with_stored_outputs_no_epoch_asks_the_teacher(batches, monkeypatch):
     student, asked = make_model(layers=1), []
-    monkeypatch.setattr("distill.module.outputs_of", _counting(asked))
+    monkeypatch.setattr("distill.training.module.forward_with_features", _counting(asked))
     objective = Objective("kd", soft_targets=SoftTargets(0.5, 2.0), hard_labels=HardLabels(0.5))
-    module = DistillationModule(student.train(), objective.bind(Pair(TASK, 2)), TASK, AdamW())
+    module = DistillationModule(student.train(), objective.bind(ModelPair(TASK, 2)), TASK, AdamW())
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, max_epochs=2, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
@@ -124,10 +125,10 @@ def test_with_stored_outputs_no_epoch_asks_the_teacher(batches, monkeypatch):
 
 
 def _counting(asked):
-    from distill.outputs import outputs_of
+    from distill.modeling.features import forward_with_features
 
     def counted(model, *arguments):
         asked.append(model)
-        return outputs_of(model, *arguments)
+        return forward_with_features(model, *arguments)
 
     return counted

@@ -13,23 +13,23 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, List, Value
 
-from distill.cache import key_of, made_once
-from distill.data.columns import content_of, pieces, values
-from distill.data.source import Source
-from distill.data.unlabelled import given_texts, unlabelled
-from distill.errors import UserError
+from distill.core.cache import cache_key, get_or_create
+from distill.core.errors import UserError
+from distill.data.columns import content_hash, iter_chunks, iter_values
+from distill.data.sources.base import DataSource
+from distill.data.unlabeled import build_unlabeled, read_unlabeled
 
 # A split that is missing is cut from train: this share of it, at most so many examples.
-CUT_SHARE, CUT_MOST = 0.1, 2000
+HELD_OUT_SHARE, MAX_HELD_OUT = 0.1, 2000
 # Between the labels of one example, where they are text.
 LABEL_SEPARATOR = ","
 SPLITS = ("train", "validation", "test")
 # So many rows are in memory at a time.
-PIECE = 10_000
+CHUNK_ROWS = 10_000
 
 
 @dataclass(frozen=True)
-class Data:
+class PreparedData:
     """Checked examples, ready for any tokenizer.
 
     Attributes:
@@ -37,7 +37,7 @@ class Data:
         splits: ``train``, ``validation`` and ``test``, each with the columns ``text``, perhaps
             ``text_pair``, and ``label`` (what the task makes of it: an id, a number, a 0 or 1 for
             each class, an id for each word, answers; none without labels); with texts that have
-            no labels also ``unlabelled``, all of whose labels are the task's ``no_label``.
+            no labels also ``build_unlabeled``, all of whose labels are the task's ``no_label``.
         label_names: the classes in the order of their ids; what else the head's outputs are called.
         evaluated_on: the source's split that serves as ``test``: itself, be it given or cut from
             train, or ``validation``.
@@ -62,7 +62,7 @@ class Data:
         return {split: len(rows) for split, rows in self.splits.items()}
 
 
-def prepare(source: Source, task, cache_dir: Path) -> Data:
+def prepare_data(source: DataSource, task, cache_dir: Path) -> PreparedData:
     """Read a source, check every row, cut what is missing and turn labels into what the task takes.
 
     Rows that stay in train are in the order of a hash of their text, so a smaller
@@ -80,7 +80,7 @@ def prepare(source: Source, task, cache_dir: Path) -> Data:
             "example, task=multi_label has many"
         )
     read = source.read(cache_dir)
-    source = _with_columns(source, task, read)
+    source = _resolve_columns(source, task, read)
     read = {split: task.tidied(rows, source.label) for split, rows in read.items()}
     splits = {
         split: _select_columns(split, read[split], source, task)
@@ -90,33 +90,37 @@ def prepare(source: Source, task, cache_dir: Path) -> Data:
     for split, rows in splits.items():
         for column in text_columns(rows):
             task.check_texts(column, split, rows.features[column])
-    given = given_texts(source, splits["train"], task, cache_dir)
-    folder = cache_dir / "prepared" / _key(source, task, splits, given)
-    made_once(folder, lambda partial: _write(source, task, splits, given, cache_dir, partial))
+    given = read_unlabeled(source, splits["train"], task, cache_dir)
+    folder = cache_dir / "prepared" / _prepared_key(source, task, splits, given)
+    get_or_create(
+        folder, lambda partial: _prepare_splits(source, task, splits, given, cache_dir, partial)
+    )
     kept = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     rows = {split: Dataset.from_file(str(folder / f"{split}.arrow")) for split in kept["hashes"]}
     task.know(kept["label_names"])
-    return Data(source.name, rows, fingerprint=kept["hashes"]["test"], **kept)
+    return PreparedData(source.name, rows, fingerprint=kept["hashes"]["test"], **kept)
 
 
-def _key(source: Source, task, splits: dict[str, Dataset], given: Dataset | None) -> str:
+def _prepared_key(
+    source: DataSource, task, splits: dict[str, Dataset], given: Dataset | None
+) -> str:
     """Of everything that determines what is prepared."""
     settings = {
         option.name: getattr(source, option.name)
-        for option in fields(Source)
+        for option in fields(DataSource)
         if option.name not in ("name", "max_length", "batch_size", "augmentation")
     }
     more = source.augmentation
-    return key_of(
+    return cache_key(
         kind="prepared", format=2, settings=settings,
-        splits={split: content_of(rows) for split, rows in splits.items()},
-        unlabelled=given and content_of(given),
+        splits={split: content_hash(rows) for split, rows in splits.items()},
+        unlabelled=given and content_hash(given),
         augmentation=more and {"name": more.name, "settings": more.settings()},
-        task=[type(task).__name__, task.settings, _code_of(type(task))],
+        task=[type(task).__name__, task.settings, _code_hash(type(task))],
     )  # fmt: skip
 
 
-def _code_of(kind: type) -> str:
+def _code_hash(kind: type) -> str:
     """Hash of the code that prepares: a class's own files, and all of distill's data and tasks."""
     files = {getattr(sys.modules[base.__module__], "__file__", None) for base in kind.__mro__}
     here = Path(__file__).parent
@@ -127,8 +131,8 @@ def _code_of(kind: type) -> str:
     return digest.hexdigest()
 
 
-def _write(
-    source: Source,
+def _prepare_splits(
+    source: DataSource,
     task,
     splits: dict[str, Dataset],
     given: Dataset | None,
@@ -138,24 +142,24 @@ def _write(
     """Do all the work, and write a file a split and ``data.json``."""
     notes: list[str] = []
     if task.many_labels:
-        splits = {split: _as_lists(rows, source) for split, rows in splits.items()}
+        splits = {split: _split_label_lists(rows, source) for split, rows in splits.items()}
     checked = {
-        split: _check_texts(split, rows, source, task, notes) for split, rows in splits.items()
+        split: _drop_empty_rows(split, rows, source, task, notes) for split, rows in splits.items()
     }
-    checked, evaluated_on = _complete(checked, source, notes)
+    checked, evaluated_on = _complete_splits(checked, source, notes)
     splits = {split: rows for split, (rows, _) in checked.items()}
     keys = {split: hashes for split, (_, hashes) in checked.items()}
     names = task.label_names(splits, source.labels)
     targets = {split: _targets(split, rows, names, task, notes) for split, rows in splits.items()}
-    more = unlabelled(source, given, splits, task, cache_dir, notes)
+    more = build_unlabeled(source, given, splits, task, cache_dir, notes)
     if more is not None:
         splits["unlabelled"], keys["unlabelled"] = more, _row_hashes(more, task)[0]
-        targets["unlabelled"] = _repeated(task.no_label(names), len(more), targets["train"])
+        targets["unlabelled"] = _repeat_label(task.no_label(names), len(more), targets["train"])
     shared = int(np.isin(keys["test"], keys["train"]).sum())
     if shared:
         notes.append(f"{shared} of the {len(keys['test'])} evaluated texts also stand in train.")
     for split, rows in splits.items():
-        _write_rows(folder / f"{split}.arrow", rows, targets[split])
+        _write_split(folder / f"{split}.arrow", rows, targets[split])
     hashes = {split: _fingerprint(keys[split], targets[split], names, task) for split in splits}
     kept = {"label_names": names, "evaluated_on": evaluated_on, "hashes": hashes, "notes": notes}
     (folder / "data.json").write_text(json.dumps(kept), encoding="utf-8")
@@ -172,7 +176,7 @@ def _targets(
     return targets
 
 
-def _repeated(no_label: Any, count: int, like: Sequence) -> Sequence:
+def _repeat_label(no_label: Any, count: int, like: Sequence) -> Sequence:
     """The label of rows that have none, in the form of other rows' targets."""
     if not isinstance(like, np.ndarray):
         return [no_label] * count
@@ -180,16 +184,16 @@ def _repeated(no_label: Any, count: int, like: Sequence) -> Sequence:
     return np.broadcast_to(one, (count, *one.shape))
 
 
-def _write_rows(file: Path, rows: Dataset, targets: Sequence | None) -> None:
+def _write_split(file: Path, rows: Dataset, targets: Sequence | None) -> None:
     """Rows in their order with targets for labels, to be memory-mapped."""
     texts = rows.select_columns(text_columns(rows)).with_format("arrow")
     if targets is not None and not isinstance(targets, np.ndarray):
         targets = pa.array(targets)  # of several types: those of one piece may not tell them all
     stream = None
-    for start in range(0, len(rows), PIECE):
-        piece = texts[start : start + PIECE].replace_schema_metadata(None)
+    for start in range(0, len(rows), CHUNK_ROWS):
+        piece = texts[start : start + CHUNK_ROWS].replace_schema_metadata(None)
         if targets is not None:
-            own = targets[start : start + PIECE]
+            own = targets[start : start + CHUNK_ROWS]
             own = own.tolist() if isinstance(own, np.ndarray) and own.ndim > 1 else own
             piece = piece.append_column("label", pa.array(own))
         stream = stream or pa.ipc.new_stream(str(file), piece.schema)
@@ -198,7 +202,7 @@ def _write_rows(file: Path, rows: Dataset, targets: Sequence | None) -> None:
     stream.close()
 
 
-def _with_columns(source: Source, task, read: Mapping[str, Dataset]) -> Source:
+def _resolve_columns(source: DataSource, task, read: Mapping[str, Dataset]) -> DataSource:
     """The source, saying which of its columns are read for this task.
 
     Raises:
@@ -226,7 +230,7 @@ def _with_columns(source: Source, task, read: Mapping[str, Dataset]) -> Source:
     return resolved
 
 
-def _select_columns(split: str, rows: Dataset, source: Source, task) -> Dataset:
+def _select_columns(split: str, rows: Dataset, source: DataSource, task) -> Dataset:
     wanted = {ours: getattr(source, ours) for ours in ("text", "text_pair", "label")}
     wanted = {ours: theirs for ours, theirs in wanted.items() if theirs is not None}
     for ours, theirs in wanted.items():
@@ -241,8 +245,8 @@ def _select_columns(split: str, rows: Dataset, source: Source, task) -> Dataset:
     return rows.rename_columns({theirs: ours for ours, theirs in wanted.items() if ours != theirs})
 
 
-def _check_texts(
-    split: str, rows: Dataset, source: Source, task, notes: list[str]
+def _drop_empty_rows(
+    split: str, rows: Dataset, source: DataSource, task, notes: list[str]
 ) -> tuple[Dataset, np.ndarray]:
     """The rows whose texts are not empty, and their hashes."""
     if len(rows) == 0:
@@ -262,13 +266,13 @@ def _check_texts(
     return rows.select(kept), hashes[kept]
 
 
-def _complete(
-    splits: dict[str, tuple[Dataset, np.ndarray]], source: Source, notes: list[str]
+def _complete_splits(
+    splits: dict[str, tuple[Dataset, np.ndarray]], source: DataSource, notes: list[str]
 ) -> tuple[dict[str, tuple[Dataset, np.ndarray]], str]:
     """All three splits, each with the hashes of its rows, and which one is evaluated."""
     splits = dict(splits)
     evaluated_on = "test"
-    if "test" in splits and _without_labels(splits["test"][0]):
+    if "test" in splits and _has_no_labels(splits["test"][0]):
         del splits["test"]
         notes.append("The test split has no labels and is not used.")
     if "test" not in splits and "validation" in splits:
@@ -280,7 +284,7 @@ def _complete(
     for split in ("test", "validation"):
         if split in splits:
             continue
-        count = min(int(len(train) * CUT_SHARE), CUT_MOST)
+        count = min(int(len(train) * HELD_OUT_SHARE), MAX_HELD_OUT)
         if split == "validation" and source.limit is not None:
             count = min(count, max(200, source.limit // 10))
         if count < 1:
@@ -300,7 +304,7 @@ def _complete(
     return {split: splits[split] for split in SPLITS}, evaluated_on
 
 
-def _without_labels(rows: Dataset) -> bool:
+def _has_no_labels(rows: Dataset) -> bool:
     if "label" not in rows.column_names:
         return False
 
@@ -309,11 +313,11 @@ def _without_labels(rows: Dataset) -> bool:
 
     return all(
         all(map(none, value)) if isinstance(value, list) else none(value)
-        for value in values(rows, "label")
+        for value in iter_values(rows, "label")
     )
 
 
-def _as_lists(rows: Dataset, source: Source) -> Dataset:
+def _split_label_lists(rows: Dataset, source: DataSource) -> Dataset:
     """Labels that are text with separators, as csv has them, as lists; none where it is empty."""
     if getattr(rows.features["label"], "dtype", None) not in ("string", "large_string"):
         return rows
@@ -328,7 +332,7 @@ def _as_lists(rows: Dataset, source: Source) -> Dataset:
             ],
             pa.list_(pa.string()),
         )
-        for _, piece in pieces(rows, ["label"], PIECE)
+        for _, piece in iter_chunks(rows, ["label"], CHUNK_ROWS)
     ]
     feature = List(Value("string"))
     return rows.remove_columns("label").add_column(
@@ -345,7 +349,7 @@ def _row_hashes(rows: Dataset, task) -> tuple[np.ndarray, list[int]]:
     """64 bits of SHA-256 a row's text(s), ``(N,)``, and which rows have an empty one instead."""
     columns = text_columns(rows)
     hashes, empty = np.zeros(len(rows), dtype=np.uint64), []
-    for start, piece in pieces(rows, columns, PIECE):
+    for start, piece in iter_chunks(rows, columns, CHUNK_ROWS):
         for row, texts in enumerate(
             zip(*(piece[column] for column in columns), strict=True), start
         ):
@@ -361,6 +365,6 @@ def _fingerprint(hashes: np.ndarray, targets: Sequence | None, names: list[str],
     digest = hashlib.sha256("\x1f".join(names).encode())
     digest.update(hashes.tobytes())
     if targets is not None:
-        for start in range(0, len(targets), PIECE):
-            digest.update(task.label_bytes(targets[start : start + PIECE]))
+        for start in range(0, len(targets), CHUNK_ROWS):
+            digest.update(task.label_bytes(targets[start : start + CHUNK_ROWS]))
     return digest.hexdigest()[:16]

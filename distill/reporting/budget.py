@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distill.errors import UserError
+from distill.core.errors import UserError
 from distill.reporting.compare import Comparison
 from distill.reporting.rows import OVER_SEEDS, Row
 from distill.reporting.text import LOWER_IS_BETTER, label, short, significant, unit, with_interval

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.errors import UserError
+from distill.core.errors import UserError
 from distill.reporting.conclusion import main_metric
 from distill.reporting.front import hypervolume, pareto_front
 from distill.reporting.gain import correct

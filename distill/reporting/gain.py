@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill.measure.statistics import holm, mean_interval, student_t_quantile
+from distill.metrics.statistics import holm, mean_interval, student_t_quantile
 from distill.reporting.text import finite
 
 NORMAL_95 = 1.959964  # the half-width of a 95 % interval in standard errors

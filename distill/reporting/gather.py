@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distill.errors import UserError
+from distill.core.errors import UserError
 
 SCHEMA = 1
 # Files that say in their first line why a run has no report.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distill.measure.statistics import mean_interval
+from distill.metrics.statistics import mean_interval
 from distill.reporting.gain import Gain, combine
 from distill.reporting.gather import Run
 from distill.reporting.group import Group

@@ -6,21 +6,21 @@ from typing import ClassVar, Literal
 
 import torch
 
-from distill.data.prepare import Data
-from distill.errors import UserError
-from distill.pair import Shape
-from distill.student import tables, vocabulary
+from distill.core.errors import UserError
+from distill.data.prepare import PreparedData
+from distill.modeling.architectures.bilstm import BiLstmConfig
+from distill.modeling.shape import ModelShape
+from distill.student import embedding_tables, vocabulary
 from distill.student.base import Student
-from distill.student.nets.bilstm import BiLstmConfig
-from distill.student.texts import has_pairs
-from distill.teacher.ready import Teacher
+from distill.student.token_statistics import has_pairs
+from distill.teacher.prepare import Teacher
 
 # Of the word vectors in the paper.
 USUAL_WIDTH = 300
 
 
 @dataclass(kw_only=True)
-class BiLstm:
+class BiLSTMFactory:
     """A BiLSTM over the teacher's tokens (Tang et al. 2019, "Distilling Task-Specific Knowledge").
 
     Attributes:
@@ -43,7 +43,7 @@ class BiLstm:
     hidden_layers: int = 1
     head_size: int = 200
     pooling: Literal["max", "mean"] = "max"
-    start: tables.Start = "embeddings"
+    start: embedding_tables.Start = "embeddings"
     vocabulary: Literal["full", "corpus"] | int = "full"
     dropout: float = 0.1
     # It has no answer to a single token.
@@ -63,8 +63,8 @@ class BiLstm:
             raise UserError(f"student.pooling={self.pooling}: choose max or mean")
         if not 0 <= self.dropout < 1:
             raise UserError(f"student.dropout={self.dropout}: it is a share, from 0 to below 1")
-        tables.check(self.start)
-        vocabulary.check(self.vocabulary)
+        embedding_tables.check_start(self.start)
+        vocabulary.check_vocabulary(self.vocabulary)
 
     def check(self, teacher_config) -> None:
         """Refuse embeddings wider than those they start from, before anything is trained."""
@@ -72,13 +72,13 @@ class BiLstm:
 
     def width(self, teacher_config) -> int:
         """Of the embeddings, given the teacher's."""
-        return tables.width_for(
+        return embedding_tables.embedding_width(
             self.start, self.embedding_size, USUAL_WIDTH, teacher_config, "embedding_size"
         )
 
-    def outline(self, teacher_config) -> tuple[Shape, str | None]:
+    def outline(self, teacher_config) -> tuple[ModelShape, str | None]:
         """The student's shape; it reads as the teacher, or with a vocabulary of its own."""
-        return Shape(self.hidden_layers, self.hidden_size, 0), None if self.vocabulary in (
+        return ModelShape(self.hidden_layers, self.hidden_size, 0), None if self.vocabulary in (
             None,
             "full",
         ) else ""
@@ -89,11 +89,11 @@ class BiLstm:
         task,
         label_names: list[str],
         cache_dir: Path,
-        data: Data | None = None,
+        data: PreparedData | None = None,
     ) -> Student:
         """The student with its first weights."""
         assert data is not None
-        tokenizer, kept = vocabulary.smaller(teacher.tokenizer, self.vocabulary, data)
+        tokenizer, kept = vocabulary.trim_tokenizer(teacher.tokenizer, self.vocabulary, data)
         width = self.width(teacher.model.config)
         config = BiLstmConfig(
             vocab_size=len(tokenizer),
@@ -108,7 +108,7 @@ class BiLstm:
             **task.head_settings(label_names),
         )
         model = task.auto_model.from_config(config)
-        table = tables.first_table(self.start, teacher, width, cache_dir)
+        table = embedding_tables.initial_table(self.start, teacher, width, cache_dir)
         if table is not None:
             with torch.no_grad():
                 model.get_input_embeddings().weight.copy_(table[kept])
@@ -116,7 +116,7 @@ class BiLstm:
         return Student(self.name, model, tokenizer, origin)
 
 
-def pair_settings(data: Data, tokenizer) -> dict:
+def pair_settings(data: PreparedData, tokenizer) -> dict:
     """What a network's configuration says about pairs.
 
     Raises:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from distill.errors import UserError
-from distill.models import layers
-from distill.student.compact import COMPACT, as_compact, family, head_of, head_size
+from distill.core.errors import UserError
+from distill.modeling.compact import COMPACT, as_compact, head_name, head_size, model_family
+from distill.modeling.loading import layer_stack
 
 Importance = Literal["first", "magnitude"]
 
@@ -84,7 +84,7 @@ class Widths:
     @classmethod
     def of(cls, config: PretrainedConfig) -> "Widths":
         """A model's own."""
-        inner = "hidden_dim" if family(config) == "distilbert" else "intermediate_size"
+        inner = "hidden_dim" if model_family(config) == "distilbert" else "intermediate_size"
         return cls(config.hidden_size, config.num_attention_heads, getattr(config, inner))
 
 
@@ -94,7 +94,7 @@ def check_family(config: PretrainedConfig) -> None:
     Raises:
         UserError: naming those that are known.
     """
-    if family(config) not in FAMILIES:
+    if model_family(config) not in FAMILIES:
         raise UserError(
             f"student.hidden_size, heads and intermediate_size narrow {', '.join(FAMILIES)}, the "
             f"teacher is {config.model_type}"
@@ -107,7 +107,7 @@ def check(config: PretrainedConfig, widths: Widths) -> None:
     Raises:
         UserError: saying why.
     """
-    if family(config) not in COMPACT and _uneven(config, widths):
+    if model_family(config) not in COMPACT and _has_uneven_heads(config, widths):
         size = head_size(config)
         raise UserError(
             f"student.heads={widths.heads}: {config.model_type} can have only as many heads of "
@@ -122,7 +122,7 @@ def check(config: PretrainedConfig, widths: Widths) -> None:
         )
 
 
-def narrowed(model: PreTrainedModel, widths: Widths, importance: Importance) -> PreTrainedModel:
+def narrow_model(model: PreTrainedModel, widths: Widths, importance: Importance) -> PreTrainedModel:
     """A model of these widths with the units of ``model`` that matter most.
 
     The same hidden units are kept everywhere: in embeddings, in all layers, in the head. Each layer
@@ -136,22 +136,22 @@ def narrowed(model: PreTrainedModel, widths: Widths, importance: Importance) -> 
     """
     check(model.config, widths)
     weights = model.state_dict()
-    axes = {key: _axes(key, model) for key in weights}
+    axes = {key: _kept_axes(key, model) for key in weights}
     ours, size = Widths.of(model.config), head_size(model.config)
-    name, stack = layers(model)
-    hidden = _chosen(
+    name, stack = layer_stack(model)
+    hidden = _select_units(
         _hidden_scores(weights, axes), widths.hidden_size, ours.hidden_size, importance
     )
     kept: list[dict[str, Tensor]] = []
     for index in range(len(stack)):
         inside = {k: t for k, t in weights.items() if k.startswith(f"{name}.{index}.")}
-        heads = _chosen(_head_scores(inside, size), widths.heads, ours.heads, importance)
-        units = _chosen(
+        heads = _select_units(_head_scores(inside, size), widths.heads, ours.heads, importance)
+        units = _select_units(
             _unit_scores(inside, axes), widths.intermediate_size, ours.intermediate_size, importance
         )
         inner = (heads[:, None] * size + torch.arange(size)).flatten()
         kept.append({"a": inner, "f": units})
-    result = type_for(model, widths)
+    result = model_class_for(model, widths)
     layer = re.compile(rf"^{re.escape(name)}\.(\d+)\.")
     narrow = {}
     for key, tensor in weights.items():
@@ -165,32 +165,34 @@ def narrowed(model: PreTrainedModel, widths: Widths, importance: Importance) -> 
     return result
 
 
-def type_for(model: PreTrainedModel, widths: Widths) -> PreTrainedModel:
+def model_class_for(model: PreTrainedModel, widths: Widths) -> PreTrainedModel:
     """An empty model of these widths: the family's own class where it can have them."""
     config = model.config
     changes = {
         "hidden_size": widths.hidden_size,
         "num_attention_heads": widths.heads,
-        "hidden_dim" if family(config) == "distilbert" else "intermediate_size": (
+        "hidden_dim" if model_family(config) == "distilbert" else "intermediate_size": (
             widths.intermediate_size
         ),
     }
     if getattr(config, "embedding_size", None) == config.hidden_size:
         changes["embedding_size"] = widths.hidden_size
-    if _uneven(config, widths) or config.model_type != family(config):
-        return as_compact(config, head_of(model), attention_head_size=head_size(config), **changes)
+    if _has_uneven_heads(config, widths) or config.model_type != model_family(config):
+        return as_compact(
+            config, head_name(model), attention_head_size=head_size(config), **changes
+        )
     config = copy.deepcopy(config)
     for key, value in changes.items():
         setattr(config, key, value)
     return type(model)(config).to(torch.float32)
 
 
-def _uneven(config: PretrainedConfig, widths: Widths) -> bool:
+def _has_uneven_heads(config: PretrainedConfig, widths: Widths) -> bool:
     """Whether the heads do not make up the hidden size, as the families' own classes ask."""
     return widths.heads * head_size(config) != widths.hidden_size
 
 
-def _axes(key: str, model: PreTrainedModel) -> str:
+def _kept_axes(key: str, model: PreTrainedModel) -> str:
     axes = next((axes for pattern, axes in _AXES if pattern.search(key)), None)
     if axes is None:
         raise UserError(f"the teacher's weight {key} is unknown: it cannot be narrowed")
@@ -200,7 +202,7 @@ def _axes(key: str, model: PreTrainedModel) -> str:
     return axes.replace("e", "-" if apart else "h")
 
 
-def _chosen(scores: Tensor, count: int, total: int, importance: Importance) -> Tensor:
+def _select_units(scores: Tensor, count: int, total: int, importance: Importance) -> Tensor:
     """The indices of the highest scores in their own order; the first of equal ones."""
     assert len(scores) == total
     if importance == "first":

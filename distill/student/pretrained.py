@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill import models
-from distill.data.prepare import Data
-from distill.errors import UserError
-from distill.pair import Shape, shape_of
+from distill.core.errors import UserError
+from distill.data.prepare import PreparedData
+from distill.modeling import loading
+from distill.modeling.shape import ModelShape, model_shape
 from distill.student.base import Student
-from distill.teacher.ready import Teacher
+from distill.teacher.prepare import Teacher
 
 
 @dataclass(kw_only=True)
-class Pretrained:
+class PretrainedFactory:
     """A pretrained model with its own tokenizer, which may be another than the teacher's.
 
     Attributes:
@@ -31,10 +31,10 @@ class Pretrained:
         """Find out whether there is such a model, before anything is trained."""
         self.outline(teacher_config)
 
-    def outline(self, teacher_config) -> tuple[Shape, str | None]:
+    def outline(self, teacher_config) -> tuple[ModelShape, str | None]:
         """The student's shape, and where its own tokenizer is."""
-        path = models.locate(self.path, "student.path")
-        return shape_of(models.load_config(path, f"student.path={self.path}")), path
+        path = loading.resolve_model_path(self.path, "student.path")
+        return model_shape(loading.load_config(path, f"student.path={self.path}")), path
 
     def build(
         self,
@@ -42,11 +42,11 @@ class Pretrained:
         task,
         label_names: list[str],
         cache_dir: Path,
-        data: Data | None = None,
+        data: PreparedData | None = None,
     ) -> Student:
         """The student with its first weights and, where its own does not fit, a new head."""
-        path = models.locate(self.path, "student.path")
-        tokenizer = models.load_tokenizer(path, f"student.path={self.path}")
+        path = loading.resolve_model_path(self.path, "student.path")
+        tokenizer = loading.load_tokenizer(path, f"student.path={self.path}")
         try:
             model = task.load(path, label_names)
         except (OSError, ValueError) as error:

@@ -6,15 +6,15 @@ from typing import ClassVar, Literal
 
 import torch
 
-from distill.data.prepare import Data
-from distill.errors import UserError
-from distill.pair import Shape
-from distill.student import tables, vocabulary
+from distill.core.errors import UserError
+from distill.data.prepare import PreparedData
+from distill.modeling.architectures.static import StaticConfig
+from distill.modeling.shape import ModelShape
+from distill.student import embedding_tables, vocabulary
 from distill.student.base import Student
 from distill.student.bilstm import pair_settings
-from distill.student.nets.static import StaticConfig
-from distill.student.texts import token_counts
-from distill.teacher.ready import Teacher
+from distill.student.token_statistics import token_counts
+from distill.teacher.prepare import Teacher
 
 # Of smooth inverse frequency (Arora et al. 2017, section 3), which found 1e-3 to 1e-4 good.
 SMOOTHING = 1e-3
@@ -23,7 +23,7 @@ USUAL_WIDTH = 256
 
 
 @dataclass(kw_only=True)
-class Static:
+class StaticFactory:
     """Mean of static embeddings and a small head (model2vec, Tulkens and van Dongen 2024).
 
     The fastest student there is: it looks up and adds, and sees nothing of the order of words.
@@ -45,7 +45,7 @@ class Static:
     name: str
     hidden_size: int | None = None
     head_size: int = 256
-    start: tables.Start = "outputs"
+    start: embedding_tables.Start = "outputs"
     weighting: Literal["frequency", "none"] = "frequency"
     vocabulary: Literal["full", "corpus"] | int = "full"
     dropout: float = 0.1
@@ -61,8 +61,8 @@ class Static:
             raise UserError(f"student.weighting={self.weighting}: choose frequency or none")
         if not 0 <= self.dropout < 1:
             raise UserError(f"student.dropout={self.dropout}: it is a share, from 0 to below 1")
-        tables.check(self.start)
-        vocabulary.check(self.vocabulary)
+        embedding_tables.check_start(self.start)
+        vocabulary.check_vocabulary(self.vocabulary)
 
     def check(self, teacher_config) -> None:
         """Refuse embeddings wider than those they start from, before anything is trained."""
@@ -70,13 +70,13 @@ class Static:
 
     def width(self, teacher_config) -> int:
         """Of the embeddings, given the teacher's."""
-        return tables.width_for(
+        return embedding_tables.embedding_width(
             self.start, self.hidden_size, USUAL_WIDTH, teacher_config, "hidden_size"
         )
 
-    def outline(self, teacher_config) -> tuple[Shape, str | None]:
+    def outline(self, teacher_config) -> tuple[ModelShape, str | None]:
         """The student's shape; it reads as the teacher, or with a vocabulary of its own."""
-        return Shape(0, self.width(teacher_config), 0), None if self.vocabulary in (
+        return ModelShape(0, self.width(teacher_config), 0), None if self.vocabulary in (
             None,
             "full",
         ) else ""
@@ -87,11 +87,11 @@ class Static:
         task,
         label_names: list[str],
         cache_dir: Path,
-        data: Data | None = None,
+        data: PreparedData | None = None,
     ) -> Student:
         """The student with its first weights."""
         assert data is not None
-        tokenizer, kept = vocabulary.smaller(teacher.tokenizer, self.vocabulary, data)
+        tokenizer, kept = vocabulary.trim_tokenizer(teacher.tokenizer, self.vocabulary, data)
         width = self.width(teacher.model.config)
         around = tokenizer("", return_attention_mask=False)["input_ids"]
         config = StaticConfig(
@@ -106,7 +106,7 @@ class Static:
         )
         model = task.auto_model.from_config(config)
         weight = model.get_input_embeddings().weight
-        table = tables.first_table(self.start, teacher, width, cache_dir)
+        table = embedding_tables.initial_table(self.start, teacher, width, cache_dir)
         with torch.no_grad():
             if table is not None:
                 weight.copy_(table[kept])

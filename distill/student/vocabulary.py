@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distill.data.prepare import Data
-from distill.errors import UserError
-from distill.student.texts import token_counts
+from distill.core.errors import UserError
+from distill.data.prepare import PreparedData
+from distill.student.token_statistics import token_counts
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ Vocabulary = str | int
 BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "distill_compact_roberta")
 
 
-def check(vocabulary: Vocabulary) -> None:
+def check_vocabulary(vocabulary: Vocabulary) -> None:
     """Refuse what is no choice of tokens, before anything is trained."""
     number = isinstance(vocabulary, int) and not isinstance(vocabulary, bool)
     if vocabulary not in ("full", "corpus") and not (number and vocabulary >= 1):
@@ -36,19 +36,19 @@ def check(vocabulary: Vocabulary) -> None:
         )
 
 
-def smaller(
-    tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary, data: Data
+def trim_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary, data: PreparedData
 ) -> tuple[PreTrainedTokenizerBase, Tensor]:
     """A tokenizer with fewer tokens, and which of the old ones they are.
 
-    Kept are the tokens asked for and those that :func:`closure` adds, so that
+    Kept are the tokens asked for and those that :func:`merge_closure` adds, so that
 
     - a text whose tokens are all kept is read exactly as before;
     - no word becomes unknown that was not: it is read in smaller pieces, in the end characters.
 
     Args:
         tokenizer: a fast one; it is left as it is.
-        vocabulary: ``full``, ``corpus`` or a number, as :func:`check` allows.
+        vocabulary: ``full``, ``corpus`` or a number, as :func:`check_vocabulary` allows.
         data: whose training texts are counted.
 
     Returns:
@@ -66,7 +66,9 @@ def smaller(
     if isinstance(vocabulary, int):
         wanted = np.argsort(-counts, kind="stable")[:vocabulary]
         wanted = wanted[counts[wanted] > 0]
-    kept = _placed(closure(state, wanted.tolist()) | set(tokenizer.all_special_ids), tokenizer)
+    kept = _placed(
+        merge_closure(state, wanted.tolist()) | set(tokenizer.all_special_ids), tokenizer
+    )
     log.info(
         "student: %d of %d tokens are kept, %d of them for texts of any kind",
         len(kept), size, len(kept) - len(wanted),
@@ -74,7 +76,7 @@ def smaller(
     return _with_tokens(tokenizer, state, kept), torch.tensor(kept)
 
 
-def closure(state: dict, wanted: Iterable[int]) -> set[int]:
+def merge_closure(state: dict, wanted: Iterable[int]) -> set[int]:
     """What has to be kept along with some tokens, and they themselves.
 
     All special and added tokens, and
@@ -135,7 +137,7 @@ def _closed_under_merges(
     return kept
 
 
-def trim(model: PreTrainedModel, kept: Tensor, tokenizer: PreTrainedTokenizerBase) -> None:
+def trim_model(model: PreTrainedModel, kept: Tensor, tokenizer: PreTrainedTokenizerBase) -> None:
     """Give a model the tokens of a smaller tokenizer: rows of its table, and ids in its config.
 
     Args:

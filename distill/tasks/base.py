@@ -6,7 +6,7 @@ the logits, and by what it is measured. The rest of the program asks it.
 An example has one row of logits, or several: its units, such as the words that a tagger labels.
 Which tokens they belong to is for :meth:`Task.encode` to say (a column ``positions``); from there
 on a batch's logits are ``(U, C)``, U units one after another, and whatever works on N examples
-works on them. See `distill.reading`, `distill.ragged`.
+works on them. See `distill.modeling.forward`, `distill.core.jagged`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +23,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from distill.data.columns import kind_of, numbers
-from distill.errors import UserError
-from distill.ragged import Rows
+from distill.core.errors import UserError
+from distill.core.jagged import ArrayOrJagged
+from distill.data.columns import describe_type, numeric_column
 
 
 class Task:
@@ -39,7 +39,7 @@ class Task:
     Attributes:
         distribution: what the logits are the parameters of: ``categorical``, ``bernoulli``,
             ``gaussian``, or ``spans`` (categorical over the positions of a text, as many as it
-            has); decides the form of the terms on logits, see `distill.losses`.
+            has); decides the form of the terms on logits, see `distill.objectives.terms`.
         problem_type: how transformers calls the task in a model's configuration.
         heads: the ``problem_type`` of checkpoints whose trained head serves as it is.
         auto_model: loads a model with the task's head.
@@ -109,12 +109,12 @@ class Task:
         """Logits as arranged and labels -> scalar: a sum over the labelled, divided by N."""
         raise NotImplementedError
 
-    def judge(self, logits: Rows, examples) -> tuple[np.ndarray, ...]:
+    def judge(self, logits: ArrayOrJagged, examples) -> tuple[np.ndarray, ...]:
         """What the metrics take, each with the measured examples on axis 0.
 
         Args:
             logits: of every example, what :meth:`condense` left of them.
-            examples: a :class:`~distill.data.batches.Batches` with its ``labels`` and ``source``.
+            examples: a :class:`~distill.data.dataset.DistillationDataset` with its ``labels`` and ``source``.
 
         Returns:
             The model's own array first; after it those that are the same for every model.
@@ -133,22 +133,22 @@ class Task:
         """
         raise NotImplementedError
 
-    def calibration(self, logits: Rows, labels: Rows) -> dict[str, float] | None:
+    def calibration(self, logits: ArrayOrJagged, labels: ArrayOrJagged) -> dict[str, float] | None:
         """How far a model's probabilities can be believed; ``None`` where it gives none."""
         raise NotImplementedError
 
-    def fidelity(self, logits: Rows, teacher: Rows) -> dict[str, float | None]:
+    def fidelity(self, logits: ArrayOrJagged, teacher: ArrayOrJagged) -> dict[str, float | None]:
         """How near a model is to the teacher, both by their logits."""
         raise NotImplementedError
 
     def by_class(
-        self, logits: Rows, labels: Rows, names: Sequence[str]
+        self, logits: ArrayOrJagged, labels: ArrayOrJagged, names: Sequence[str]
     ) -> dict[str, dict[str, float | None]]:
         """Precision, recall, F1 and support of each class; where it has classes."""
         raise NotImplementedError
 
     def per_class_of(
-        self, logits: Rows, examples, names: Sequence[str]
+        self, logits: ArrayOrJagged, examples, names: Sequence[str]
     ) -> dict[str, dict[str, float | None]]:
         """The same, for tasks whose units are not all that is counted."""
         return self.by_class(logits, examples.labels, names)
@@ -169,7 +169,7 @@ class Task:
 
     def reading_notes(self, encoded: Mapping[str, Dataset], max_length: int) -> list[str]:
         """What a reader of the report should know of how the splits are encoded."""
-        share = float(np.mean(numbers(encoded["train"], "length") >= max_length))
+        share = float(np.mean(numeric_column(encoded["train"], "length") >= max_length))
         if share < 0.01:
             return []
         return [
@@ -183,7 +183,7 @@ class Task:
         Raises:
             UserError: naming it.
         """
-        if (kind := kind_of(feature)) not in ("string", "large_string"):
+        if (kind := describe_type(feature)) not in ("string", "large_string"):
             raise UserError(f"the column of data.{column} holds {kind} in {split}, not text")
 
     def column_hint(self, ours: str, have: Sequence[str]) -> str:

@@ -13,12 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 
-from distill.data.columns import numbers
-from distill.data.masking import WORDS, Masking, ordinary, rarity
-from distill.errors import UserError
-from distill.measure import quality
-from distill.measure.quality import CountMetric, Floats
-from distill.ragged import Ragged
+from distill.core.errors import UserError
+from distill.core.jagged import JaggedArray
+from distill.data.columns import numeric_column
+from distill.data.token_masking import (
+    WORDS,
+    TokenMasking,
+    inverse_frequency_weights,
+    ordinary_tokens,
+)
+from distill.metrics import calibration, fidelity
+from distill.metrics.base import CountMetric, Floats
 from distill.tasks.base import Task
 
 # What is kept of a masked token's distribution.
@@ -29,7 +34,7 @@ class MaskedLM(Task):
     """Masked language modelling: the head's outputs are the vocabulary, there are no labels.
 
     A unit is a masked token; which ones are is drawn anew in every pass over the training split,
-    and is always the same in validation and test, see :class:`~distill.data.masking.Masking`. A
+    and is always the same in validation and test, see :class:`~distill.data.token_masking.TokenMasking`. A
     text longer than ``data.max_length`` tokens makes several rows, and a row is what intervals take
     for an example.
 
@@ -212,7 +217,7 @@ class MaskedLM(Task):
     def reading_notes(self, encoded: Mapping[str, Dataset], max_length: int) -> list[str]:
         """Whether texts continue in further rows."""
         rows = encoded["test"]
-        full = int((numbers(rows, "length") >= max_length).sum())
+        full = int((numeric_column(rows, "length") >= max_length).sum())
         if not full:
             return []
         return [
@@ -221,12 +226,14 @@ class MaskedLM(Task):
             "for an example."
         ]
 
-    def transform(self, tokenizer: PreTrainedTokenizerBase, train: Dataset) -> Masking:
+    def transform(self, tokenizer: PreTrainedTokenizerBase, train: Dataset) -> TokenMasking:
         """Masks rows when a batch is made; ``train`` says how rare tokens are."""
         weights = None
         if self.smoothing is not None:
-            weights = rarity(train, len(ordinary(tokenizer)), self.smoothing)
-        return Masking(
+            weights = inverse_frequency_weights(
+                train, len(ordinary_tokens(tokenizer)), self.smoothing
+            )
+        return TokenMasking(
             tokenizer, self.probability, self.mask_share, self.random_share, self.whole_word,
             weights,
         )  # fmt: skip
@@ -250,7 +257,7 @@ class MaskedLM(Task):
         own = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
         return torch.stack((total - own, chosen.float(), (highest - total).exp()), -1)
 
-    def judge(self, logits: Ragged, examples) -> tuple[NDArray, NDArray]:
+    def judge(self, logits: JaggedArray, examples) -> tuple[NDArray, NDArray]:
         """Each row's sums over its masked tokens.
 
         Returns:
@@ -267,20 +274,20 @@ class MaskedLM(Task):
         """Of each row's sums."""
         return {"accuracy": _accuracy, "perplexity": _perplexity}[name]
 
-    def calibration(self, logits: Ragged, labels: Ragged) -> dict[str, float]:
+    def calibration(self, logits: JaggedArray, labels: JaggedArray) -> dict[str, float]:
         """Of the distribution over the vocabulary, token by token."""
         said = np.asarray(logits.values, dtype=np.float64)
         return {
-            "expected_calibration_error": quality.calibration_error(
+            "expected_calibration_error": calibration.calibration_error(
                 said[:, CONFIDENCE], said[:, CHOSEN] == labels.values
             ),
             "negative_log_likelihood": float(said[:, NLL].mean()),
         }
 
-    def fidelity(self, logits: Ragged, teacher: Ragged) -> dict[str, float | None]:
+    def fidelity(self, logits: JaggedArray, teacher: JaggedArray) -> dict[str, float | None]:
         """Same token; the distributions are not kept."""
         return {
-            "agreement": quality.agreement(logits.values[:, CHOSEN], teacher.values[:, CHOSEN]),
+            "agreement": fidelity.agreement(logits.values[:, CHOSEN], teacher.values[:, CHOSEN]),
             "kl_divergence": None,
         }
 

@@ -7,17 +7,17 @@ import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor
 
-from distill.data.batches import IGNORED_LABEL
-from distill.data.columns import kind_of, values
-from distill.errors import UserError
-from distill.measure import quality
-from distill.tasks import classes
+from distill.core.errors import UserError
+from distill.data.columns import describe_type, iter_values
+from distill.data.labels import IGNORED_LABEL
+from distill.metrics import calibration, classification, fidelity
+from distill.tasks import class_labels
 from distill.tasks.base import TextTask
 
 _METRICS = {
-    "micro_f1": quality.micro_f1,
-    "macro_f1": quality.multi_label_macro_f1,
-    "exact_match": quality.exact_match,
+    "micro_f1": classification.micro_f1,
+    "macro_f1": classification.multi_label_macro_f1,
+    "exact_match": classification.exact_match,
 }
 
 
@@ -45,7 +45,7 @@ class MultiLabel(TextTask):
     # --- labels --------------------------------------------------------------------------------
 
     def label_names(self, splits: Mapping[str, Dataset], given: Sequence[str] | None) -> list[str]:
-        """The classes, in the order of their ids; see :func:`distill.tasks.classes.class_names`.
+        """The classes, in the order of their ids; see :func:`distill.tasks.class_labels.class_names`.
 
         Raises:
             UserError: if labels are no lists, if there is none, or one that ``given`` lacks.
@@ -53,11 +53,11 @@ class MultiLabel(TextTask):
         feature, occurring = _of_one(splits["train"], "train"), set()
         for split in ("train", "validation"):
             _of_one(splits[split], split)
-            for labels in values(splits[split], "label"):
+            for labels in iter_values(splits[split], "label"):
                 occurring |= {str(label) for label in labels or () if label is not None}
         if not occurring:
             raise UserError("no example of train or validation has any label")
-        return classes.class_names(feature, occurring, given)
+        return class_labels.class_names(feature, occurring, given)
 
     def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> np.ndarray:
         """The labels of a split as a 0 or 1 for each class, ``(N, C)``.
@@ -67,10 +67,10 @@ class MultiLabel(TextTask):
         """
         feature = _of_one(dataset, split)
         start = dataset.select(range(min(1000, len(dataset))))
-        seen = [label for labels in values(start, "label") for label in labels or ()][:100]
-        ids = classes.ids_of(feature, seen or names, names)
+        seen = [label for labels in iter_values(start, "label") for label in labels or ()][:100]
+        ids = class_labels.label_ids(feature, seen or names, names)
         targets = np.zeros((len(dataset), len(names)), dtype=np.int8)
-        for row, labels in enumerate(values(dataset, "label")):
+        for row, labels in enumerate(iter_values(dataset, "label")):
             if labels is None or None in labels:
                 raise UserError(
                     f"{split} row {row + 1} has no label (for none of the classes, an empty list)"
@@ -79,7 +79,7 @@ class MultiLabel(TextTask):
                 if str(label) not in ids:
                     raise UserError(
                         f"{split} row {row + 1} has the label '{label}', which train does not have "
-                        f"({classes.some(names)})"
+                        f"({class_labels.preview(names)})"
                     )
                 targets[row, ids[str(label)]] = 1
         return targets
@@ -90,7 +90,7 @@ class MultiLabel(TextTask):
 
     def head_order(self, model_names: Mapping[int, str], names: Sequence[str]) -> list[int] | None:
         """Where each class stands in a trained head, matched by name."""
-        return classes.head_order(model_names, names)
+        return class_labels.head_order(model_names, names)
 
     # --- loss, metrics -------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class MultiLabel(TextTask):
            -\log \sigma((2 y_{nc} - 1) z_{nc})
 
         The sum over the classes, as in the soft-label term beside it
-        (:func:`distill.functional.logits.binary_soft_target_kl`), where transformers has the mean:
+        (:func:`distill.objectives.functional.logits.binary_soft_target_kl`), where transformers has the mean:
         C times as large. Examples without labels add nothing to the sum, yet count in N.
         """
         known = labels != IGNORED_LABEL
@@ -121,28 +121,32 @@ class MultiLabel(TextTask):
         """Of the yes or no to each class, over all of them: per decision, not per example."""
         decisions = np.asarray(logits, dtype=np.float64).reshape(-1)
         # A yes or no is a choice of two classes with the logits 0 and z.
-        log_probabilities = quality.log_softmax(np.stack([np.zeros_like(decisions), decisions], 1))
+        log_probabilities = fidelity.log_softmax(np.stack([np.zeros_like(decisions), decisions], 1))
         labels = np.asarray(labels).reshape(-1)
         return {
-            "expected_calibration_error": quality.expected_calibration_error(
+            "expected_calibration_error": calibration.expected_calibration_error(
                 np.exp(log_probabilities), labels
             ),
-            "negative_log_likelihood": quality.negative_log_likelihood(log_probabilities, labels),
+            "negative_log_likelihood": calibration.negative_log_likelihood(
+                log_probabilities, labels
+            ),
         }
 
     def fidelity(self, logits: np.ndarray, teacher: np.ndarray) -> dict[str, float]:
         """Share of equal decisions, and the divergences summed over the classes."""
         said, taught = self.predictions(logits), self.predictions(teacher)
         return {
-            "agreement": quality.agreement(said.reshape(-1), taught.reshape(-1)),
-            "kl_divergence": quality.bernoulli_divergence(teacher, logits),
+            "agreement": fidelity.agreement(said.reshape(-1), taught.reshape(-1)),
+            "kl_divergence": fidelity.bernoulli_divergence(teacher, logits),
         }
 
     def by_class(
         self, logits: np.ndarray, labels: np.ndarray, names: Sequence[str]
     ) -> dict[str, dict[str, float | None]]:
         """The yes to each class."""
-        return quality.by_class(self.predictions(logits) == 1, np.asarray(labels) == 1, names)
+        return classification.per_class_scores(
+            self.predictions(logits) == 1, np.asarray(labels) == 1, names
+        )
 
 
 def _of_one(dataset: Dataset, split: str):
@@ -150,7 +154,7 @@ def _of_one(dataset: Dataset, split: str):
     feature = dataset.features["label"]
     if not hasattr(feature, "feature"):
         raise UserError(
-            f"the labels of {split} are no lists but single ones ({kind_of(feature)}): "
+            f"the labels of {split} are no lists but single ones ({describe_type(feature)}): "
             "task=sequence_classification is for one label an example"
         )
     return feature.feature

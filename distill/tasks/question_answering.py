@@ -13,10 +13,12 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 
-from distill.data.batches import IGNORED_LABEL, POSITIONS, Batches
-from distill.errors import UserError
-from distill.measure import answers, quality
-from distill.ragged import Ragged
+from distill.core.errors import UserError
+from distill.core.jagged import JaggedArray
+from distill.data.collate import POSITIONS
+from distill.data.dataset import DistillationDataset
+from distill.data.labels import IGNORED_LABEL
+from distill.metrics import fidelity, squad
 from distill.tasks.base import Task
 
 OUTPUTS = ["start", "end"]
@@ -24,7 +26,7 @@ OUTPUTS = ["start", "end"]
 # temperature below some millions, and its logarithm finite.
 NOWHERE = -1e9
 
-_METRICS = {"f1": answers.f1, "exact_match": answers.exact_match}
+_METRICS = {"f1": squad.f1, "exact_match": squad.exact_match}
 
 
 class QuestionAnswering(Task):
@@ -299,13 +301,13 @@ class QuestionAnswering(Task):
 
     # --- answers -------------------------------------------------------------------------------
 
-    def answers(self, logits: Ragged, examples: Batches) -> dict[int, str]:
+    def answers(self, logits: JaggedArray, examples: DistillationDataset) -> dict[int, str]:
         """What a model answers: the best span over all windows of a question, by its row.
 
         Empty where it declines, which it may if some question of the split has no answer: the least
         score of no answer over the windows then counts, as in the official script's predictions.
         """
-        scores, spans, none = answers.best_spans(logits, self.max_answer_length)
+        scores, spans, none = squad.best_spans(logits, self.max_answer_length)
         example = examples.column("example").to_numpy()
         questions, of = np.unique(example, return_inverse=True)
         # The last of each question is its best.
@@ -329,43 +331,43 @@ class QuestionAnswering(Task):
             )
         }
 
-    def judge(self, logits: Ragged, examples: Batches) -> tuple[np.ndarray]:
+    def judge(self, logits: JaggedArray, examples: DistillationDataset) -> tuple[np.ndarray]:
         """Exact match and F1 of each question, ``(Q, 2)``, in the order of their rows."""
         said = self.answers(logits, examples)
         golds = [label["text"] for label in examples.source.select(list(said))["label"][:]]
         if _declines(examples.source):  # as the script of v2 does it, and that of v1.1 does not
-            golds = [[gold for gold in texts if answers.normalised(gold)] for texts in golds]
+            golds = [[gold for gold in texts if squad.normalize_answer(gold)] for texts in golds]
         pairs = zip(said.values(), golds, strict=True)
-        return (np.array([answers.scores_of(one, texts or [""]) for one, texts in pairs]),)
+        return (np.array([squad.answer_scores(one, texts or [""]) for one, texts in pairs]),)
 
     def metric_function(self, name: str) -> Callable[..., float]:
         """The mean of a score over the questions."""
         return _METRICS[name]
 
-    def calibration(self, logits: Ragged, labels: Ragged) -> None:
+    def calibration(self, logits: JaggedArray, labels: JaggedArray) -> None:
         """None: a span's score is no probability of being right."""
         return None
 
-    def fidelity(self, logits: Ragged, teacher: Ragged) -> dict[str, float]:
+    def fidelity(self, logits: JaggedArray, teacher: JaggedArray) -> dict[str, float]:
         """By window: the same span (or none), and the divergence of starts and ends, their mean."""
         said, taught = self._chosen(logits), self._chosen(teacher)
         total = 0.0
-        for first in range(0, len(logits), answers.WINDOWS):
-            chosen = np.arange(first, min(first + answers.WINDOWS, len(logits)))
+        for first in range(0, len(logits), squad.WINDOWS):
+            chosen = np.arange(first, min(first + squad.WINDOWS, len(logits)))
             batch = {"units": torch.from_numpy(logits.counts[chosen])}
             ours, theirs = (
                 self.arrange(torch.from_numpy(one[chosen]), batch).numpy()
                 for one in (logits, teacher)
             )
-            total += quality.kl_divergence(theirs, ours) * len(chosen)
+            total += fidelity.kl_divergence(theirs, ours) * len(chosen)
         return {
             "agreement": float((said == taught).all(axis=1).mean()),
             "kl_divergence": total / len(logits),
         }
 
-    def _chosen(self, logits: Ragged) -> np.ndarray:
+    def _chosen(self, logits: JaggedArray) -> np.ndarray:
         """Each window's span, ``(W, 2)``; 0 and 0 where no answer scores higher."""
-        scores, spans, none = answers.best_spans(logits, self.max_answer_length)
+        scores, spans, none = squad.best_spans(logits, self.max_answer_length)
         return np.where((none - scores > self.no_answer_threshold)[:, None], 0, spans)
 
 

@@ -8,10 +8,10 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from distill.data.columns import values
-from distill.errors import UserError
-from distill.measure import quality
-from distill.measure.quality import CountMetric
+from distill.core.errors import UserError
+from distill.data.columns import iter_values
+from distill.metrics import regression
+from distill.metrics.base import CountMetric
 from distill.tasks.base import TextTask
 
 OUTPUT = "score"
@@ -104,7 +104,7 @@ class Regression(TextTask):
                 f"task={other} is for classes"
             )
         numbers = np.empty(len(dataset), dtype=np.float64)
-        for row, value in enumerate(values(dataset, "label")):
+        for row, value in enumerate(iter_values(dataset, "label")):
             if value is None or (isinstance(value, str) and not value.strip()):
                 raise UserError(f"{split} row {row + 1} has no label")
             try:
@@ -147,7 +147,7 @@ class Regression(TextTask):
         .. math:: \frac{1}{N} \sum_{n:\, y_n \text{ known}} (z_n - y_n)^2
 
         Examples without a label (not a number) add nothing to the sum, yet count in N, as in
-        :func:`distill.tasks.classes.cross_entropy`.
+        :func:`distill.tasks.class_labels.cross_entropy`.
         """
         known = labels.isfinite()
         # Not a number times 0 is not a number: it is replaced before, for the gradient's sake too.
@@ -171,7 +171,7 @@ class Regression(TextTask):
         swapping would mix two scales and hide a difference.
         """
         if self.metric == "spearman":
-            return quality.average_ranks(predictions)
+            return regression.average_ranks(predictions)
         numbers = np.asarray(predictions, dtype=np.float64)
         spread = numbers.std()
         return (numbers - numbers.mean()) / (spread if spread > 0 else 1.0)
@@ -180,7 +180,7 @@ class Regression(TextTask):
         """Of predictions against labels, both as trained on."""
         if name == "mean_squared_error":
             return _in_own_units(self.scale)
-        return {"pearson": quality.correlation, "spearman": _spearman}[name]
+        return {"pearson": regression.correlation, "spearman": _spearman}[name]
 
     def calibration(self, logits: np.ndarray, labels: np.ndarray) -> None:
         """None: the model gives no probabilities."""
@@ -190,22 +190,26 @@ class Regression(TextTask):
         return {
             "agreement": None,
             "kl_divergence": None,
-            "correlation": quality.correlation(self.predictions(logits), self.predictions(teacher)),
+            "correlation": regression.correlation(
+                self.predictions(logits), self.predictions(teacher)
+            ),
         }
 
 
 def _spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
     """Spearman's correlation, 0 where predictions or labels are constant."""
-    return quality.correlation(quality.average_ranks(predictions), quality.average_ranks(labels))
+    return regression.correlation(
+        regression.average_ranks(predictions), regression.average_ranks(labels)
+    )
 
 
 def _in_own_units(scale: float) -> Callable[..., float]:
     """The mean squared error of numbers that were divided."""
     if scale == 1:
-        return quality.mean_squared_error
+        return regression.mean_squared_error
 
     def mean_squared_error(predictions: np.ndarray, labels: np.ndarray, counts: np.ndarray):
-        error = quality.mean_squared_error
+        error = regression.mean_squared_error
         return error.from_counts(predictions * scale, labels * scale, counts)
 
     return CountMetric(mean_squared_error)

@@ -9,15 +9,17 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBase
 
-from distill.data.batches import IGNORED_LABEL, POSITIONS, Batches
-from distill.data.columns import kind_of
-from distill.errors import UserError
-from distill.measure import quality
-from distill.measure.quality import CountMetric
-from distill.ragged import Ragged
-from distill.tasks import classes
+from distill.core.errors import UserError
+from distill.core.jagged import JaggedArray
+from distill.data.collate import POSITIONS
+from distill.data.columns import describe_type
+from distill.data.dataset import DistillationDataset
+from distill.data.labels import IGNORED_LABEL
+from distill.metrics import classification
+from distill.metrics.base import CountMetric
+from distill.metrics.entities import OUTSIDE, EntitySpans, TagScheme
+from distill.tasks import class_labels
 from distill.tasks.base import Task
-from distill.tasks.entities import OUTSIDE, Entities, Scheme
 
 READS = (
     "task=token_classification reads sentences as lists of words with a list of tags beside them "
@@ -33,7 +35,7 @@ class TokenClassification(Task):
     ``O``, or as wrong where there is no such tag. White space that stands as a word (sets of
     characters have it) belongs to no entity and is left out altogether.
 
-    Where tags mark entities (B-, I-, ... and O; see `distill.tasks.entities`) precision, recall and
+    Where tags mark entities (B-, I-, ... and O; see `distill.metrics.entities`) precision, recall and
     F1 are those of whole entities over all types, as the script `conlleval` and the library seqeval
     count them; tags of any other kind, such as parts of speech, are classes of words.
 
@@ -64,14 +66,14 @@ class TokenClassification(Task):
     def __init__(self, metric: str | None = None, per_class: bool = False):
         super().__init__(self.choices[0] if metric is None else metric, per_class)
         self.given_metric = metric
-        self.scheme: Scheme | None = None
+        self.scheme: TagScheme | None = None
         self.outside = -1  # the id that words without a prediction have
 
     # --- labels --------------------------------------------------------------------------------
 
     def check_texts(self, column: str, split: str, feature: Any) -> None:
         """Refuse what are no lists of words."""
-        kind = kind_of(feature)
+        kind = describe_type(feature)
         if kind not in ("lists of string", "lists of large_string"):
             raise UserError(
                 f"the column of data.{column} holds {kind} in {split}, not lists of words: {READS}"
@@ -95,7 +97,7 @@ class TokenClassification(Task):
         return super().label_bytes(list(chain.from_iterable(labels))) + counts.tobytes()
 
     def label_names(self, splits: Mapping[str, Dataset], given: Sequence[str] | None) -> list[str]:
-        """The tags, in the order of their ids; see :func:`distill.tasks.classes.class_names`.
+        """The tags, in the order of their ids; see :func:`distill.tasks.class_labels.class_names`.
 
         Raises:
             UserError: labels that are no lists, fewer than two tags, one that ``given`` lacks, one
@@ -112,7 +114,7 @@ class TokenClassification(Task):
                 f"the data have one tag only ({', '.join(occurring) or 'none at all'}): "
                 "there is nothing to tell apart"
             )
-        names = classes.class_names(feature, occurring, given)
+        names = class_labels.class_names(feature, occurring, given)
         self.know(names)
         return names
 
@@ -135,7 +137,7 @@ class TokenClassification(Task):
         """
         plain = self.given_metric in ("accuracy", "macro_f1")
         try:
-            self.scheme = Scheme.of(names)
+            self.scheme = TagScheme.of(names)
         except UserError:
             if not plain:
                 raise
@@ -143,12 +145,12 @@ class TokenClassification(Task):
         if self.scheme is None and self.given_metric == "f1":
             raise UserError(
                 f"task.metric=f1 counts entities, and these tags mark none "
-                f"({classes.some(names)}; entities have B- and I-): choose accuracy or macro_f1"
+                f"({class_labels.preview(names)}; entities have B- and I-): choose accuracy or macro_f1"
             )
         if self.scheme is not None and self.given_metric == "macro_f1":
             raise UserError(
                 "task.metric=macro_f1 is over the classes of words, and these tags mark entities "
-                f"({classes.some(names)}): choose f1 or accuracy"
+                f"({class_labels.preview(names)}): choose f1 or accuracy"
             )
         self.metric = self.given_metric or ("accuracy" if self.scheme is None else "f1")
         self.outside = names.index(OUTSIDE) if OUTSIDE in names else -1
@@ -162,7 +164,7 @@ class TokenClassification(Task):
         """
         feature, rows = _of_one(dataset, split), dataset["label"][:]
         some = list(chain.from_iterable(tags or () for tags in rows[:100]))
-        ids = classes.ids_of(feature, some[:1000] or names, names)
+        ids = class_labels.label_ids(feature, some[:1000] or names, names)
         targets = []
         for row, (words, tags) in enumerate(zip(dataset["text"][:], rows, strict=True)):
             where = f"{split} row {row + 1} ({_shown(words)})"
@@ -178,7 +180,7 @@ class TokenClassification(Task):
                     raise UserError(
                         f"{where}: word {number + 1} ({word}) has "
                         + ("no tag" if missing else f"the tag '{tag}', which train does not have ")
-                        + ("" if missing else f"({classes.some(names)}; ")
+                        + ("" if missing else f"({class_labels.preview(names)}; ")
                         + ("" if missing else "data.labels=[...] names them all)")
                     )
             targets.append([ids[str(tag)] for tag in tags])
@@ -196,7 +198,7 @@ class TokenClassification(Task):
 
     def head_order(self, model_names: Mapping[int, str], names: Sequence[str]) -> list[int] | None:
         """Where each tag stands in a trained head, matched by name."""
-        return classes.head_order(model_names, names)
+        return class_labels.head_order(model_names, names)
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -292,8 +294,8 @@ class TokenClassification(Task):
     # --- loss, metrics -------------------------------------------------------------------------
 
     def hard_label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy over words, :func:`distill.tasks.classes.cross_entropy`."""
-        return classes.cross_entropy(logits, labels)
+        """Cross-entropy over words, :func:`distill.tasks.class_labels.cross_entropy`."""
+        return class_labels.cross_entropy(logits, labels)
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -306,7 +308,9 @@ class TokenClassification(Task):
         """Of what :meth:`judge` gives."""
         return (_OF_WORDS if self.scheme is None else _OF_ENTITIES)[name]
 
-    def judge(self, logits: Ragged, examples: Batches) -> tuple[np.ndarray, np.ndarray]:
+    def judge(
+        self, logits: JaggedArray, examples: DistillationDataset
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Counts a sentence.
 
         Returns:
@@ -326,40 +330,40 @@ class TokenClassification(Task):
         ]  # fmt: skip
         return np.stack(own, 1), np.stack([words.count(there.first), words.counts], 1)
 
-    def _words(self, logits: Ragged, examples: Batches) -> "_Words":
+    def _words(self, logits: JaggedArray, examples: DistillationDataset) -> "_Words":
         tags, begins, counts = _flat(examples.student["tags"][:])
         predicted = np.full(len(tags), self.outside)
         read, _, of_each = _flat(examples.student["word"][:])
         predicted[read + np.repeat(np.cumsum(counts) - counts, of_each)] = logits.values.argmax(-1)
         return _Words(tags, predicted, begins, counts)
 
-    def _entities(self, words: "_Words") -> tuple[Entities, Entities]:
+    def _entities(self, words: "_Words") -> tuple[EntitySpans, EntitySpans]:
         """Predicted ones, and those that there are."""
         assert self.scheme is not None
         return tuple(
             self.scheme.entities(tags, words.begins) for tags in (words.predicted, words.tags)
         )
 
-    def calibration(self, logits: Ragged, labels: Ragged) -> dict[str, float]:
+    def calibration(self, logits: JaggedArray, labels: JaggedArray) -> dict[str, float]:
         """Of the distribution over the tags, over the words that are read."""
-        return classes.calibration(logits.values, labels.values)
+        return class_labels.classification_calibration(logits.values, labels.values)
 
-    def fidelity(self, logits: Ragged, teacher: Ragged) -> dict[str, float]:
+    def fidelity(self, logits: JaggedArray, teacher: JaggedArray) -> dict[str, float]:
         """Same tag, and how far the distributions are apart, over the words that are read."""
-        return classes.fidelity(logits.values, teacher.values)
+        return class_labels.classification_fidelity(logits.values, teacher.values)
 
     def per_class_of(
-        self, logits: Ragged, examples: Batches, names: Sequence[str]
+        self, logits: JaggedArray, examples: DistillationDataset, names: Sequence[str]
     ) -> dict[str, dict[str, float | None]]:
         """Each type of entity; or, where there are none, each class of words."""
         words = self._words(logits, examples)
         if self.scheme is None:
             counts = (table.sum(axis=0) for table in words.by_class(len(names)))
-            return quality.by_count(*counts, names)
+            return classification.per_class_scores_from_counts(*counts, names)
         found, there = self._entities(words)
         of_type = (found.types[found.among(there)], found.types, there.types)
         count = len(self.scheme.names)
-        return quality.by_count(
+        return classification.per_class_scores_from_counts(
             *(np.bincount(types, minlength=count) for types in of_type), self.scheme.names
         )
 
@@ -386,8 +390,8 @@ class _Words:
         """Words right, predicted and labelled of each class in each sentence, ``(N, C)`` each."""
 
         def table(ids: np.ndarray, counted: np.ndarray) -> np.ndarray:
-            cells = self.sentence[counted] * classes + ids[counted]
-            shape = len(self.counts), classes
+            cells = self.sentence[counted] * class_labels + ids[counted]
+            shape = len(self.counts), class_labels
             return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
 
         return (

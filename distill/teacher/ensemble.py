@@ -11,20 +11,20 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from distill.data.batches import POSITIONS, Collate
-from distill.errors import UserError
-from distill.models import forward
-from distill.outputs import Outputs, outputs_of
-from distill.ragged import Ragged, Rows
-from distill.reading import logits_in
-from distill.teacher.ready import Teacher
-from distill.teacher.spec import TeacherSettings
+from distill.core.errors import UserError
+from distill.core.jagged import ArrayOrJagged, JaggedArray
+from distill.data.collate import POSITIONS, PaddingCollator
+from distill.modeling.features import ModelOutputs, forward_with_features
+from distill.modeling.forward import output_logits
+from distill.modeling.loading import call_model
+from distill.teacher.config import TeacherConfig
+from distill.teacher.prepare import Teacher
 
 Combine = Literal["probabilities", "logits", "random"]
 
 
 @dataclass(kw_only=True)
-class EnsembleSettings:
+class EnsembleConfig:
     """Several teachers by their paths.
 
     Each one has its own tokenizer, is fine-tuned where it needs to be, and its outputs are kept on
@@ -86,7 +86,7 @@ class EnsembleSettings:
                 )
 
     @cached_property
-    def members(self) -> dict[str, TeacherSettings]:
+    def members(self) -> dict[str, TeacherConfig]:
         """Each teacher's own settings, by its name."""
         if isinstance(self.paths, Mapping):
             named = dict(self.paths)
@@ -110,7 +110,7 @@ class EnsembleSettings:
         assert len(named) == len(self.paths)
         seeds = self.seeds or [self.seed] * len(named)
         return {
-            name: TeacherSettings(
+            name: TeacherConfig(
                 path=path, fine_tune=self.fine_tune, epochs=self.epochs,
                 learning_rate=self.learning_rate, batch_size=self.batch_size, seed=seed,
                 outputs=self.outputs,
@@ -123,7 +123,7 @@ class EnsembleSettings:
         """What reports call it: its members' names."""
         return "+".join(self.members)
 
-    def together(self, ready: Mapping[str, Teacher]) -> Teacher:
+    def build(self, ready: Mapping[str, Teacher]) -> Teacher:
         """The members, made ready, as one teacher."""
         for (name, one), (other, two) in itertools.combinations(ready.items(), 2):
             if one.hash == two.hash:
@@ -151,7 +151,7 @@ class Ensemble(nn.Module):
 
     Args:
         members: by name.
-        combine: see :class:`EnsembleSettings`.
+        combine: see :class:`EnsembleConfig`.
         shares: each one's weight; they sum to 1.
     """
 
@@ -182,28 +182,32 @@ class Ensemble(nn.Module):
         """
         shared = "input_ids" in inputs
         said = {
-            name: Outputs(logits_in(forward(member, inputs if shared else _own(inputs, name))))
+            name: ModelOutputs(
+                output_logits(
+                    call_model(member, inputs if shared else _member_inputs(inputs, name))
+                )
+            )
             for name, member in self.members.items()
         }
-        return SequenceClassifierOutput(logits=self.together(said, draws=False).logits)
+        return SequenceClassifierOutput(logits=self.combine_outputs(said, draws=False).logits)
 
     def outputs(
         self, inputs: Mapping[str, Tensor], needs: Sequence[str], draws: bool = True
-    ) -> Outputs:
+    ) -> ModelOutputs:
         """What an objective sees of them: one forward pass of each."""
         said = {
-            name: outputs_of(member, _own(inputs, name), needs)
+            name: forward_with_features(member, _member_inputs(inputs, name), needs)
             for name, member in self.members.items()
         }
-        return self.together(said, draws)
+        return self.combine_outputs(said, draws)
 
-    def read(self, logits: Tensor) -> Outputs:
+    def read(self, logits: Tensor) -> ModelOutputs:
         """The same of stored logits ``(N, K, C)``, one for each of the K members."""
-        return self.together(
-            {name: Outputs(logits[:, index]) for index, name in enumerate(self.members)}
+        return self.combine_outputs(
+            {name: ModelOutputs(logits[:, index]) for index, name in enumerate(self.members)}
         )
 
-    def together(self, said: Mapping[str, Outputs], draws: bool = True) -> Outputs:
+    def combine_outputs(self, said: Mapping[str, ModelOutputs], draws: bool = True) -> ModelOutputs:
         """Combine what each of them says.
 
         Args:
@@ -213,21 +217,21 @@ class Ensemble(nn.Module):
         if self.combine == "random" and draws:
             shares = torch.tensor([self.shares[name] for name in said])
             drawn = list(said.values())[int(torch.multinomial(shares, 1))]
-            return Outputs(drawn.logits, members=said)
+            return ModelOutputs(drawn.logits, members=said)
         kind = getattr(self.config, "problem_type", None)
         # A number is the mean of a distribution already.
         if self.combine == "logits" or kind == "regression":
             logits = sum(self.shares[name] * one.logits.float() for name, one in said.items())
-            return Outputs(logits, members=said)
-        both = Outputs(
+            return ModelOutputs(logits, members=said)
+        both = ModelOutputs(
             next(iter(said.values())).logits, members=said, averaged=self.shares,
             by_class=kind == "multi_label_classification",
         )  # fmt: skip
-        both.logits = both.at(1.0)
+        both.logits = both.logits_at(1.0)
         return both
 
 
-def mean_logits(model: nn.Module, logits: Sequence[Rows], task) -> Rows:
+def combine_logits(model: nn.Module, logits: Sequence[ArrayOrJagged], task) -> ArrayOrJagged:
     """Logits at temperature 1 of an ensemble's stored ones, for measuring.
 
     Args:
@@ -235,18 +239,20 @@ def mean_logits(model: nn.Module, logits: Sequence[Rows], task) -> Rows:
         logits: ``(N, C)`` or ragged, of each member.
         task: knows what is one distribution.
     """
-    ragged = isinstance(logits[0], Ragged)
-    values = [one.values if isinstance(one, Ragged) else one for one in logits]
-    batch = {"units": torch.from_numpy(logits[0].counts)} if isinstance(logits[0], Ragged) else {}
+    ragged = isinstance(logits[0], JaggedArray)
+    values = [one.values if isinstance(one, JaggedArray) else one for one in logits]
+    batch = (
+        {"units": torch.from_numpy(logits[0].counts)} if isinstance(logits[0], JaggedArray) else {}
+    )
     said = {
-        name: Outputs(task.arrange(torch.from_numpy(one.copy()), batch))
+        name: ModelOutputs(task.arrange(torch.from_numpy(one.copy()), batch))
         for name, one in zip(model.members, values, strict=True)
     }
-    mean = task.restored(model.together(said, draws=False).logits, batch).numpy()
-    return Ragged(mean, logits[0].counts) if ragged else mean
+    mean = task.restored(model.combine_outputs(said, draws=False).logits, batch).numpy()
+    return JaggedArray(mean, logits[0].counts) if ragged else mean
 
 
-class JoinedRows:
+class EnsembleRows:
     """The same examples as each member reads them.
 
     Args:
@@ -277,14 +283,14 @@ class JoinedRows:
         return self.first.column_names
 
 
-class JoinedCollate:
+class EnsembleCollator:
     """Pads each member's rows by itself: ``NAME.input_ids`` and so on.
 
     Args:
         collates: by member.
     """
 
-    def __init__(self, collates: Mapping[str, Collate]):
+    def __init__(self, collates: Mapping[str, PaddingCollator]):
         self.collates = dict(collates)
         self.transform = next(iter(self.collates.values())).transform  # the task's, one for all
 
@@ -297,7 +303,7 @@ class JoinedCollate:
         }
 
 
-def _own(inputs: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def _member_inputs(inputs: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     start = f"{name}."
     return {
         key.removeprefix(start): value for key, value in inputs.items() if key.startswith(start)

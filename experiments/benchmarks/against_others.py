@@ -41,10 +41,10 @@ from contestants import CONTESTANTS, OTHERS, maker, title  # noqa: E402
 from contestants.clock import Clock  # noqa: E402
 from contestants.work import BERT_BASE, Work, lay_out  # noqa: E402
 
-from distill.data.files import Files  # noqa: E402
-from distill.data.prepare import prepare  # noqa: E402
-from distill.measure.statistics import bootstrap_interval  # noqa: E402
-from distill.quiet import quiet  # noqa: E402
+from distill.core.third_party_logging import silence_third_party_logging  # noqa: E402
+from distill.data.prepare import prepare_data  # noqa: E402
+from distill.data.sources.files import FileSource  # noqa: E402
+from distill.metrics.statistics import bootstrap_interval  # noqa: E402
 from distill.tasks.sequence_classification import SequenceClassification  # noqa: E402
 
 DEFAULT = ("textbrewer", "torchdistill", "trainer", "live", "cached", "fine_tuning")
@@ -57,7 +57,7 @@ def main() -> None:
     """Measure, print and keep."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
-    quiet()
+    silence_third_party_logging()
     warnings.filterwarnings("ignore")
     if arguments.memory_of:
         print(json.dumps(memory(Work.read(arguments.folder), arguments.memory_of)))
@@ -240,9 +240,9 @@ def accuracies(work: Work, names: list[str], data: Path) -> dict[str, dict[str, 
 
     On the evaluated split of the folder given, and as everybody else would ask it.
     """
-    source, task = Files(name="whole", path=str(data)), SequenceClassification()
+    source, task = FileSource(name="whole", path=str(data)), SequenceClassification()
     with tempfile.TemporaryDirectory(dir=work.folder) as cache:
-        test = prepare(source, task, Path(cache)).splits["test"]
+        test = prepare_data(source, task, Path(cache)).splits["test"]
         students = {"teacher": work.teacher()}
         for name in names:
             torch.manual_seed(work.seed)

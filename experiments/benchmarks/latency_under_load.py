@@ -14,14 +14,16 @@ import statistics
 import torch
 from transformers import AutoTokenizer
 
-from distill.data.batches import Batches, Collate, encode
-from distill.data.embedded import Docstrings
-from distill.data.prepare import prepare
-from distill.measure.speed import measure
-from distill.models import locate
-from distill.student.layers import FromTeacherLayers
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.data.encode import encode_split
+from distill.data.prepare import prepare_data
+from distill.data.sources.docstrings import DocstringSource
+from distill.evaluation.speed import measure_speed
+from distill.modeling.loading import resolve_model_path
+from distill.student.from_layers import LayersFactory
 from distill.tasks.sequence_classification import SequenceClassification
-from distill.teacher.ready import Teacher
+from distill.teacher.prepare import Teacher
 
 LAYERS = (6, 5, 4, 3, 2, 1)
 
@@ -43,19 +45,19 @@ def main() -> None:
     from pathlib import Path
 
     cache, task = Path(arguments.cache), SequenceClassification()
-    data = prepare(Docstrings(name="docstrings"), task, cache)
-    path = locate("package:minilm", "teacher.path")
+    data = prepare_data(DocstringSource(name="docstrings"), task, cache)
+    path = resolve_model_path("package:minilm", "teacher.path")
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = task.load(path, data.label_names)
     teacher = Teacher("minilm", model, tokenizer, "", 0.0, True)
     models = {
-        str(count): FromTeacherLayers(name=str(count), layers=list(range(count)))
+        str(count): LayersFactory(name=str(count), layers=list(range(count)))
         .build(teacher, task, data.label_names, cache)
         .model
         for count in LAYERS
     }
-    rows = encode(data.splits["test"], data.hashes["test"], tokenizer, task, 128, cache)
-    examples = dict.fromkeys(models, Batches(rows, Collate(tokenizer)))
+    rows = encode_split(data.splits["test"], data.hashes["test"], tokenizer, task, 128, cache)
+    examples = dict.fromkeys(models, DistillationDataset(rows, PaddingCollator(tokenizer)))
 
     measured: dict[tuple[str, str], list[dict[str, float]]] = {}
     for _ in range(arguments.repeats):
@@ -65,7 +67,7 @@ def main() -> None:
             ]
             for process in processes:
                 process.start()
-            speeds = measure(models, examples, torch.device("cpu"))
+            speeds = measure_speed(models, examples, torch.device("cpu"))
             for process in processes:
                 process.terminate()
             where = f"{neighbours} busy" if neighbours else "idle"

@@ -19,18 +19,21 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import nn
 
-from distill import models
-from distill.config import conf_dir, register_resolvers
-from distill.data.batches import Batches, Collate, encode
-from distill.data.prepare import prepare
-from distill.embeddings import occurring_rows
-from distill.inference import collect_logits
-from distill.losses.hard_labels import HardLabels
-from distill.module import DistillationModule
-from distill.objective import Objective, Stage, stages_of
-from distill.pair import Pair, shape_of
-from distill.quiet import quiet
-from distill.teacher.ready import Teacher
+from distill.config.resolvers import conf_dir, register_resolvers
+from distill.core.third_party_logging import silence_third_party_logging
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.data.encode import encode_split
+from distill.data.prepare import prepare_data
+from distill.modeling import loading
+from distill.modeling.active_rows_embedding import train_active_rows
+from distill.modeling.shape import model_shape
+from distill.objectives.objective import Objective, Stage, training_stages
+from distill.objectives.pair import ModelPair
+from distill.objectives.terms.hard_labels import HardLabels
+from distill.teacher.prepare import Teacher
+from distill.training.inference import predict_logits
+from distill.training.module import DistillationModule
 
 BATCHES, SIZE = 8, 32
 
@@ -44,7 +47,7 @@ def main() -> None:
     parser.add_argument("--student", default="third")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    quiet()
+    silence_third_party_logging()
     register_resolvers()
     names = sorted(path.stem for path in (Path(conf_dir()) / "objective").glob("*.yaml"))
     with initialize_config_dir(conf_dir(), version_base="1.3"):
@@ -58,13 +61,13 @@ def main() -> None:
         for group in ("task", "data", "student", "optimizer")
     )
     cache = Path(any_config.cache_dir).expanduser()
-    data = prepare(source, task, cache)
-    path = models.locate("package:minilm", "teacher.path")
-    tokenizer = models.load_tokenizer(path, "the teacher")
+    data = prepare_data(source, task, cache)
+    path = loading.resolve_model_path("package:minilm", "teacher.path")
+    tokenizer = loading.load_tokenizer(path, "the teacher")
     torch.manual_seed(0)
     model = task.load(path, data.label_names).eval()
     teacher = Teacher("minilm", model, tokenizer, "", 0.0, True)
-    rows = encode(
+    rows = encode_split(
         data.splits["train"], data.hashes["train"], tokenizer, task, source.max_length, cache
     )
     # Batches of like length, spread evenly over the lengths.
@@ -72,15 +75,15 @@ def main() -> None:
     starts = np.linspace(0, len(order) - SIZE, BATCHES, dtype=int)
     chosen = [order[start : start + SIZE].tolist() for start in starts]
     few = rows.select([row for batch in chosen for row in batch])
-    collate = Collate(tokenizer)
+    collate = PaddingCollator(tokenizer)
     hardware = instantiate(any_config.trainer, _convert_="all").hardware
-    logits = collect_logits(model, Batches(few, collate), hardware)
-    cached = Batches(few, collate, teacher_logits=logits)
-    live = Batches(few, collate, few, collate)
+    logits = predict_logits(model, DistillationDataset(few, collate), hardware)
+    cached = DistillationDataset(few, collate, teacher_logits=logits)
+    live = DistillationDataset(few, collate, few, collate)
 
     stages = {"fine-tuning": Stage(labels=HardLabels(1.0))}
     for name, config in configs.items():
-        for stage in stages_of(instantiate(config.objective, _convert_="all")):
+        for stage in training_stages(instantiate(config.objective, _convert_="all")):
             stages[f"{name}, {stage.name}" if stage.name else name] = stage
     stages["kd, live teacher"] = stages["kd"]
     student = settings.build(teacher, task, data.label_names, cache, data)
@@ -88,13 +91,13 @@ def main() -> None:
     for name, stage in stages.items():
         torch.manual_seed(0)
         stage.objective.bind(
-            Pair(task, len(data.label_names), shape_of(student.model.config),
-                 {None: shape_of(model.config)}, {None: True})
+            ModelPair(task, len(data.label_names), model_shape(student.model.config),
+                 {None: model_shape(model.config)}, {None: True})
         )  # fmt: skip
         needs = stage.objective.needs
         batches[name] = live if needs - {"logits"} or "live" in name else cached
         if not needs:
-            batches[name] = Batches(few, collate)
+            batches[name] = DistillationDataset(few, collate)
         modules[name] = Steps(student.model, stage.objective, task, optimizer, model, hardware)
     seconds = {name: np.full((arguments.rounds, BATCHES), np.inf) for name in stages}
     for turn in range(-1, arguments.rounds):
@@ -125,7 +128,7 @@ class Steps:
 
     def __init__(self, student, objective: Objective, task, optimizer, teacher, hardware, ids=None):
         student = copy.deepcopy(student).train()
-        self.rows = occurring_rows(student, ids)
+        self.rows = train_active_rows(student, ids)
         self.rows.__enter__()
         self.module = DistillationModule(student, objective, task, optimizer, teacher)
         self.module.to(hardware.device).on_fit_start()

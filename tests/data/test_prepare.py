@@ -3,16 +3,16 @@ import json
 import pytest
 from datasets import ClassLabel, Dataset
 
-from distill.data.files import Files
-from distill.data.prepare import prepare
-from distill.data.source import Source
-from distill.errors import UserError
+from distill.core.errors import UserError
+from distill.data.prepare import prepare_data
+from distill.data.sources.base import DataSource
+from distill.data.sources.files import FileSource
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.tasks.token_classification import TokenClassification
 from tests.conftest import sentences
 
 
-class Given(Source):
+class Given(DataSource):
     """Splits that a test gives."""
 
     def __init__(self, splits, **settings):
@@ -27,7 +27,7 @@ class Given(Source):
 
 
 def prepared(splits, tmp_path, **settings):
-    return prepare(Given(splits, **settings), SequenceClassification(), tmp_path)
+    return prepare_data(Given(splits, **settings), SequenceClassification(), tmp_path)
 
 
 @pytest.fixture
@@ -195,8 +195,8 @@ def test_a_test_split_whose_tags_are_hidden_is_not_used(tmp_path, hidden):
         (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
     line = json.dumps({"tokens": ["a", "b", "c"], "ner_tags": hidden})
     (tmp_path / "test.jsonl").write_text(line)
-    data = prepare(
-        Files(name="tags", path=str(tmp_path)), TokenClassification(), tmp_path / "cache"
+    data = prepare_data(
+        FileSource(name="tags", path=str(tmp_path)), TokenClassification(), tmp_path / "cache"
     )
     assert data.evaluated_on == "validation"
     assert "The test split has no labels and is not used." in data.notes

@@ -13,14 +13,17 @@ import pytest
 from datasets import ClassLabel, Dataset
 
 from distill.data import prepare as module
-from distill.data.batches import Batches, Collate, LengthBatches, encode
-from distill.data.columns import content_of, distinct, numbers, values
-from distill.data.files import Files, read_file
-from distill.data.prepare import prepare
+from distill.data.collate import PaddingCollator
+from distill.data.columns import content_hash, distinct_values, iter_values, numeric_column
+from distill.data.dataset import DistillationDataset
+from distill.data.encode import encode_split
+from distill.data.prepare import prepare_data
+from distill.data.sampler import LengthGroupedBatchSampler
+from distill.data.sources.files import FileSource, read_file
 from distill.tasks.multi_label import MultiLabel
 from distill.tasks.regression import Regression
 from distill.tasks.sequence_classification import SequenceClassification
-from distill.teacher import outputs
+from distill.teacher import logits_cache
 from tests.conftest import sentences, write_csv
 
 TASK = SequenceClassification()
@@ -34,8 +37,8 @@ def file(tmp_path):
 @pytest.fixture
 def prepared(file, tmp_path):
     def run(task=TASK, **settings):
-        source = Files(name="films", path=str(file), **settings)
-        return prepare(source, task, tmp_path / "cache")
+        source = FileSource(name="films", path=str(file), **settings)
+        return prepare_data(source, task, tmp_path / "cache")
 
     return run
 
@@ -81,7 +84,7 @@ def test_a_second_command_only_trains(command, corpus, trained, tmp_path, monkey
         (module, "_row_hashes"),
         (SequenceClassification, "targets"),
         (SequenceClassification, "encode"),
-        (outputs, "_compute"),
+        (logits_cache, "_compute"),
     ):
         original = getattr(owner, name)
 
@@ -122,18 +125,19 @@ def test_every_setting_is_in_the_key(prepared, settings, tmp_path):
 
 def test_the_tasks_settings_are_in_the_key(tmp_path):
     rows = [row | {"label": str(index / 100)} for index, row in enumerate(sentences(200, 1))]
-    source = Files(name="films", path=str(write_csv(tmp_path / "films.csv", rows)))
+    source = FileSource(name="films", path=str(write_csv(tmp_path / "films.csv", rows)))
     whole, half = (
-        prepare(source, Regression(scale=scale), tmp_path / "cache") for scale in (1.0, 2.0)
+        prepare_data(source, Regression(scale=scale), tmp_path / "cache") for scale in (1.0, 2.0)
     )
     np.testing.assert_allclose(
-        numbers(whole.splits["train"], "label"), 2 * numbers(half.splits["train"], "label")
+        numeric_column(whole.splits["train"], "label"),
+        2 * numeric_column(half.splits["train"], "label"),
     )
 
 
 def test_a_tasks_code_is_in_the_key(tmp_path, monkeypatch, file):
     """Somebody's own task, edited between two runs."""
-    source = Files(name="films", path=str(file))
+    source = FileSource(name="films", path=str(file))
     code = "from distill.tasks.sequence_classification import SequenceClassification\n"
     code += "class Own(SequenceClassification):\n"
     code += "    def targets(self, split, dataset, names):\n"
@@ -144,7 +148,9 @@ def test_a_tasks_code_is_in_the_key(tmp_path, monkeypatch, file):
         # Another name, or Python's own cache of compiled modules would be what is tested.
         (tmp_path / f"own_task_{number}.py").write_text(code.format(number))
         task = __import__(f"own_task_{number}").Own()
-        seen += numbers(prepare(source, task, tmp_path / "cache").splits["test"], "label").tolist()
+        seen += numeric_column(
+            prepare_data(source, task, tmp_path / "cache").splits["test"], "label"
+        ).tolist()
     assert set(seen) == {0, 1}
 
 
@@ -164,12 +170,14 @@ def test_a_changed_byte_is_noticed_whatever_the_files_time(prepared, file):
 def test_a_changed_compressed_file_is_noticed(tmp_path, file):
     """datasets keeps what it has decompressed by the path alone."""
     packed = tmp_path / "packed.csv.gz"
-    source = Files(name="films", path=str(packed))
+    source = FileSource(name="films", path=str(packed))
     rows = []
     for text in (file.read_bytes(), file.read_bytes().replace(b"film", b"flim")):
         packed.write_bytes(gzip.compress(text, mtime=0))
         os.utime(packed, ns=(0, 0))
-        rows.append(" ".join(prepare(source, TASK, tmp_path / "cache").splits["train"]["text"]))
+        rows.append(
+            " ".join(prepare_data(source, TASK, tmp_path / "cache").splits["train"]["text"])
+        )
     assert "film" in rows[0] and "flim" not in rows[0]
     assert "flim" in rows[1] and "film" not in rows[1]
 
@@ -188,7 +196,7 @@ def test_changed_texts_without_labels_are_noticed(prepared, tmp_path):
 def test_content_is_what_rows_hold_in_their_order():
     rows = Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, 0]})
     same = Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, 0]})
-    assert content_of(rows) == content_of(same)
+    assert content_hash(rows) == content_hash(same)
     others = [
         rows.select([1, 0, 2]),
         rows.select([0, 1]),
@@ -200,14 +208,14 @@ def test_content_is_what_rows_hold_in_their_order():
         rows.cast_column("label", ClassLabel(names=["y", "x"])),
         rows.rename_column("text", "words"),
     ]
-    assert len({content_of(one) for one in [rows, *others]}) == len(others) + 1
+    assert len({content_hash(one) for one in [rows, *others]}) == len(others) + 1
 
 
 def test_content_of_lists_that_hold_nothing(tmp_path):
     """As JSON is read whose tags are all null."""
     (tmp_path / "tags.jsonl").write_text('{"tags": [null, null]}\n{"tags": [null]}\n')
     rows = read_file(tmp_path / "tags.jsonl", tmp_path)
-    assert content_of(rows) != content_of(rows.select([1, 0]))
+    assert content_hash(rows) != content_hash(rows.select([1, 0]))
 
 
 # --- columns -------------------------------------------------------------------------------------
@@ -223,10 +231,10 @@ def test_columns_as_arrays(order):
     rows = Dataset.from_dict(columns)
     rows = rows if order is None else rows.select(order)
     expected = {name: [column[i] for i in order or range(4)] for name, column in columns.items()}
-    assert numbers(rows, "one").tolist() == expected["one"]
-    assert numbers(rows, "many").tolist() == expected["many"]
-    assert list(values(rows, "word")) == expected["word"]
-    labels, which = distinct(rows, "word")
+    assert numeric_column(rows, "one").tolist() == expected["one"]
+    assert numeric_column(rows, "many").tolist() == expected["many"]
+    assert list(iter_values(rows, "word")) == expected["word"]
+    labels, which = distinct_values(rows, "word")
     assert [labels[index] for index in which] == expected["word"]
     assert len(labels) == len(set(expected["word"]))
 
@@ -246,7 +254,7 @@ def peak(function) -> int:
 def test_batches_of_a_pass_are_made_one_at_a_time():
     def through(count):
         lengths = np.random.default_rng(0).integers(3, 60, size=count)
-        return peak(lambda: [None for _ in LengthBatches(lengths, 4, seed=0)])
+        return peak(lambda: [None for _ in LengthGroupedBatchSampler(lengths, 4, seed=0)])
 
     # Arrays of indices are 8 bytes an example; a pass of lists would be 40 more.
     assert through(80_000) < through(20_000) + 60_000 * 30
@@ -263,15 +271,15 @@ def test_memory_does_not_grow_with_the_rows(task, tmp_path, tokenizer):
         rows = [
             {"text": f"the film was good {index}", "label": label(index)} for index in range(count)
         ]
-        source = Files(name="n", path=str(write_csv(tmp_path / f"{count}.csv", rows)))
+        source = FileSource(name="n", path=str(write_csv(tmp_path / f"{count}.csv", rows)))
         del rows
 
         def run():
-            data = prepare(source, task, tmp_path / "cache")
-            kept = encode(
+            data = prepare_data(source, task, tmp_path / "cache")
+            kept = encode_split(
                 data.splits["train"], data.hashes["train"], tokenizer, task, 16, tmp_path / "cache"
             )
-            loader = Batches(kept, Collate(tokenizer)).loader(32, seed=0)
+            loader = DistillationDataset(kept, PaddingCollator(tokenizer)).loader(32, seed=0)
             for _, _ in zip(loader, range(5), strict=False):
                 pass
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from distill.data.files import Files, read_file
-from distill.data.squad import read_squad
-from distill.errors import UserError
+from distill.core.errors import UserError
+from distill.data.readers.squad import read_squad
+from distill.data.sources.files import FileSource, read_file
 
 ANSWERED = {
     "question": "Who?",
@@ -63,7 +63,7 @@ def test_files_with_a_version_in_their_names_also_compressed(tmp_path):
     (folder / "dev-v2.0.json").write_text(json.dumps(WHOLE))
     (folder / "train-v2.0.json.gz").write_bytes(gzip.compress(json.dumps(WHOLE).encode()))
     (folder / "evaluate-v2.0.py").write_text("")
-    read = Files(name="squad", path=str(folder)).read(tmp_path / "cache")
+    read = FileSource(name="squad", path=str(folder)).read(tmp_path / "cache")
     assert set(read) == {"train", "validation"}
     assert read["train"].to_list() == read["validation"].to_list() == ROWS
     # The same content is parsed once, wherever it stands.

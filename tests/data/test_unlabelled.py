@@ -9,10 +9,13 @@ import pytest
 from datasets import Dataset, concatenate_datasets
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from distill.data.batches import IGNORED_LABEL, Batches, Collate, LengthBatches
-from distill.data.files import Files
-from distill.data.prepare import prepare
-from distill.errors import UserError
+from distill.core.errors import UserError
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.data.labels import IGNORED_LABEL
+from distill.data.prepare import prepare_data
+from distill.data.sampler import LengthGroupedBatchSampler
+from distill.data.sources.files import FileSource
 from distill.tasks.sequence_classification import SequenceClassification
 from tests.conftest import sentences, write_csv
 from tests.helpers import encoded
@@ -36,8 +39,8 @@ def texts():
 @pytest.fixture
 def prepared(folder, tmp_path):
     def run(unlabelled, **settings):
-        source = Files(name="films", path=str(folder), unlabelled=str(unlabelled), **settings)
-        return prepare(source, TASK, tmp_path / "cache")
+        source = FileSource(name="films", path=str(folder), unlabelled=str(unlabelled), **settings)
+        return prepare_data(source, TASK, tmp_path / "cache")
 
     return run
 
@@ -86,7 +89,7 @@ def test_every_text_is_accounted_for(prepared, folder, tmp_path, texts):
 
 
 def test_labelled_splits_and_fingerprint_are_those_without(prepared, folder, tmp_path, texts):
-    without = prepare(Files(name="films", path=str(folder)), TASK, tmp_path / "cache")
+    without = prepare_data(FileSource(name="films", path=str(folder)), TASK, tmp_path / "cache")
     data = prepared(lines(tmp_path / "more.txt", texts))
     assert data.fingerprint == without.fingerprint
     assert "unlabelled" not in without.sizes
@@ -154,8 +157,8 @@ def test_the_column_is_called_as_in_the_labelled_data_but_in_txt(tmp_path, texts
     write_csv(tmp_path / "more.csv", [{"review": text} for text in texts])
     lines(tmp_path / "more.txt", texts)
     csv, txt = (
-        prepare(
-            Files(
+        prepare_data(
+            FileSource(
                 name="d",
                 path=str(tmp_path / "d"),
                 text="review",
@@ -176,13 +179,13 @@ def test_pairs(tmp_path):
     write_csv(tmp_path / "d" / "train.csv", paired(60, 1))
     write_csv(tmp_path / "more.csv", paired(50, 5))
     settings = {"name": "d", "path": str(tmp_path / "d")}
-    source = Files(**settings, unlabelled=str(tmp_path / "more.csv"))
-    rows = prepare(source, TASK, tmp_path / "cache").splits["unlabelled"]
+    source = FileSource(**settings, unlabelled=str(tmp_path / "more.csv"))
+    rows = prepare_data(source, TASK, tmp_path / "cache").splits["unlabelled"]
     assert rows.column_names == ["text", "text_pair", "label"]
     assert all(row["text_pair"] == "the film " + row["text"] for row in rows)
-    source = Files(**settings, unlabelled=str(lines(tmp_path / "more.txt", ["one text"])))
+    source = FileSource(**settings, unlabelled=str(lines(tmp_path / "more.txt", ["one text"])))
     with pytest.raises(UserError, match=r"data\.text_pair=text_pair: .*more\.txt has no such"):
-        prepare(source, TASK, tmp_path / "cache")
+        prepare_data(source, TASK, tmp_path / "cache")
 
 
 def test_a_data_set_of_the_hub(prepared, monkeypatch, texts):
@@ -194,22 +197,22 @@ def test_a_data_set_of_the_hub(prepared, monkeypatch, texts):
         splits = {"train": texts[:100], "unsupervised": texts[100:]}
         return {name: Dataset.from_dict({"text": rows}) for name, rows in splits.items()}
 
-    monkeypatch.setattr("distill.data.unlabelled.read_hub", read_hub)
+    monkeypatch.setattr("distill.data.unlabeled.read_hub", read_hub)
     rows = prepared("someone/reviews:films").splits["unlabelled"]
     assert asked == [("someone/reviews", "films")]
     assert set(rows["text"]) <= set(texts[100:])
 
 
 def test_a_split_of_the_hub_set_itself(monkeypatch, tmp_path, texts):
-    from distill.data.hub import Hub
+    from distill.data.sources.hub import HubSource
 
     splits = {
         "train": Dataset.from_list(sentences(60, 1)),
         "unsupervised": Dataset.from_dict({"text": texts, "label": [-1] * len(texts)}),
     }
-    monkeypatch.setattr("distill.data.hub.read_with_datasets", lambda *_, **__: splits)
-    source = Hub(name="d", path="someone/d", unlabelled="unsupervised")
-    data = prepare(source, TASK, tmp_path)
+    monkeypatch.setattr("distill.data.sources.hub.read_with_datasets", lambda *_, **__: splits)
+    source = HubSource(name="d", path="someone/d", unlabelled="unsupervised")
+    data = prepare_data(source, TASK, tmp_path)
     assert data.sizes["train"] == 48
     assert set(data.splits["unlabelled"]["text"]) <= set(texts)
 
@@ -223,8 +226,10 @@ def test_a_labelled_and_an_unlabelled_example_bring_their_own_logits(tokenizer):
     import numpy as np
 
     said = [np.full((20, 2), 1, np.float32), np.full((10, 2), 2, np.float32)]
-    batch = Batches(
-        concatenate_datasets([rows, more]), Collate(tokenizer), teacher_logits=np.concatenate(said)
+    batch = DistillationDataset(
+        concatenate_datasets([rows, more]),
+        PaddingCollator(tokenizer),
+        teacher_logits=np.concatenate(said),
     )[[3, 24, 29]]
     assert batch["labels"].tolist() == [rows["label"][3], IGNORED_LABEL, IGNORED_LABEL]
     assert batch["teacher_logits"].tolist() == [[1, 1], [2, 2], [2, 2]]
@@ -234,7 +239,7 @@ def test_a_labelled_and_an_unlabelled_example_bring_their_own_logits(tokenizer):
 def test_an_epoch_of_the_control_is_a_stretch_of_one_series_of_passes(examples, others):
     lengths = list(range(3, 3 + examples))
     batches = -(-(examples + others) // 8)
-    sampler = LengthBatches(lengths, 8, seed=0, batches=batches)
+    sampler = LengthGroupedBatchSampler(lengths, 8, seed=0, batches=batches)
     series = []
     for epoch in range(5):
         sampler.set_epoch(epoch)
@@ -247,7 +252,7 @@ def test_an_epoch_of_the_control_is_a_stretch_of_one_series_of_passes(examples, 
         seen = [index for batch in series[start : start + a_pass] for index in batch]
         assert sorted(seen) == list(range(examples))
     # What it begins with is what it would see without any of this.
-    assert series[:a_pass] == list(LengthBatches(lengths, 8, seed=0))
+    assert series[:a_pass] == list(LengthGroupedBatchSampler(lengths, 8, seed=0))
 
 
 @pytest.fixture
@@ -338,7 +343,7 @@ def refused(command, few, monkeypatch):
         def trained(*_, **__):
             raise AssertionError("something was trained")
 
-        monkeypatch.setattr("distill.fit.Fitter.fit", trained)
+        monkeypatch.setattr("distill.training.trainer.TrainerFactory.fit", trained)
         code, _, err = command(*few, *overrides)
         assert code == 2, err
         assert len(err.strip().splitlines()) == 1, err

@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
 
-from distill.functional import attention, hidden, relations
+from distill.objectives.functional import attention, hidden_states, relations
 
 LENGTHS = (4, 2, 3)
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]])
@@ -47,7 +47,7 @@ def test_hidden_states_equal_a_float64_loop(name):
             for n, length in enumerate(LENGTHS)
         ]
     )
-    value = getattr(hidden, name)(student, teacher, MASK)
+    value = getattr(hidden_states, name)(student, teacher, MASK)
     assert value.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -96,7 +96,7 @@ def test_relations_equal_a_float64_loop():
 def test_scores_are_scaled_products():
     q, k = draw(1, 1, 3, 4), draw(1, 1, 3, 4, seed=1)
     expected = q[0, 0].double() @ k[0, 0].double().T / 2
-    assert torch.allclose(attention.scores_of(q, k)[0, 0].double(), expected, atol=1e-6)
+    assert torch.allclose(attention.attention_scores(q, k)[0, 0].double(), expected, atol=1e-6)
 
 
 def test_distances_equal_a_float64_loop():
@@ -140,9 +140,9 @@ def huber(x):
 
 # Every masked loss with the tensors it takes, the last two axes or one of which are tokens.
 MASKED = {
-    "hidden_mse": (hidden.hidden_mse, (3, 4, 6)),
-    "hidden_cosine": (hidden.hidden_cosine, (3, 4, 6)),
-    "hidden_normalised_mse": (hidden.hidden_normalised_mse, (3, 4, 6)),
+    "hidden_mse": (hidden_states.hidden_mse, (3, 4, 6)),
+    "hidden_cosine": (hidden_states.hidden_cosine, (3, 4, 6)),
+    "hidden_normalised_mse": (hidden_states.hidden_normalized_mse, (3, 4, 6)),
     "attention_scores_mse": (attention.attention_scores_mse, (3, 2, 4, 4)),
     "attention_kl": (attention.attention_kl, (3, 2, 4, 4)),
     "relation_kl": (lambda s, t, m: attention.relation_kl(s, t, m, 2), (3, 2, 4, 6)),
@@ -259,4 +259,4 @@ def _loss_and_student(name):
 
 
 def test_doctests():
-    assert doctest.testmod(hidden).failed == 0
+    assert doctest.testmod(hidden_states).failed == 0

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-import distill.functional.logits
-from distill.functional.logits import soft_target_kl
+import distill.objectives.functional.logits
+from distill.objectives.functional.logits import soft_target_kl
 
 
 def oracle(student, teacher, temperature):
@@ -98,4 +98,4 @@ def test_no_gradient_into_the_teacher(logits):
 
 
 def test_doctests():
-    assert doctest.testmod(distill.functional.logits).failed == 0
+    assert doctest.testmod(distill.objectives.functional.logits).failed == 0

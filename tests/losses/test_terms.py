@@ -5,14 +5,24 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distill.data.batches import Batches, Collate
-from distill.errors import UserError
-from distill.losses.attention import AttentionMaps, AttentionScores, Relations
-from distill.losses.hard_labels import HardLabels
-from distill.losses.hidden_states import HiddenStates
-from distill.losses.layer_map import layer_pairs
-from distill.losses.relations import AngleRelations, DistanceRelations, SimilarityPreserving
-from distill.losses.soft_targets import (
+from distill.core.errors import UserError
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.modeling.features import ModelOutputs
+from distill.modeling.shape import ModelShape, model_shape
+from distill.objectives.objective import Objective, Recipe, Stage, training_stages
+from distill.objectives.pair import ModelPair
+from distill.objectives.schedules import FLSW, Linear, Step
+from distill.objectives.terms.attention import AttentionMaps, AttentionScores, Relations
+from distill.objectives.terms.hard_labels import HardLabels
+from distill.objectives.terms.hidden_states import HiddenStates
+from distill.objectives.terms.layer_map import layer_pairs
+from distill.objectives.terms.relations import (
+    AngleRelations,
+    DistanceRelations,
+    SimilarityPreserving,
+)
+from distill.objectives.terms.soft_targets import (
     DecoupledKD,
     Dist,
     HardTeacherLabels,
@@ -24,14 +34,10 @@ from distill.losses.soft_targets import (
     SoftTargets,
     TotalVariation,
 )
-from distill.module import DistillationModule
-from distill.objective import Objective, Recipe, Stage, stages_of
-from distill.optimizer import AdamW
-from distill.outputs import Outputs
-from distill.pair import Pair, Shape, shape_of
-from distill.schedules import Flsw, Linear, Step
 from distill.tasks.question_answering import QuestionAnswering
 from distill.tasks.sequence_classification import SequenceClassification
+from distill.training.module import DistillationModule
+from distill.training.optimizer import AdamW
 from tests.conftest import make_model
 from tests.helpers import encoded
 
@@ -40,8 +46,8 @@ LABELS = ("negative", "neutral", "positive")
 
 
 def pair_of(student, teacher, classes=3, same=True):
-    shapes = [shape_of(model.config) for model in (student, teacher)]
-    return Pair(TASK, classes, shapes[0], {None: shapes[1]}, {None: same})
+    shapes = [model_shape(model.config) for model in (student, teacher)]
+    return ModelPair(TASK, classes, shapes[0], {None: shapes[1]}, {None: same})
 
 
 INSIDE = {
@@ -67,10 +73,10 @@ ON_LOGITS = {
 @pytest.fixture
 def setting(tokenizer):
     rows = encoded(tokenizer, 16)
-    collate = Collate(tokenizer)
+    collate = PaddingCollator(tokenizer)
     teacher = make_model(labels=LABELS, layers=4).eval()
     student = make_model(labels=LABELS, layers=2)
-    return Batches(rows, collate, rows, collate), student, teacher
+    return DistillationDataset(rows, collate, rows, collate), student, teacher
 
 
 def counted(model):
@@ -106,9 +112,9 @@ def test_a_batch_without_units_teaches_nothing(name):
     """Sentences of words that the tokenizer leaves nothing of: a mean over them is none."""
     makers = ON_LOGITS | {"similarities": lambda: SimilarityPreserving(1.0, "logits")}
     term = makers[name]()
-    term.bind(Pair(TASK, 3, SHAPE, {None: SHAPE}), "objective.term")
+    term.bind(ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "objective.term")
     head = torch.nn.Linear(4, 3)
-    said, taught = Outputs(head(torch.zeros(0, 4))), Outputs(torch.zeros(0, 3))
+    said, taught = ModelOutputs(head(torch.zeros(0, 4))), ModelOutputs(torch.zeros(0, 3))
     loss = term(said, taught, {"labels": torch.zeros(0, dtype=torch.int64)})
     loss.backward()
     assert loss.item() == 0.0
@@ -135,7 +141,7 @@ def test_a_scheduled_term_costs_nothing_while_its_weight_is_0(setting):
     module.training_step(batches[list(range(8))], 0)
     assert passes == []
     batch = batches[list(range(8))]
-    outputs = Outputs(torch.zeros(8, 3)), Outputs(torch.ones(8, 3))
+    outputs = ModelOutputs(torch.zeros(8, 3)), ModelOutputs(torch.ones(8, 3))
     assert set(module.objective(*outputs, batch, 0.4)) == {"loss", "labels"}
     assert set(module.objective(*outputs, batch, 0.5)) == {"loss", "soft", "labels"}
 
@@ -160,10 +166,10 @@ def test_padding_and_company_change_nothing(name, setting):
     short, long = lengths.index(min(lengths)), lengths.index(max(lengths))
 
     def cost(indices):
-        from distill.outputs import outputs_of
+        from distill.modeling.features import forward_with_features
 
         batch = batches[indices]
-        mine = outputs_of(student, batch["student"], module.objective.needs)
+        mine = forward_with_features(student, batch["student"], module.objective.needs)
         return module.objective(mine, module.teacher_outputs(batch), batch)["term"].item()
 
     assert cost([short, long]) == pytest.approx((cost([short]) + cost([long])) / 2, rel=1e-4)
@@ -208,48 +214,68 @@ def test_pkd_leaves_out_the_last_layer():
     ]  # fmt: skip
 
 
-SHAPE = Shape(2, 32, 2)
+SHAPE = ModelShape(2, 32, 2)
 
 
 @pytest.mark.parametrize(
     ("term", "pair", "says"),
     [
-        (DecoupledKD(), Pair(TASK, 2), "3 classes or more"),
-        (Dist(), Pair(TASK, 2), "3 classes or more"),
-        (SoftTargets(standardise=True), Pair(TASK, 2), "three classes"),
-        (SoftTargets(temperature=0.0), Pair(TASK, 3), "above 0"),
-        (SoftTargets(temperature=Linear(2, -1)), Pair(TASK, 3), "above 0"),
-        (Dist(temperature=Flsw()), Pair(TASK, 3), "one temperature"),
-        (JensenShannon(beta=1.0), Pair(TASK, 3), "between 0 and 1"),
-        (SkewedKL(skew=1.0), Pair(TASK, 3), "below 1"),
-        (DecoupledKD(target_weight=-1), Pair(TASK, 3), "0 or above"),
-        (AttentionScores(), Pair(TASK, 3, SHAPE, {None: Shape(4, 32, 4)}), "head by head"),
-        (AttentionScores(), Pair(TASK, 3, Shape(2, 32, 0), {None: SHAPE}), "the student has none"),
-        (Relations(heads=5), Pair(TASK, 3, SHAPE, {None: SHAPE}), "does not divide"),
-        (Relations(of=["logits"]), Pair(TASK, 3, SHAPE, {None: SHAPE}), "choose among"),
-        (HiddenStates(), Pair(TASK, 3, SHAPE, {None: SHAPE}, {None: False}), "cut texts"),
-        (HiddenStates(layers=[[0, 9]]), Pair(TASK, 3, SHAPE, {None: SHAPE}), "layers 0 to 1"),
-        (HiddenStates(layers="middle"), Pair(TASK, 3, SHAPE, {None: SHAPE}), "choose uniform"),
-        (HiddenStates(measure="l1"), Pair(TASK, 3, SHAPE, {None: SHAPE}), "choose mse"),
-        (HiddenStates(), Pair(TASK, 3, Shape(5, 32, 2), {None: SHAPE}), "name the pairs"),
-        (HiddenStates(but_last=True), Pair(TASK, 3, Shape(1, 32, 2), {None: SHAPE}), "one layer"),
-        (HiddenStates(teacher="big"), Pair(TASK, 3, SHAPE, {None: SHAPE}), "no such teacher"),
-        (SoftTargets(teacher="big"), Pair(TASK, 3, SHAPE, {"a": SHAPE}), "there are a"),
-        (DistanceRelations(1.0, "logits", "big"), Pair(TASK, 3, SHAPE, {None: SHAPE}), "no such"),
-        (DistanceRelations(), Pair(TASK, 3, Shape(0, 32, 0), {None: SHAPE}), "use mean"),
-        (Relations(of=["keys", "keys"]), Pair(TASK, 3, SHAPE, {None: SHAPE}), "each once"),
-        (DecoupledKD(1.0, 1.0, 0, 0), Pair(TASK, 3), "leaves nothing"),
-        (Dist(1.0, 1.0, 0, 0), Pair(TASK, 3), "leaves nothing"),
+        (DecoupledKD(), ModelPair(TASK, 2), "3 classes or more"),
+        (Dist(), ModelPair(TASK, 2), "3 classes or more"),
+        (SoftTargets(standardise=True), ModelPair(TASK, 2), "three classes"),
+        (SoftTargets(temperature=0.0), ModelPair(TASK, 3), "above 0"),
+        (SoftTargets(temperature=Linear(2, -1)), ModelPair(TASK, 3), "above 0"),
+        (Dist(temperature=FLSW()), ModelPair(TASK, 3), "one temperature"),
+        (JensenShannon(beta=1.0), ModelPair(TASK, 3), "between 0 and 1"),
+        (SkewedKL(skew=1.0), ModelPair(TASK, 3), "below 1"),
+        (DecoupledKD(target_weight=-1), ModelPair(TASK, 3), "0 or above"),
+        (
+            AttentionScores(),
+            ModelPair(TASK, 3, SHAPE, {None: ModelShape(4, 32, 4)}),
+            "head by head",
+        ),
+        (
+            AttentionScores(),
+            ModelPair(TASK, 3, ModelShape(2, 32, 0), {None: SHAPE}),
+            "the student has none",
+        ),
+        (Relations(heads=5), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "does not divide"),
+        (Relations(of=["logits"]), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "choose among"),
+        (HiddenStates(), ModelPair(TASK, 3, SHAPE, {None: SHAPE}, {None: False}), "cut texts"),
+        (HiddenStates(layers=[[0, 9]]), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "layers 0 to 1"),
+        (HiddenStates(layers="middle"), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "choose uniform"),
+        (HiddenStates(measure="l1"), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "choose mse"),
+        (HiddenStates(), ModelPair(TASK, 3, ModelShape(5, 32, 2), {None: SHAPE}), "name the pairs"),
+        (
+            HiddenStates(but_last=True),
+            ModelPair(TASK, 3, ModelShape(1, 32, 2), {None: SHAPE}),
+            "one layer",
+        ),
+        (HiddenStates(teacher="big"), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "no such teacher"),
+        (SoftTargets(teacher="big"), ModelPair(TASK, 3, SHAPE, {"a": SHAPE}), "there are a"),
+        (
+            DistanceRelations(1.0, "logits", "big"),
+            ModelPair(TASK, 3, SHAPE, {None: SHAPE}),
+            "no such",
+        ),
+        (DistanceRelations(), ModelPair(TASK, 3, ModelShape(0, 32, 0), {None: SHAPE}), "use mean"),
+        (Relations(of=["keys", "keys"]), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "each once"),
+        (DecoupledKD(1.0, 1.0, 0, 0), ModelPair(TASK, 3), "leaves nothing"),
+        (Dist(1.0, 1.0, 0, 0), ModelPair(TASK, 3), "leaves nothing"),
         (
             HiddenStates(layers=[[0, 0]], but_last=True),
-            Pair(TASK, 3, SHAPE, {None: SHAPE}),
+            ModelPair(TASK, 3, SHAPE, {None: SHAPE}),
             "but_last=false",
         ),
-        (HiddenStates(), Pair(TASK, 3, SHAPE, {"a": SHAPE, "b": SHAPE}), "name the teacher"),
-        (DistanceRelations(vector="last"), Pair(TASK, 3, SHAPE, {None: SHAPE}), "choose first"),
+        (HiddenStates(), ModelPair(TASK, 3, SHAPE, {"a": SHAPE, "b": SHAPE}), "name the teacher"),
+        (
+            DistanceRelations(vector="last"),
+            ModelPair(TASK, 3, SHAPE, {None: SHAPE}),
+            "choose first",
+        ),
         (
             DistanceRelations(vector="logits"),
-            Pair(QuestionAnswering(), 2, SHAPE, {None: SHAPE}),
+            ModelPair(QuestionAnswering(), 2, SHAPE, {None: SHAPE}),
             "different numbers of positions",
         ),
     ],
@@ -261,26 +287,26 @@ def test_what_cannot_work_is_refused_in_one_line(term, pair, says):
 
 
 def test_terms_that_need_no_equal_tokens_accept_other_tokenizers():
-    pair = Pair(TASK, 3, SHAPE, {None: SHAPE}, {None: False})
+    pair = ModelPair(TASK, 3, SHAPE, {None: SHAPE}, {None: False})
     for term in (HiddenStates(tokens="first"), DistanceRelations(), SoftTargets()):
         term.bind(pair, "objective.term")
 
 
 def test_an_adaptive_weight_is_refused():
     with pytest.raises(UserError, match="for temperatures"):
-        Objective("any", soft=SoftTargets(weight=Flsw())).check()
+        Objective("any", soft=SoftTargets(weight=FLSW())).check()
 
 
 def test_an_objective_that_teaches_no_head_is_refused():
     with pytest.raises(UserError, match="must teach the head"):
-        stages_of(Objective("any", hidden=HiddenStates(1.0)))
+        training_stages(Objective("any", hidden=HiddenStates(1.0)))
     with pytest.raises(UserError, match="last stage must teach"):
         Recipe("any", only=Stage(hidden=HiddenStates(1.0)))
 
 
 def test_dkd_takes_the_teachers_choice_where_there_is_no_label():
     draw = torch.Generator().manual_seed(0)
-    student, teacher = (Outputs(torch.randn(2, 4, generator=draw)) for _ in range(2))
+    student, teacher = (ModelOutputs(torch.randn(2, 4, generator=draw)) for _ in range(2))
     term = DecoupledKD()
     choice = teacher.logits.argmax(-1)
     unlabelled = term(student, teacher, {"labels": torch.tensor([-100, -100])})
@@ -290,11 +316,14 @@ def test_dkd_takes_the_teachers_choice_where_there_is_no_label():
 @pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
 def test_other_tasks_have_their_own_form_or_are_refused(kind):
     task = type("Task", (), {"distribution": kind, "name": "another"})()
-    pair = Pair(task, 2)
+    pair = ModelPair(task, 2)
     term = SoftTargets(temperature=3.0)
     term.bind(pair, "objective.term")
-    student, teacher = Outputs(torch.tensor([[0.3, 2.0]])), Outputs(torch.tensor([[1.0, -1.0]]))
-    from distill.functional import logits as f
+    student, teacher = (
+        ModelOutputs(torch.tensor([[0.3, 2.0]])),
+        ModelOutputs(torch.tensor([[1.0, -1.0]])),
+    )
+    from distill.objectives.functional import logits as f
 
     expected = {
         "bernoulli": f.binary_soft_target_kl(student.logits, teacher.logits, 3.0),
@@ -316,7 +345,7 @@ def test_any_of_them_may_standardise_the_logits(kind):
     student, teacher = (torch.randn(6, 4, generator=draw) for _ in range(2))
     batch = {"labels": torch.tensor([0, 1, 2, 3, 0, 1])}
     term = kind(standardise=True)
-    term.bind(Pair(TASK, 4), "objective.term")
-    value = term(Outputs(student), Outputs(teacher), batch)
-    moved = term(Outputs(student * 3 + 5), Outputs(teacher * 2 - 1), batch)
+    term.bind(ModelPair(TASK, 4), "objective.term")
+    value = term(ModelOutputs(student), ModelOutputs(teacher), batch)
+    moved = term(ModelOutputs(student * 3 + 5), ModelOutputs(teacher * 2 - 1), batch)
     assert moved.item() == pytest.approx(value.item(), rel=1e-4)

@@ -6,11 +6,11 @@ import string
 
 import numpy as np
 import pytest
-from torchmetrics.functional.text import squad
+from torchmetrics.functional.text import squad as torchmetrics_squad
 
-from distill.measure import answers
-from distill.measure.statistics import bootstrap_interval, paired_comparison
-from distill.ragged import Ragged
+from distill.core.jagged import JaggedArray
+from distill.metrics import squad
+from distill.metrics.statistics import bootstrap_interval, paired_comparison
 
 WORDS = [
     "the",
@@ -39,17 +39,17 @@ def test_scores_are_those_of_torchmetrics():
     golds = [[text(draw, 1) for _ in range(draw.randint(1, 4))] for _ in said]
     for index in range(0, 400, 3):  # some are right, but for what does not count
         said[index] = f"The {golds[index][-1].upper()}!"
-    scores = np.array([answers.scores_of(*pair) for pair in zip(said, golds, strict=True)])
-    expected = squad(
+    scores = np.array([squad.answer_scores(*pair) for pair in zip(said, golds, strict=True)])
+    expected = torchmetrics_squad(
         [{"prediction_text": one, "id": str(i)} for i, one in enumerate(said)],
         [
             {"answers": {"text": texts, "answer_start": [0] * len(texts)}, "id": str(i)}
             for i, texts in enumerate(golds)
         ],
     )
-    assert 100 * answers.exact_match(scores) == pytest.approx(float(expected["exact_match"]))
-    assert 100 * answers.f1(scores) == pytest.approx(float(expected["f1"]))
-    assert 0.3 < answers.exact_match(scores) < answers.f1(scores) < 0.9
+    assert 100 * squad.exact_match(scores) == pytest.approx(float(expected["exact_match"]))
+    assert 100 * squad.f1(scores) == pytest.approx(float(expected["f1"]))
+    assert 0.3 < squad.exact_match(scores) < squad.f1(scores) < 0.9
 
 
 def slowly(said: str, golds: list[str]) -> tuple[float, float]:
@@ -76,15 +76,15 @@ def slowly(said: str, golds: list[str]) -> tuple[float, float]:
 
 
 def test_no_answer_is_right_where_there_is_none():
-    assert answers.scores_of("", [""]) == (1, 1)
-    assert answers.scores_of("the", [""]) == (1, 1)  # nothing is left of it
-    assert answers.scores_of("Norse", [""]) == (0, 0)
-    assert answers.scores_of("", ["Norse"]) == (0, 0)
+    assert squad.answer_scores("", [""]) == (1, 1)
+    assert squad.answer_scores("the", [""]) == (1, 1)  # nothing is left of it
+    assert squad.answer_scores("Norse", [""]) == (0, 0)
+    assert squad.answer_scores("", ["Norse"]) == (0, 0)
     draw = random.Random(1)
     for _ in range(300):
         said, golds = text(draw), [text(draw) for _ in range(draw.randint(0, 3))]
-        kept = [gold for gold in golds if answers.normalised(gold)] or [""]
-        assert answers.scores_of(said, kept) == pytest.approx(slowly(said, golds))
+        kept = [gold for gold in golds if squad.normalize_answer(gold)] or [""]
+        assert squad.answer_scores(said, kept) == pytest.approx(slowly(said, golds))
 
 
 def test_metrics_have_intervals_and_paired_tests():
@@ -92,7 +92,7 @@ def test_metrics_have_intervals_and_paired_tests():
     exact = (draw.random(500) < 0.6).astype(float)
     scores = np.stack([exact, np.maximum(exact, draw.integers(0, 4, 500) / 4)], 1)
     worse = scores * (draw.random((500, 1)) < 0.8)
-    for metric, column in ((answers.exact_match, 0), (answers.f1, 1)):
+    for metric, column in ((squad.exact_match, 0), (squad.f1, 1)):
         interval = bootstrap_interval(metric, scores)
         assert interval.value == pytest.approx(scores[:, column].mean())
         assert interval.low < interval.value < interval.high
@@ -103,12 +103,12 @@ def test_metrics_have_intervals_and_paired_tests():
 
 @pytest.mark.parametrize("longest", [1, 3, 100])
 def test_the_best_span_is_the_best_of_all(longest, monkeypatch):
-    monkeypatch.setattr(answers, "WINDOWS", 3)
+    monkeypatch.setattr(squad, "WINDOWS", 3)
     draw = np.random.default_rng(longest)
     counts = np.array([5, 1, 12, 2, 7, 1, 30, 4])
     values = draw.normal(0, 2, (counts.sum(), 2)).astype(np.float32)
-    logits = Ragged(values, counts)
-    scores, spans, none = answers.best_spans(logits, longest)
+    logits = JaggedArray(values, counts)
+    scores, spans, none = squad.best_spans(logits, longest)
     for index, window in enumerate(logits.each()):
         assert none[index] == pytest.approx(float(window[0].sum()))
         tried = {

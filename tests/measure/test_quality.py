@@ -13,20 +13,12 @@ import sklearn.metrics
 import torch
 import torchmetrics
 
-from distill.measure import quality
-from distill.measure.quality import (
-    CountMetric,
-    accuracy,
-    agreement,
-    expected_calibration_error,
-    kl_divergence,
-    log_softmax,
-    macro_f1,
-    matthews_correlation,
-    negative_log_likelihood,
-    pearson,
-    spearman,
-)
+from distill.metrics import classification
+from distill.metrics.base import CountMetric
+from distill.metrics.calibration import expected_calibration_error, negative_log_likelihood
+from distill.metrics.classification import accuracy, macro_f1, matthews_correlation
+from distill.metrics.fidelity import agreement, kl_divergence, log_softmax
+from distill.metrics.regression import pearson, spearman
 
 SCIKIT_LEARN = {
     accuracy: sklearn.metrics.accuracy_score,
@@ -51,7 +43,7 @@ def random() -> np.random.Generator:
 
 
 def test_doctests():
-    result = doctest.testmod(quality)
+    result = doctest.testmod(classification)
     assert result.attempted >= 10
     assert result.failed == 0
 
@@ -59,7 +51,7 @@ def test_doctests():
 def test_modules_are_light():
     """``distill-report`` imports them, and must not wait for torch."""
     code = (
-        "import sys, distill.measure.quality, distill.measure.statistics; "
+        "import sys, distill.metrics.classification, distill.metrics.statistics; "
         "print(*{'torch', 'scipy', 'sklearn', 'pandas'} & set(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

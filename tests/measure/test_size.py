@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.measure.size import count_bytes, count_parameters, multiply_accumulates
+from distill.modeling.size import count_bytes, count_parameters, multiply_accumulates
 from tests.conftest import make_model
 
 

@@ -6,17 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from distill.data.batches import Batches, Collate
-from distill.measure.speed import _LiveTensors, measure
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.evaluation.speed import _LiveTensors, measure_speed
 from tests.conftest import make_model
 from tests.helpers import encoded
 
 
 def test_a_deeper_model_is_slower_and_both_are_measured_alike(tokenizer):
-    examples = Batches(encoded(tokenizer, 60), Collate(tokenizer))
+    examples = DistillationDataset(encoded(tokenizer, 60), PaddingCollator(tokenizer))
     models = {"deep": make_model(layers=12), "flat": make_model(layers=1)}
     threads = torch.get_num_threads()
-    speeds = measure(models, dict.fromkeys(models, examples), torch.device("cpu"), rounds=2)
+    speeds = measure_speed(models, dict.fromkeys(models, examples), torch.device("cpu"), rounds=2)
     assert torch.get_num_threads() == threads
     assert speeds["deep"].fastest.p50 > 2 * speeds["flat"].fastest.p50
     assert speeds["deep"].cpu.p50 > 2 * speeds["flat"].cpu.p50
@@ -41,8 +42,8 @@ def test_latency_is_taken_with_one_thread_at_batch_1(tokenizer):
             seen.append((len(input_ids), torch.get_num_threads()))
             return self.inner(input_ids, attention_mask)
 
-    examples = Batches(encoded(tokenizer, 60), Collate(tokenizer))
-    measure({"spy": Spy()}, {"spy": examples}, torch.device("cpu"), rounds=1)
+    examples = DistillationDataset(encoded(tokenizer, 60), PaddingCollator(tokenizer))
+    measure_speed({"spy": Spy()}, {"spy": examples}, torch.device("cpu"), rounds=1)
     assert {threads for size, threads in seen if size == 1} == {1, torch.get_num_threads()} or {
         threads for size, threads in seen if size == 1
     } == {1}
@@ -67,11 +68,13 @@ def test_peak_memory_counts_what_is_alive_at_once():
 def test_the_ranking_is_the_same_beside_two_busy_neighbours(tokenizer):
     """Four models, each at least twice as costly as the next, beside programs that never rest."""
     depths = (1, 4, 10, 24)
-    examples = Batches(encoded(tokenizer, 30), Collate(tokenizer))
+    examples = DistillationDataset(encoded(tokenizer, 30), PaddingCollator(tokenizer))
     models = {str(depth): make_model(layers=depth) for depth in depths}
 
     def ranking():
-        speeds = measure(models, dict.fromkeys(models, examples), torch.device("cpu"), rounds=7)
+        speeds = measure_speed(
+            models, dict.fromkeys(models, examples), torch.device("cpu"), rounds=7
+        )
         return [
             sorted(models, key=lambda name: getattr(speeds[name], figure).p50)
             for figure in ("fastest", "cpu")

@@ -7,16 +7,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from distill.measure import statistics
-from distill.measure.quality import (
-    CountMetric,
-    accuracy,
-    macro_f1,
-    matthews_correlation,
-    pearson,
-    spearman,
-)
-from distill.measure.statistics import (
+from distill.metrics import statistics
+from distill.metrics.base import CountMetric
+from distill.metrics.classification import accuracy, macro_f1, matthews_correlation
+from distill.metrics.regression import pearson, spearman
+from distill.metrics.statistics import (
     Comparison,
     Interval,
     bootstrap_interval,

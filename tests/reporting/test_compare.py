@@ -5,7 +5,7 @@ import pytest
 from example_reports import model, report, sweep, write_run
 from scipy import stats
 
-from distill.errors import UserError
+from distill.core.errors import UserError
 from distill.reporting.compare import compare, write_sweep
 from distill.reporting.gather import gather
 

@@ -1,7 +1,7 @@
 import pytest
 from example_reports import report, sweep, write_run
 
-from distill.errors import UserError
+from distill.core.errors import UserError
 from distill.reporting.gather import Run, gather
 from distill.reporting.group import group
 

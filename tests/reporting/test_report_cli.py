@@ -8,7 +8,7 @@ import time
 import pytest
 from example_reports import report, sweep, write_run
 
-from distill.report import main
+from distill.cli.report import main
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def runs(tmp_path, monkeypatch):
 
 def call(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "distill.report", *map(str, arguments)],
+        [sys.executable, "-m", "distill.cli.report", *map(str, arguments)],
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -56,7 +56,7 @@ def test_light_imports(runs):
         "scipy",
     )
     code = (
-        "import sys; from distill.report import main; code = main(sys.argv[1:]);"
+        "import sys; from distill.cli.report import main; code = main(sys.argv[1:]);"
         f"print([m for m in {heavy} if m in sys.modules], file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(
@@ -127,6 +127,6 @@ def test_mistakes(runs, capsys, arguments, said):
 
 def test_a_reader_that_stops_early_sees_no_traceback(tmp_path):
     write_run(tmp_path / "run", report())
-    command = f"{sys.executable} -m distill.report {tmp_path} --format html | head -c 10"
+    command = f"{sys.executable} -m distill.cli.report {tmp_path} --format html | head -c 10"
     result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert result.stderr == ""

@@ -12,16 +12,16 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from distill import models
-from distill.errors import UserError
-from distill.measure.size import count_parameters, multiply_accumulates
-from distill.reading import logits_in
+from distill.core.errors import UserError
+from distill.modeling import loading
+from distill.modeling.compact import as_compact, low_rank
+from distill.modeling.forward import output_logits
+from distill.modeling.size import count_parameters, multiply_accumulates
 from distill.student import narrow
-from distill.student.compact import as_compact, low_rank
-from distill.student.layers import FromTeacherLayers
+from distill.student.from_layers import LayersFactory
 from distill.student.narrow import Widths
 from distill.tasks.sequence_classification import SequenceClassification
-from distill.teacher.ready import Teacher
+from distill.teacher.prepare import Teacher
 from tests.conftest import make_model
 
 TASK = SequenceClassification()
@@ -38,7 +38,7 @@ def lively(model):
 
 
 def built(model, tokenizer, tmp_path, **settings):
-    recipe = FromTeacherLayers(name="s", **{"layers": "all"} | settings)
+    recipe = LayersFactory(name="s", **{"layers": "all"} | settings)
     recipe.check(model.config)
     teacher = Teacher("teacher", model, tokenizer, "hash", 0.0, True)
     return recipe.build(teacher, TASK, NAMES, tmp_path)
@@ -106,11 +106,11 @@ def test_heads_and_units_that_say_nothing_go_first_and_are_not_missed(family, to
     student.save_pretrained(tmp_path / "saved")
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
     assert torch.equal(logits(loaded), logits(student))
-    assert models.layers(student)[0] == models.layers(teacher)[0]
-    length = models.fitting_length(teacher.config, 60)
-    assert models.fitting_length(student.config, length) == length
+    assert loading.layer_stack(student)[0] == loading.layer_stack(teacher)[0]
+    length = loading.check_max_length(teacher.config, 60)
+    assert loading.check_max_length(student.config, length) == length
     with pytest.raises(UserError, match="positions"):
-        models.fitting_length(student.config, 65)
+        loading.check_max_length(student.config, 65)
     # A second time, from the narrow one.
     again = built(student, tokenizer, tmp_path, layers=[0, 1], heads=2, intermediate_size=20).model
     assert again.base_model.encoder.layer[1].attention.self.value.weight.shape == (16, 32)
@@ -121,7 +121,7 @@ def test_heads_and_units_that_say_nothing_go_first_and_are_not_missed(family, to
 def test_hidden_units_that_are_zero_everywhere_go_first(family, tokenizer, tmp_path):
     teacher = lively(make_model(family, layers=2))
     dead = [3, *range(8, 23)]
-    axes = {key: narrow._axes(key, teacher) for key in teacher.state_dict()}
+    axes = {key: narrow._kept_axes(key, teacher) for key in teacher.state_dict()}
     with torch.no_grad():
         for key, tensor in teacher.state_dict().items():
             for axis, kind in enumerate(axes[key]):
@@ -168,7 +168,7 @@ def test_each_unit_of_a_layer_by_its_weights_in_and_out():
 def test_refuses_what_the_teacher_cannot_give(family, settings, message):
     config = make_model(family).config
     with pytest.raises(UserError, match=message):
-        FromTeacherLayers(name="s", layers="all", **settings).check(config)
+        LayersFactory(name="s", layers="all", **settings).check(config)
 
 
 def test_refuses_other_families_and_an_electra_without_its_projection():
@@ -176,11 +176,11 @@ def test_refuses_other_families_and_an_electra_without_its_projection():
 
     config = AlbertConfig(hidden_size=32, num_attention_heads=2, num_hidden_layers=2)
     with pytest.raises(UserError, match="the teacher is albert"):
-        FromTeacherLayers(name="s", layers="all", hidden_size=0.5).check(config)
+        LayersFactory(name="s", layers="all", hidden_size=0.5).check(config)
     config = make_model("electra").config
     config.embedding_size = 16
     with pytest.raises(UserError, match="no projection"):
-        FromTeacherLayers(name="s", layers="all", hidden_size=0.5).check(config)
+        LayersFactory(name="s", layers="all", hidden_size=0.5).check(config)
 
 
 def test_electra_with_embeddings_of_their_own_width(tokenizer, tmp_path):
@@ -235,7 +235,7 @@ def test_a_factorised_table_has_fewer_parameters_and_costs_a_product(tokenizer, 
     assert table.shape == (32, 32)
     assert torch.linalg.matrix_rank(table) == 5
     with pytest.raises(UserError, match="factorised already"):
-        FromTeacherLayers(name="s", layers="all", embedding_size=4).check(student.config)
+        LayersFactory(name="s", layers="all", embedding_size=4).check(student.config)
     smaller = built(student, tokenizer, tmp_path, layers="half", hidden_size=0.5, heads=0.5).model
     assert smaller.get_input_embeddings().weight.shape == (32, 16)
 
@@ -279,7 +279,7 @@ HEADS = {
 
 def said(model):
     with torch.no_grad():
-        return logits_in(model.eval()(input_ids=IDS))
+        return output_logits(model.eval()(input_ids=IDS))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -13,22 +13,22 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 
-from distill import models
-from distill.data.prepare import Data
-from distill.errors import UserError
-from distill.measure.size import count_parameters, multiply_accumulates
-from distill.optimizer import default_learning_rate
-from distill.student import tables
-from distill.student.bilstm import BiLstm
-from distill.student.nets.bilstm import BiLstmConfig, BiLstmForSequenceClassification
-from distill.student.nets.compact import (
+from distill.core.errors import UserError
+from distill.data.prepare import PreparedData
+from distill.modeling import loading
+from distill.modeling.architectures.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from distill.modeling.architectures.compact import (
     CompactBertConfig,
     CompactBertForSequenceClassification,
 )
-from distill.student.nets.static import StaticConfig, StaticForSequenceClassification
-from distill.student.static import Static
+from distill.modeling.architectures.static import StaticConfig, StaticForSequenceClassification
+from distill.modeling.size import count_parameters, multiply_accumulates
+from distill.student import embedding_tables
+from distill.student.bilstm import BiLSTMFactory
+from distill.student.static import StaticFactory
 from distill.tasks.sequence_classification import SequenceClassification
-from distill.teacher.ready import Teacher
+from distill.teacher.prepare import Teacher
+from distill.training.optimizer import default_learning_rate
 from tests.conftest import make_model, sentences, write_csv
 
 TASK = SequenceClassification()
@@ -184,13 +184,13 @@ def test_parameters_without_embeddings():
 @pytest.mark.parametrize("make", [bilstm, static])
 def test_the_rest_of_the_program_takes_them(make):
     model = make()
-    assert models.fitting_length(model.config, 5000) == 5000
+    assert loading.check_max_length(model.config, 5000) == 5000
     assert default_learning_rate(model) > default_learning_rate(make_model())
 
 
 def test_static_has_no_layers_to_choose_from():
     with pytest.raises(UserError, match="no single stack"):
-        models.layers(static())
+        loading.layer_stack(static())
 
 
 # --- starts ------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_static_has_no_layers_to_choose_from():
 
 def data_of(rows):
     splits = {split: Dataset.from_list(rows) for split in ("train", "validation", "test")}
-    return Data("films", splits, NAMES, "test", "f", dict.fromkeys(splits, "h"))
+    return PreparedData("films", splits, NAMES, "test", "f", dict.fromkeys(splits, "h"))
 
 
 @pytest.fixture
@@ -213,33 +213,35 @@ def teacher_of(tokenizer, family="bert"):
 
 def test_outputs_alone_are_those_of_each_token_between_the_special_ones(tokenizer, tmp_path):
     teacher = teacher_of(tokenizer)
-    rows = tables.outputs_alone(teacher, tmp_path, batch_size=5)
+    rows = embedding_tables.token_outputs(teacher, tmp_path, batch_size=5)
     assert rows.shape == (len(tokenizer), 32)
     for token in (7, 19):
         with torch.no_grad():
             states = teacher.model.bert(input_ids=torch.tensor([[2, token, 3]])).last_hidden_state
         torch.testing.assert_close(rows[token], states[0, 1])
     teacher.model.requires_grad_(False).bert.embeddings.word_embeddings.weight.zero_()
-    assert torch.equal(tables.outputs_alone(teacher, tmp_path), rows)  # kept
+    assert torch.equal(embedding_tables.token_outputs(teacher, tmp_path), rows)  # kept
 
 
 def test_reduction_keeps_distances_where_the_rows_have_so_few_directions():
     torch.manual_seed(0)
     table = torch.randn(40, 3) @ torch.randn(3, 10) + 5
-    reduced = tables.reduced(table, 3)
+    reduced = embedding_tables.reduce_width(table, 3)
     ours, theirs = ((rows[:, None] - rows).norm(dim=-1) for rows in (reduced, table))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-    assert torch.equal(tables.reduced(table, 10), table)
+    assert torch.equal(embedding_tables.reduce_width(table, 10), table)
 
 
 def test_reduction_keeps_the_most_variance():
     torch.manual_seed(0)
     table = torch.randn(200, 6) * torch.tensor([5.0, 4, 3, 2, 1, 0.5])
     _, values, _ = torch.linalg.svd(table - table.mean(0), full_matrices=False)
-    torch.testing.assert_close(tables.reduced(table, 2).norm(dim=0), values[:2])
+    torch.testing.assert_close(embedding_tables.reduce_width(table, 2).norm(dim=0), values[:2])
 
 
-@pytest.mark.parametrize("recipe", [BiLstm(name="s"), Static(name="s", weighting="none")])
+@pytest.mark.parametrize(
+    "recipe", [BiLSTMFactory(name="s"), StaticFactory(name="s", weighting="none")]
+)
 def test_embeddings_start_from_the_teachers(recipe, tokenizer, data, tmp_path):
     teacher = teacher_of(tokenizer)
     recipe = type(recipe)(**vars(recipe) | {"start": "embeddings"})
@@ -258,7 +260,7 @@ def test_frequent_words_weigh_less(tokenizer, tmp_path):
     teacher = teacher_of(tokenizer)
     rows = [{"text": "the film the film the good", "label": 0}]
     plain, weighted = (
-        Static(name="s", weighting=weighting)
+        StaticFactory(name="s", weighting=weighting)
         .build(teacher, TASK, NAMES, tmp_path, data_of(rows))
         .model.get_input_embeddings()
         .weight
@@ -270,7 +272,7 @@ def test_frequent_words_weigh_less(tokenizer, tmp_path):
         torch.testing.assert_close(weighted[index], plain[index] * 1e-3 / (1e-3 + p))
 
 
-@pytest.mark.parametrize("recipe", [BiLstm, Static])
+@pytest.mark.parametrize("recipe", [BiLSTMFactory, StaticFactory])
 def test_pairs_are_told_apart(recipe, tokenizer, tmp_path):
     rows = [{"text": "the film", "text_pair": "a story", "label": 0}]
     student = recipe(name="s").build(teacher_of(tokenizer), TASK, NAMES, tmp_path, data_of(rows))
@@ -289,17 +291,17 @@ def test_pairs_are_told_apart(recipe, tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "settings", "option"),
     [
-        (BiLstm, {"hidden_size": 7}, "hidden_size=7"),
-        (BiLstm, {"hidden_layers": 0}, "hidden_layers=0"),
-        (BiLstm, {"embedding_size": 0}, "embedding_size=0"),
-        (BiLstm, {"pooling": "last"}, "pooling=last"),
-        (BiLstm, {"start": "elsewhere"}, "start=elsewhere"),
-        (BiLstm, {"dropout": 1.0}, "dropout=1"),
-        (Static, {"hidden_size": 0}, "hidden_size=0"),
-        (Static, {"head_size": -1}, "head_size=-1"),
-        (Static, {"weighting": "idf"}, "weighting=idf"),
-        (Static, {"start": "elsewhere"}, "start=elsewhere"),
-        (Static, {"dropout": -0.1}, "dropout=-0.1"),
+        (BiLSTMFactory, {"hidden_size": 7}, "hidden_size=7"),
+        (BiLSTMFactory, {"hidden_layers": 0}, "hidden_layers=0"),
+        (BiLSTMFactory, {"embedding_size": 0}, "embedding_size=0"),
+        (BiLSTMFactory, {"pooling": "last"}, "pooling=last"),
+        (BiLSTMFactory, {"start": "elsewhere"}, "start=elsewhere"),
+        (BiLSTMFactory, {"dropout": 1.0}, "dropout=1"),
+        (StaticFactory, {"hidden_size": 0}, "hidden_size=0"),
+        (StaticFactory, {"head_size": -1}, "head_size=-1"),
+        (StaticFactory, {"weighting": "idf"}, "weighting=idf"),
+        (StaticFactory, {"start": "elsewhere"}, "start=elsewhere"),
+        (StaticFactory, {"dropout": -0.1}, "dropout=-0.1"),
     ],
 )
 def test_refuses_what_does_not_exist(recipe, settings, option):
@@ -311,11 +313,11 @@ def test_refuses_embeddings_wider_than_the_teachers():
     config = make_model("electra").config
     config.embedding_size = 16
     with pytest.raises(UserError, match=r"embedding_size=20.*16 wide"):
-        BiLstm(name="s", embedding_size=20).check(config)
-    BiLstm(name="s", embedding_size=20, start="outputs").check(config)
-    BiLstm(name="s", embedding_size=500, start="random").check(config)
+        BiLSTMFactory(name="s", embedding_size=20).check(config)
+    BiLSTMFactory(name="s", embedding_size=20, start="outputs").check(config)
+    BiLSTMFactory(name="s", embedding_size=500, start="random").check(config)
     with pytest.raises(UserError, match=r"hidden_size=40.*32 wide"):
-        Static(name="s", hidden_size=40).check(config)
+        StaticFactory(name="s", hidden_size=40).check(config)
 
 
 # --- saved -------------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from distill.errors import UserError
-from distill.student.layers import FromTeacherLayers
-from distill.student.pretrained import Pretrained
-from distill.student.shape import FromShape
+from distill.core.errors import UserError
+from distill.student.from_layers import LayersFactory
+from distill.student.from_shape import ShapeFactory
+from distill.student.pretrained import PretrainedFactory
 from distill.tasks.sequence_classification import SequenceClassification
-from distill.teacher.ready import Teacher
+from distill.teacher.prepare import Teacher
 from tests.conftest import make_model, make_tokenizer
 
 TASK = SequenceClassification()
@@ -20,7 +20,7 @@ def teacher_of(model, tokenizer):
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
 def test_copies_exactly_the_chosen_layers_and_all_the_rest(family, tokenizer, tmp_path):
     teacher = make_model(family, layers=6)
-    recipe = FromTeacherLayers(name="s", layers=[4, 1])
+    recipe = LayersFactory(name="s", layers=[4, 1])
     student = recipe.build(teacher_of(teacher, tokenizer), TASK, NAMES, tmp_path).model
     assert student.config.num_hidden_layers == 2
     assert teacher.config.num_hidden_layers == 6
@@ -37,7 +37,7 @@ def test_copies_exactly_the_chosen_layers_and_all_the_rest(family, tokenizer, tm
 
 def test_student_shares_no_memory_with_the_teacher(tokenizer, tmp_path):
     teacher = make_model()
-    recipe = FromTeacherLayers(name="s", layers="half")
+    recipe = LayersFactory(name="s", layers="half")
     student = recipe.build(teacher_of(teacher, tokenizer), TASK, NAMES, tmp_path).model
     with torch.no_grad():
         student.classifier.weight.zero_()
@@ -46,7 +46,7 @@ def test_student_shares_no_memory_with_the_teacher(tokenizer, tmp_path):
 
 def test_all_layers_give_the_teacher_itself(tokenizer, tmp_path):
     teacher = make_model().eval()
-    recipe = FromTeacherLayers(name="s", layers=[0, 1, 2, 3])
+    recipe = LayersFactory(name="s", layers=[0, 1, 2, 3])
     student = recipe.build(teacher_of(teacher, tokenizer), TASK, NAMES, tmp_path).model.eval()
     ids = torch.tensor([[2, 6, 9, 12, 3]])
     assert torch.equal(student(input_ids=ids).logits, teacher(input_ids=ids).logits)
@@ -60,17 +60,17 @@ def test_all_layers_give_the_teacher_itself(tokenizer, tmp_path):
     ],
 )  # fmt: skip
 def test_presets(layers, depth, expected):
-    assert FromTeacherLayers(name="s", layers=layers).chosen(depth) == expected
+    assert LayersFactory(name="s", layers=layers).chosen(depth) == expected
 
 
 @pytest.mark.parametrize("layers", [[6], [-1], [], [0, 0], "most"])
 def test_refuses_layers_that_are_not_there(layers):
     with pytest.raises(UserError, match=r"student\.layers"):
-        FromTeacherLayers(name="s", layers=layers).chosen(6)
+        LayersFactory(name="s", layers=layers).chosen(6)
 
 
 def test_shape_reads_with_the_teachers_tokenizer(tokenizer, tmp_path):
-    recipe = FromShape(name="tiny", hidden_layers=2, hidden_size=128)
+    recipe = ShapeFactory(name="tiny", hidden_layers=2, hidden_size=128)
     student = recipe.build(teacher_of(make_model(), tokenizer), TASK, NAMES, tmp_path)
     assert student.tokenizer is tokenizer
     config = student.model.config
@@ -80,16 +80,16 @@ def test_shape_reads_with_the_teachers_tokenizer(tokenizer, tmp_path):
 
 
 def test_published_shapes_are_those_of_the_hub():
-    assert FromShape(name="tiny", hidden_layers=2, hidden_size=128).published == (
+    assert ShapeFactory(name="tiny", hidden_layers=2, hidden_size=128).published == (
         "google/bert_uncased_L-2_H-128_A-2"
     )
-    assert FromShape(name="medium", hidden_layers=8, hidden_size=512).published == (
+    assert ShapeFactory(name="medium", hidden_layers=8, hidden_size=512).published == (
         "google/bert_uncased_L-8_H-512_A-8"
     )
 
 
 def test_published_weights_without_the_hub_are_refused_early():
-    recipe = FromShape(name="tiny", hidden_layers=2, hidden_size=128, weights="published")
+    recipe = ShapeFactory(name="tiny", hidden_layers=2, hidden_size=128, weights="published")
     with pytest.raises(UserError, match=r"bert_uncased_L-2_H-128_A-2 cannot"):
         recipe.check(None)
 
@@ -98,7 +98,7 @@ def test_pretrained_keeps_its_own_tokenizer(tokenizer, tmp_path):
     other = make_tokenizer(["quite", "other", "words"])
     make_model(vocab_size=32).save_pretrained(tmp_path / "other")
     other.save_pretrained(tmp_path / "other")
-    recipe = Pretrained(path=str(tmp_path / "other"))
+    recipe = PretrainedFactory(path=str(tmp_path / "other"))
     student = recipe.build(teacher_of(make_model(), tokenizer), TASK, NAMES, tmp_path)
     assert student.name == "other"
     assert student.tokenizer.get_vocab() == other.get_vocab()

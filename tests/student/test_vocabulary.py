@@ -19,16 +19,16 @@ from transformers import (
     RobertaTokenizerFast,
 )
 
-from distill.data.prepare import Data
-from distill.errors import UserError
-from distill.measure.size import count_parameters
+from distill.core.errors import UserError
+from distill.data.prepare import PreparedData
+from distill.modeling.size import count_parameters
 from distill.student import vocabulary
-from distill.student.bilstm import BiLstm
-from distill.student.layers import FromTeacherLayers
-from distill.student.static import Static
-from distill.student.texts import token_counts
+from distill.student.bilstm import BiLSTMFactory
+from distill.student.from_layers import LayersFactory
+from distill.student.static import StaticFactory
+from distill.student.token_statistics import token_counts
 from distill.tasks.sequence_classification import SequenceClassification
-from distill.teacher.ready import Teacher
+from distill.teacher.prepare import Teacher
 from tests.conftest import make_model, make_tokenizer
 
 TASK = SequenceClassification()
@@ -53,7 +53,7 @@ def texts(count, seed, letters=LETTERS):
 def data_of(lines):
     rows = Dataset.from_dict({"text": lines, "label": [0] * len(lines)})
     splits = {"train": rows, "validation": rows.select([0]), "test": rows.select([0])}
-    return Data("texts", splits, NAMES, "test", "f", dict.fromkeys(splits, "h"))
+    return PreparedData("texts", splits, NAMES, "test", "f", dict.fromkeys(splits, "h"))
 
 
 def word_piece():
@@ -142,7 +142,7 @@ def surface(tokenizer, ids):
 @pytest.mark.parametrize("wanted", ["corpus", 10, 1])
 def test_any_text_is_read_as_before_or_in_smaller_pieces(maker, wanted):
     old = made(maker)
-    new, kept = vocabulary.smaller(old, wanted, data_of(texts(15, 1)))
+    new, kept = vocabulary.trim_tokenizer(old, wanted, data_of(texts(15, 1)))
     assert len(new) == len(kept) < len(old)
     assert new.convert_ids_to_tokens(range(len(new))) == old.convert_ids_to_tokens(kept.tolist())
     as_before = pieces = 0
@@ -175,7 +175,7 @@ def test_any_text_is_read_as_before_or_in_smaller_pieces(maker, wanted):
 def test_saved_and_loaded_it_reads_the_same(maker, tmp_path):
     old, lines = made(maker), texts(40, 2)
     before = old(lines)["input_ids"]
-    new, _ = vocabulary.smaller(old, 10, data_of(texts(15, 1)))
+    new, _ = vocabulary.trim_tokenizer(old, 10, data_of(texts(15, 1)))
     new.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded(lines)["input_ids"] == new(lines)["input_ids"]
@@ -188,7 +188,7 @@ def test_roberta_keeps_its_class_and_its_padding_id(tmp_path):
     old = RobertaTokenizerFast(
         vocab=backend["vocab"], merges=[tuple(pair) for pair in backend["merges"]]
     )
-    new, kept = vocabulary.smaller(old, 10, data_of(texts(15, 1)))
+    new, kept = vocabulary.trim_tokenizer(old, 10, data_of(texts(15, 1)))
     assert new.pad_token_id == old.pad_token_id == 1
     new.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
@@ -204,7 +204,7 @@ def test_pieces_whose_characters_are_no_pieces_are_kept():
     tokens = ["a", "##a", "b", "##b", "ab", "##ab", "##éa", "éb", "##aéb"]
     old = make_tokenizer(tokens)
     old.backend_tokenizer.normalizer = None
-    new, _ = vocabulary.smaller(old, 1, data_of(["b"]))
+    new, _ = vocabulary.trim_tokenizer(old, 1, data_of(["b"]))
     dropped = set(old.get_vocab()) - set(new.get_vocab())
     assert dropped == {"ab", "##ab"}
     for text in ("ab", "abab", "béa", "éb", "aaéb"):
@@ -219,16 +219,16 @@ def test_number_takes_the_most_frequent_and_corpus_what_occurs():
         "two": 3, "three": 2, "one": 1,
     }  # fmt: skip
     # Words that have no pieces cannot be dropped: with pieces they can.
-    assert len(vocabulary.smaller(old, 1, data)[0]) == len(old)
+    assert len(vocabulary.trim_tokenizer(old, 1, data)[0]) == len(old)
     letters = sorted(set("onetwothreefour"))
     old = make_tokenizer([*["one", "two", "three", "four"], *letters, *(f"##{c}" for c in letters)])
     always = {*letters, *(f"##{c}" for c in letters)}
     for wanted, expected in (
         (1, {"two"}), (2, {"two", "three"}), ("corpus", {"one", "two", "three"}),
     ):  # fmt: skip
-        new, _ = vocabulary.smaller(old, wanted, data)
+        new, _ = vocabulary.trim_tokenizer(old, wanted, data)
         assert {t for t in new.get_vocab() if t[0] != "["} == expected | always
-    assert vocabulary.smaller(old, "full", data)[0] is old
+    assert vocabulary.trim_tokenizer(old, "full", data)[0] is old
 
 
 def test_the_test_split_says_nothing():
@@ -242,18 +242,18 @@ def test_the_test_split_says_nothing():
 
 @pytest.mark.parametrize("wanted", ["half", 0, -3, True])
 def test_refuses_what_is_no_choice(wanted):
-    for recipe in (BiLstm, Static):
+    for recipe in (BiLSTMFactory, StaticFactory):
         with pytest.raises(UserError, match=r"student\.vocabulary"):
             recipe(name="s", vocabulary=wanted)
     with pytest.raises(UserError, match=r"student\.vocabulary"):
-        FromTeacherLayers(name="s", layers="half", vocabulary=wanted)
+        LayersFactory(name="s", layers="half", vocabulary=wanted)
 
 
 def test_refuses_other_tokenizers():
     backend = Tokenizer(kinds.WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>"))
     old = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
     with pytest.raises(UserError, match="WordLevel"):
-        vocabulary.smaller(old, 5, data_of(["a"]))
+        vocabulary.trim_tokenizer(old, 5, data_of(["a"]))
 
 
 # --- models ------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def test_the_function_stays_where_the_tokens_do(family, rank, tmp_path):
     torch.manual_seed(0)
     teacher = teacher_of(type(model)(model.config), tokenizer)
     lines = texts(15, 1)
-    recipe = FromTeacherLayers(name="s", layers="all", vocabulary="corpus", embedding_size=rank)
+    recipe = LayersFactory(name="s", layers="all", vocabulary="corpus", embedding_size=rank)
     student = recipe.build(teacher, TASK, NAMES, tmp_path, data_of(lines))
     config = student.model.config
     assert config.vocab_size == len(student.tokenizer) < len(tokenizer)
@@ -312,19 +312,19 @@ def test_a_tied_output_follows():
     with torch.no_grad():
         expected = model(input_ids=kept[ids]).logits[:, :, kept]
     tokenizer = type("Tokenizer", (), {"pad_token_id": 0})
-    vocabulary.trim(model, kept, tokenizer)
+    vocabulary.trim_model(model, kept, tokenizer)
     with torch.no_grad():
         torch.testing.assert_close(model(input_ids=ids).logits, expected)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert count_parameters(model).total == sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("recipe", [BiLstm, Static])
+@pytest.mark.parametrize("recipe", [BiLSTMFactory, StaticFactory])
 def test_small_students_take_their_rows(recipe, tmp_path):
     tokenizer = made(word_piece)
     teacher = teacher_of(make_model(vocab_size=len(tokenizer)), tokenizer)
     data = data_of(texts(15, 1))
-    settings = {"weighting": "none"} if recipe is Static else {}
+    settings = {"weighting": "none"} if recipe is StaticFactory else {}
     full, small = (
         recipe(name="s", start="embeddings", vocabulary=wanted, **settings).build(
             teacher, TASK, NAMES, tmp_path, data

@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from distill.errors import UserError
-from distill.tasks.entities import Scheme
+from distill.core.errors import UserError
+from distill.metrics.entities import TagScheme
 
 TYPED = ["O", *(f"{letter}-{kind}" for kind in ("LOC", "PER", "A-B") for letter in "BIES")]
 SETS = {
@@ -46,7 +46,7 @@ def fast(scheme, tags, sentences):
 
 @pytest.mark.parametrize("tags", SETS.values(), ids=SETS)
 def test_any_sequence_is_cut_as_conlleval_cuts_it(tags):
-    scheme, sentences = Scheme.of(tags), draws(tags, 400, 1)
+    scheme, sentences = TagScheme.of(tags), draws(tags, 400, 1)
     found = fast(scheme, tags, sentences)
     expected, start = [], 0
     for sentence in sentences:
@@ -62,7 +62,7 @@ def test_any_sequence_is_cut_as_conlleval_cuts_it(tags):
 def test_seqeval_counts_the_same_entities(name):
     seqeval = pytest.importorskip("seqeval.metrics.sequence_labeling")
     tags = SETS[name]
-    scheme, sentences = Scheme.of(tags), draws(tags, 400, 2)
+    scheme, sentences = TagScheme.of(tags), draws(tags, 400, 2)
     found = fast(scheme, tags, sentences)
     # It joins sentences with an O between them.
     place = np.cumsum([1 + (i == 0) for s in sentences for i in range(len(s))]) - 2
@@ -76,13 +76,13 @@ def test_seqeval_counts_the_same_entities(name):
 def test_other_letters_of_the_same_schemes():
     sentences = [["B-X", "M-X", "L-X", "U-X", "U-X", "O", "I-X"]]
     tags = sorted(set(sentences[0]))
-    found = fast(Scheme.of(tags), tags, sentences)
+    found = fast(TagScheme.of(tags), tags, sentences)
     assert list(zip(found.first, found.last, strict=True)) == [(0, 2), (3, 3), (4, 4), (6, 6)]
 
 
 def test_what_marks_no_entities():
     for tags in (["NOUN", "VERB"], ["NN", "-LRB-", "O"], ["1", "2"], ["S-1", "O"], ["A", "B"]):
-        assert Scheme.of(tags) is None
+        assert TagScheme.of(tags) is None
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_marks_no_entities():
 )
 def test_a_tag_that_is_none_is_named(tags):
     if tags == ["B", "I", "N"]:  # nothing of it is a scheme
-        assert Scheme.of(tags) is None
+        assert TagScheme.of(tags) is None
         return
     with pytest.raises(UserError, match=r"the tag '(B|X-PER|I-)' stands among tags of entities"):
-        Scheme.of(tags)
+        TagScheme.of(tags)

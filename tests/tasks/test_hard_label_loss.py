@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from distill.data.batches import IGNORED_LABEL
-from distill.losses.hard_labels import HardLabels
-from distill.pair import Pair
+from distill.data.labels import IGNORED_LABEL
+from distill.objectives.pair import ModelPair
+from distill.objectives.terms.hard_labels import HardLabels
 from distill.tasks.sequence_classification import SequenceClassification
 from tests.conftest import make_model
 
@@ -66,7 +66,7 @@ def test_without_any_label_loss_and_gradients_are_0(dtype):
     ids = torch.tensor([[2, 6, 7, 3], [2, 8, 9, 3]])
     labels = torch.full((2,), IGNORED_LABEL)
     term = HardLabels(1.0)
-    term.bind(Pair(SequenceClassification(), 2), "objective.hard_labels")
+    term.bind(ModelPair(SequenceClassification(), 2), "objective.hard_labels")
     loss = term(model(ids), None, {"labels": labels})
     loss.backward()
     assert loss.item() == 0.0

@@ -6,16 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from distill.errors import UserError
-from distill.losses.hard_labels import HardLabels
-from distill.losses.soft_targets import SoftTargets
-from distill.outputs import Outputs
-from distill.pair import Pair
+from distill.core.errors import UserError
+from distill.modeling.features import ModelOutputs
+from distill.objectives.pair import ModelPair
+from distill.objectives.terms.hard_labels import HardLabels
+from distill.objectives.terms.soft_targets import SoftTargets
 from distill.tasks.multi_label import MultiLabel
 from distill.tasks.regression import Regression
+from distill.teacher.config import TeacherConfig
 from distill.teacher.ensemble import Ensemble
-from distill.teacher.ready import _trained_head
-from distill.teacher.spec import TeacherSettings
+from distill.teacher.prepare import _trained_head
 from tests.conftest import make_model
 
 
@@ -79,8 +79,8 @@ def test_without_any_label_loss_and_gradients_are_0(task, dtype):
     logits, labels = example(task)
     logits = logits.to(dtype).requires_grad_()
     term = HardLabels(1.0)
-    term.bind(Pair(task, logits.shape[1]), "objective.hard_labels")
-    loss = term(Outputs(logits), None, {"labels": without(task, labels, slice(None))})
+    term.bind(ModelPair(task, logits.shape[1]), "objective.hard_labels")
+    loss = term(ModelOutputs(logits), None, {"labels": without(task, labels, slice(None))})
     loss.backward()
     assert loss.item() == 0
     assert torch.equal(logits.grad, torch.zeros_like(logits))
@@ -101,9 +101,11 @@ def test_with_every_label_they_are_what_transformers_trains_on():
 
 def test_soft_labels_of_regression_are_the_teachers_numbers():
     term = SoftTargets(1.0, temperature=4.0)
-    term.bind(Pair(Regression(), 1), "objective.soft_targets")
+    term.bind(ModelPair(Regression(), 1), "objective.soft_targets")
     student, teacher = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [2.5]])
-    assert term(Outputs(student), Outputs(teacher), {}).item() == pytest.approx((4 + 0.25) / 2)
+    assert term(ModelOutputs(student), ModelOutputs(teacher), {}).item() == pytest.approx(
+        (4 + 0.25) / 2
+    )
 
 
 # --- heads --------------------------------------------------------------------------------------
@@ -116,7 +118,7 @@ def config(*labels, kind):
 
 
 def head(task, names, theirs, kind, **settings):
-    given = TeacherSettings(path="there", **settings)
+    given = TeacherConfig(path="there", **settings)
     return _trained_head(config(*theirs, kind=kind), given, names, task)
 
 
@@ -168,7 +170,7 @@ def test_an_ensemble_averages_what_the_task_predicts(temperature):
             member.config.problem_type = kind
         ensemble = Ensemble(members, "probabilities", {"a": 0.25, "b": 0.75})
         logits = torch.randn(5, 2, width, generator=draw) * 4
-        said = ensemble.read(logits).at(temperature)
+        said = ensemble.read(logits).logits_at(temperature)
         if kind == "regression":
             expected = 0.25 * logits[:, 0] + 0.75 * logits[:, 1]
         else:

@@ -13,24 +13,26 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, pipeline
 
-from distill import hardware, reading
-from distill.data import batches
-from distill.data.batches import Batches, Collate
-from distill.data.masking import Masking
-from distill.inference import collect_logits
-from distill.measure import size, speed
-from distill.measure.statistics import bootstrap_interval
-from distill.module import DistillationModule
+from distill.core import hardware
+from distill.data import dataset, sampler
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.data.token_masking import TokenMasking
+from distill.evaluation import speed
+from distill.metrics.statistics import bootstrap_interval
+from distill.modeling import size
 from distill.student import narrow
 from distill.student.narrow import Widths
 from distill.tasks.masked_lm import MaskedLM
+from distill.training.inference import predict_logits
+from distill.training.module import DistillationModule
 from tests import test_bad_input
 from tests.conftest import make_model, make_tokenizer, sentences, write_csv
 from tests.data.test_masking import rows_of
 from tests.tasks.test_end_to_end import curves, losses, report_of
 
 refused = test_bad_input.refused
-CPU = hardware.resolve("cpu", "32-true")
+CPU = hardware.resolve_hardware("cpu", "32-true")
 WORDS = [f"w{i}" for i in range(12)]
 
 
@@ -183,7 +185,7 @@ def test_a_student_of_plain_text_and_its_tasks(command, given, plain_text, encod
 def test_quality_against_a_loop(tokenizer):
     """Every masked token by itself, from the whole model's logits, in plain arithmetic."""
     task, rows, model, examples = measured(tokenizer)
-    masked = Masking(tokenizer)(rows[:], None)
+    masked = TokenMasking(tokenizer)(rows[:], None)
     nll, right, each = [], [], []
     with torch.no_grad():
         for ids, at, labels in zip(
@@ -197,7 +199,7 @@ def test_quality_against_a_loop(tokenizer):
                 right.append((int(np.argmax(odds)) == label, odds.max() / odds.sum()))
                 sums = [sums[0] + nll[-1], sums[1] + right[-1][0]]
             each.append(sums)
-    said = collect_logits(model, examples, CPU, condense=task.condense)
+    said = predict_logits(model, examples, CPU, condense=task.condense)
     sums, units = task.judge(said, examples)
     np.testing.assert_allclose(sums, each, rtol=1e-5)
     assert units.tolist() == [len(at) for at in masked["positions"]]
@@ -223,28 +225,28 @@ def measured(tokenizer):
     rows = rows_of(tokenizer, [row["text"] for row in sentences(60, 3)])
     torch.manual_seed(0)
     model = AutoModelForMaskedLM.from_config(make_model(layers=2, initializer_range=0.5).config)
-    collate = Collate(tokenizer, task.transform(tokenizer, rows))
-    return task, rows, model.eval(), Batches(rows, collate)
+    collate = PaddingCollator(tokenizer, task.transform(tokenizer, rows))
+    return task, rows, model.eval(), DistillationDataset(rows, collate)
 
 
 def test_neither_padding_nor_batches_change_what_is_said(tokenizer):
     task, _, model, examples = measured(tokenizer)
     alone, together = (
-        collect_logits(model, examples, CPU, batch, task.condense) for batch in (1, 60)
+        predict_logits(model, examples, CPU, batch, task.condense) for batch in (1, 60)
     )
     np.testing.assert_allclose(alone.values, together.values, atol=1e-5)
     subset = examples.select(range(7, 20))
-    part = collect_logits(model, subset, CPU, condense=task.condense)
+    part = predict_logits(model, subset, CPU, condense=task.condense)
     np.testing.assert_allclose(part.values, together[range(7, 20)], atol=1e-5)
 
 
 def test_processes_share_the_masked_tokens(tokenizer, monkeypatch):
     _, _, _, examples = measured(tokenizer)
-    indices = batches.Drawn(range(7), (0, 3))
+    indices = sampler.BatchIndices(range(7), (0, 3))
     whole = examples[indices]
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(batches, "share", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(dataset, "share", lambda rank=rank: (rank, 2))
         parts.append(examples[indices])
     assert sum(len(part["labels"]) for part in parts) == len(whole["labels"])
     for part in parts:
@@ -279,11 +281,11 @@ def test_no_logits_of_tokens_that_nobody_asks_about(command, given, monkeypatch)
         masked_at_once.append(len(self))
         return all_labels(self)
 
-    original, all_labels = reading.forward, Batches._transformed_labels
+    original, all_labels = forward.forward, DistillationDataset._transformed_labels
     # A training split may be larger than memory: only what is measured is masked as a whole.
-    monkeypatch.setattr(Batches, "_transformed_labels", labels)
-    monkeypatch.setattr(reading, "forward", forward)
-    monkeypatch.setattr(speed, "measure", untimed(speed.measure))
+    monkeypatch.setattr(DistillationDataset, "_transformed_labels", labels)
+    monkeypatch.setattr(forward, "forward", forward)
+    monkeypatch.setattr(speed, "measure", untimed(speed.measure_speed))
     monkeypatch.setattr(size, "multiply_accumulates", untimed(size.multiply_accumulates))
     hook = torch.nn.modules.module.register_module_forward_hook(count)
     try:
@@ -382,9 +384,9 @@ def test_a_narrower_model_with_its_head(family):
     torch.manual_seed(0)
     model = AutoModelForMaskedLM.from_config(make_model(family, layers=2).config).eval()
     ids = {"input_ids": torch.tensor([[2, 7, 9, 3]]), "attention_mask": torch.ones(1, 4).long()}
-    same = narrow.narrowed(model, Widths.of(model.config), "magnitude").eval()
+    same = narrow.narrow_model(model, Widths.of(model.config), "magnitude").eval()
     assert torch.equal(same(**ids).logits, model(**ids).logits)
-    small = narrow.narrowed(model, Widths(16, 1, 20), "magnitude")
+    small = narrow.narrow_model(model, Widths(16, 1, 20), "magnitude")
     assert small(**ids).logits.shape == (1, 4, 32)
     assert small.get_output_embeddings().weight is small.get_input_embeddings().weight
 

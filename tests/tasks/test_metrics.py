@@ -6,9 +6,9 @@ from scipy import stats
 from scipy.special import expit, rel_entr
 from sklearn import metrics as sklearn
 
-from distill.errors import UserError
-from distill.measure import quality
-from distill.measure.statistics import bootstrap_interval, paired_comparison
+from distill.core.errors import UserError
+from distill.metrics import classification, regression
+from distill.metrics.statistics import bootstrap_interval, paired_comparison
 from distill.tasks.multi_label import MultiLabel
 from distill.tasks.regression import Regression
 from distill.tasks.sequence_classification import SequenceClassification
@@ -85,28 +85,28 @@ def test_a_class_without_any_yes_takes_no_part_in_macro_f1():
     labels[:, 2], logits[:, 2] = 0, -5
     said = MultiLabel().predictions(logits)
     expected = sklearn.f1_score(labels, said, average="macro", zero_division=np.nan)
-    assert quality.multi_label_macro_f1(said, labels) == pytest.approx(expected)
+    assert classification.multi_label_macro_f1(said, labels) == pytest.approx(expected)
     logits[3, 2] = 5  # predicted, and wrong
     said = MultiLabel().predictions(logits)
     expected = sklearn.f1_score(labels, said, average="macro", zero_division=np.nan)
-    assert quality.multi_label_macro_f1(said, labels) == pytest.approx(expected)
+    assert classification.multi_label_macro_f1(said, labels) == pytest.approx(expected)
     nothing = np.zeros((5, 3), dtype=int)
-    assert quality.multi_label_macro_f1(nothing, nothing) == 0
-    assert quality.micro_f1(nothing, nothing) == 0
-    assert quality.exact_match(nothing, nothing) == 1
+    assert classification.multi_label_macro_f1(nothing, nothing) == 0
+    assert classification.micro_f1(nothing, nothing) == 0
+    assert classification.exact_match(nothing, nothing) == 1
 
 
 def test_pearson_of_resamples_is_scipys_and_0_where_a_resample_is_constant():
     logits, labels = numbers(count=40)
     counts = np.random.default_rng(1).multinomial(40, np.full(40, 1 / 40), size=5)
     repeated = [stats.pearsonr(*(np.repeat(x, c) for x in (logits[:, 0], labels))) for c in counts]
-    found = quality.correlation.from_counts(logits[:, 0], labels, counts.astype(float))
+    found = regression.correlation.from_counts(logits[:, 0], labels, counts.astype(float))
     assert found == pytest.approx([one.statistic for one in repeated], rel=1e-6)
     lone = np.zeros((1, 40))
     lone[0, 7] = 40  # the same example over and over
-    assert quality.correlation.from_counts(logits[:, 0], labels, lone) == [0]
+    assert regression.correlation.from_counts(logits[:, 0], labels, lone) == [0]
     far = stats.pearsonr(logits[:, 0].astype(float), labels).statistic
-    assert quality.correlation(logits[:, 0].astype(float) + 1e6, labels * 1e-150) == (
+    assert regression.correlation(logits[:, 0].astype(float) + 1e6, labels * 1e-150) == (
         pytest.approx(far, abs=1e-8)
     )
 

@@ -9,24 +9,27 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from tokenizers.decoders import ByteLevel
 from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerFast
 
-from distill.data.batches import IGNORED_LABEL, Batches, Collate, encode
-from distill.data.prepare import prepare
-from distill.errors import UserError
-from distill.functional import logits as functional
-from distill.hardware import Hardware
-from distill.inference import collect_logits
-from distill.losses.soft_targets import SoftTargets
-from distill.module import DistillationModule
-from distill.objective import Objective
-from distill.optimizer import AdamW
-from distill.outputs import Outputs, outputs_of
-from distill.pair import Pair
-from distill.ragged import Ragged
-from distill.reading import read
+from distill.core.errors import UserError
+from distill.core.hardware import Hardware
+from distill.core.jagged import JaggedArray
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.data.encode import encode_split
+from distill.data.labels import IGNORED_LABEL
+from distill.data.prepare import prepare_data
+from distill.modeling.features import ModelOutputs, forward_with_features
+from distill.modeling.forward import forward_at_positions
+from distill.objectives.functional import logits as functional
+from distill.objectives.objective import Objective
+from distill.objectives.pair import ModelPair
+from distill.objectives.terms.soft_targets import SoftTargets
 from distill.tasks.question_answering import NOWHERE, QuestionAnswering
-from distill.teacher.ensemble import Ensemble, mean_logits
-from distill.teacher.outputs import Joined, stored
-from distill.teacher.ready import Teacher
+from distill.teacher.ensemble import Ensemble, combine_logits
+from distill.teacher.logits_cache import ConcatLogits, cached_logits
+from distill.teacher.prepare import Teacher
+from distill.training.inference import predict_logits
+from distill.training.module import DistillationModule
+from distill.training.optimizer import AdamW
 from tests.conftest import BAD, FILLER, GOOD, make_model, make_tokenizer
 from tests.data.test_prepare import Given
 from tests.tasks.questions import asked
@@ -49,24 +52,26 @@ def splits(rows, **changes):
 
 def prepared(rows, tmp_path, task=None, **settings):
     given = rows if isinstance(rows, dict) else splits(rows)
-    return prepare(Given(given, **settings), task or QuestionAnswering(), tmp_path)
+    return prepare_data(Given(given, **settings), task or QuestionAnswering(), tmp_path)
 
 
 def windows(rows, tokenizer, tmp_path, max_length=24, **settings):
     """The test split of these rows as batches, and the task."""
     task = QuestionAnswering(**settings)
     data = prepared(rows, tmp_path, task)
-    encoded = encode(
+    encoded = encode_split(
         data.splits["test"], data.hashes["test"], tokenizer, task, max_length, tmp_path
     )
-    return task, Batches(encoded, Collate(tokenizer), source=data.splits["test"])
+    return task, DistillationDataset(
+        encoded, PaddingCollator(tokenizer), source=data.splits["test"]
+    )
 
 
-def perfect(batches: Batches) -> Ragged:
+def perfect(batches: DistillationDataset) -> JaggedArray:
     """Logits of a model that knows every window's label."""
     units = batches.units
     values = np.zeros((units.sum(), 2), dtype=np.float32)
-    logits = Ragged(values, units)
+    logits = JaggedArray(values, units)
     for index, (start, end) in enumerate(batches.labels.values.reshape(-1, 2)):
         values[logits.starts[index] + start, 0] = values[logits.starts[index] + end, 1] = 9
     return logits
@@ -396,7 +401,9 @@ def test_the_order_of_a_trained_head():
 def of_windows(*windows):
     """Each window a list of (start, end) logits, the first unit's before the others."""
     counts = np.array([len(window) for window in windows])
-    return Ragged(np.array([unit for window in windows for unit in window], np.float32), counts)
+    return JaggedArray(
+        np.array([unit for window in windows for unit in window], np.float32), counts
+    )
 
 
 class Seen:
@@ -416,7 +423,7 @@ class Seen:
         }
         self.student = Dataset.from_dict(rows)
 
-    column = Batches.column
+    column = DistillationDataset.column
 
 
 def test_the_best_window_answers_and_the_least_score_declines():
@@ -451,7 +458,8 @@ def test_fidelity():
     draw = np.random.default_rng(0)
     counts = draw.integers(2, 9, 40)
     ours, theirs = (
-        Ragged(draw.normal(0, 2, (counts.sum(), 2)).astype(np.float32), counts) for _ in range(2)
+        JaggedArray(draw.normal(0, 2, (counts.sum(), 2)).astype(np.float32), counts)
+        for _ in range(2)
     )
     task = QuestionAnswering()
     same = task.fidelity(ours, ours)
@@ -464,7 +472,7 @@ def test_fidelity():
     found = task.fidelity(ours, theirs)
     assert found["kl_divergence"] == pytest.approx(np.mean(expected), rel=1e-5)
     assert 0 <= found["agreement"] < 0.6
-    shifted = Ragged(ours.values + 3, counts)
+    shifted = JaggedArray(ours.values + 3, counts)
     assert task.fidelity(shifted, ours)["agreement"] == 1
 
 
@@ -551,9 +559,9 @@ def test_an_ensemble_is_a_mean_over_the_positions_of_a_window(combine, both):
     task = QuestionAnswering()
     members = {"a": make_model(), "b": make_model()}
     model = Ensemble(members, combine, {"a": 0.25, "b": 0.75})
-    stored = [Ragged(logits.detach().numpy(), UNITS.numpy()) for logits in both]
-    found = mean_logits(model, stored, task)
-    for window, a, b in zip(found.each(), *(one.each() for one in stored), strict=True):
+    cached_logits = [JaggedArray(logits.detach().numpy(), UNITS.numpy()) for logits in both]
+    found = combine_logits(model, cached_logits, task)
+    for window, a, b in zip(found.each(), *(one.each() for one in cached_logits), strict=True):
         for column in range(2):
             p = log_softmax(window[:, column].astype(np.float64))
             x, y = a[:, column].astype(np.float64), b[:, column].astype(np.float64)
@@ -575,7 +583,7 @@ def test_what_the_objective_sees_of_an_ensemble(combine, both):
     seen = module._arranged(said, batch)
     rows = [task.arrange(logits.detach(), batch) for logits in both]
     for temperature in (1.0, 3.0):
-        found = torch.softmax(seen.at(temperature) / temperature, -1)
+        found = torch.softmax(seen.logits_at(temperature) / temperature, -1)
         each = [torch.softmax(one / temperature, -1) for one in rows]
         if combine == "random":
             assert any(torch.allclose(found, one) for one in each)
@@ -598,8 +606,10 @@ def test_companions_in_a_batch_change_nothing(pieces, tmp_path):
     model = AutoModelForQuestionAnswering.from_config(config).eval()
     task, batches = windows(TEXTS, pieces, tmp_path, 32)
     with torch.no_grad():
-        alone = [read(model, batches[[i]]["student"]).logits for i in range(len(batches))]
-        together = read(model, batches[list(range(len(batches)))]["student"]).logits
+        alone = [
+            forward_at_positions(model, batches[[i]]["student"]).logits for i in range(len(batches))
+        ]
+        together = forward_at_positions(model, batches[list(range(len(batches)))]["student"]).logits
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
     batch = batches[list(range(len(batches)))]
     losses = [
@@ -608,7 +618,7 @@ def test_companions_in_a_batch_change_nothing(pieces, tmp_path):
     ]
     whole = task.hard_label_loss(task.arrange(together, batch), batch["labels"])
     assert whole.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-4)
-    every = collect_logits(model, batches, CPU, batch_size=3)
+    every = predict_logits(model, batches, CPU, batch_size=3)
     torch.testing.assert_close(torch.from_numpy(every.values), together, rtol=1e-4, atol=1e-5)
     some = batches.select([9, 2, 8])  # windows of two questions, as a limited validation has them
     part = task.answers(every.select([9, 2, 8]), some)
@@ -622,12 +632,14 @@ def test_stored_outputs_are_what_the_teacher_says(pieces, tmp_path):
     model = AutoModelForQuestionAnswering.from_config(make_model(vocab_size=64).config).eval()
     task, batches = windows(TEXTS, pieces, tmp_path, 24)
     teacher = Teacher("t", model, pieces, "hash", 0.0, True)
-    first, _, reused = stored(teacher, batches, "content", task, 24, CPU, tmp_path)
+    first, _, reused = cached_logits(teacher, batches, "content", task, 24, CPU, tmp_path)
     assert not reused and isinstance(first.values, np.memmap)
-    again, _, reused = stored(teacher, batches, "content", task, 24, CPU, tmp_path)
+    again, _, reused = cached_logits(teacher, batches, "content", task, 24, CPU, tmp_path)
     assert reused and np.array_equal(first.values, again.values)
-    brought = Batches(batches.student, batches.collate, teacher_logits=Joined([[again]], False))
-    objective = Objective("kd", soft_targets=SoftTargets(1.0, 2.0)).bind(Pair(task, 2))
+    brought = DistillationDataset(
+        batches.student, batches.collate, teacher_logits=ConcatLogits([[again]], False)
+    )
+    objective = Objective("kd", soft_targets=SoftTargets(1.0, 2.0)).bind(ModelPair(task, 2))
     module = DistillationModule(model, objective, task, AdamW())
     live = DistillationModule(model, objective, task, AdamW(), teacher=model)
     batch = brought[[7, 1, 10, 4]]
@@ -636,8 +648,10 @@ def test_stored_outputs_are_what_the_teacher_says(pieces, tmp_path):
     heard = live.teacher_outputs({"teacher": batch["student"], "units": batch["units"]}).logits
     torch.testing.assert_close(said, heard, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
-        student = module._arranged(outputs_of(model, batch["student"], {"logits"}), batch)
-    loss = objective(student, Outputs(said), batch)["loss"]
+        student = module._arranged(
+            forward_with_features(model, batch["student"], {"logits"}), batch
+        )
+    loss = objective(student, ModelOutputs(said), batch)["loss"]
     assert loss.item() == pytest.approx(0, abs=1e-6)
 
 
@@ -646,6 +660,6 @@ def test_a_part_of_a_batch_weighs_by_its_windows(pieces, tmp_path, monkeypatch):
     _, batches = windows(TEXTS, pieces, tmp_path, 24)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr("distill.data.batches.share", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr("distill.data.dataset.rank_and_world_size", lambda rank=rank: (rank, 2))
         parts.append(batches[[0, 1, 2, 12, 13]]["part"])
     assert parts == [3 * 2 / 5, 2 * 2 / 5]

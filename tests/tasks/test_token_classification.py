@@ -9,17 +9,19 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoModelForTokenClassification
 
-from distill.data.batches import Batches, Collate, encode
-from distill.data.prepare import prepare
-from distill.errors import UserError
-from distill.hardware import Hardware
-from distill.models import weights_hash
-from distill.ragged import Ragged
-from distill.reading import read
-from distill.tasks.entities import Scheme
+from distill.core.errors import UserError
+from distill.core.hardware import Hardware
+from distill.core.jagged import JaggedArray
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.data.encode import encode_split
+from distill.data.prepare import prepare_data
+from distill.metrics.entities import TagScheme
+from distill.modeling.forward import forward_at_positions
+from distill.modeling.loading import weights_hash
 from distill.tasks.token_classification import TokenClassification
-from distill.teacher.outputs import Joined, stored
-from distill.teacher.ready import Teacher
+from distill.teacher.logits_cache import ConcatLogits, cached_logits
+from distill.teacher.prepare import Teacher
 from tests.conftest import FILLER, GOOD, make_model
 from tests.data.test_prepare import Given
 
@@ -62,7 +64,7 @@ def pieces():
 
 def encoded(task, data, tokenizer, tmp_path, split="test", length=64):
     rows = data.splits[split]
-    return encode(rows, data.hashes[split], tokenizer, task, length, tmp_path / "cache")
+    return encode_split(rows, data.hashes[split], tokenizer, task, length, tmp_path / "cache")
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -70,7 +72,7 @@ def encoded(task, data, tokenizer, tmp_path, split="test", length=64):
 
 def test_every_unit_is_the_first_piece_of_its_word_with_that_words_tag(pieces, tmp_path):
     task = TokenClassification()
-    data = prepare(Given(splits()), task, tmp_path)
+    data = prepare_data(Given(splits()), task, tmp_path)
     assert data.label_names == TAGS
     rows = encoded(task, data, pieces, tmp_path)
     several = 0
@@ -88,13 +90,13 @@ def test_every_unit_is_the_first_piece_of_its_word_with_that_words_tag(pieces, t
 
 def test_logits_are_those_of_the_first_pieces_whoever_stands_beside(pieces, tmp_path):
     task = TokenClassification()
-    data = prepare(Given(splits()), task, tmp_path)
-    batches = Batches(encoded(task, data, pieces, tmp_path), Collate(pieces))
+    data = prepare_data(Given(splits()), task, tmp_path)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), PaddingCollator(pieces))
     model = AutoModelForTokenClassification.from_config(
         make_model(labels=TAGS, vocab_size=64, layers=2).config
     ).eval()
     with torch.no_grad():
-        together = read(model, batches[list(range(30))]["student"]).logits
+        together = forward_at_positions(model, batches[list(range(30))]["student"]).logits
         start = 0
         for index, source in enumerate(data.splits["test"]):
             words = pieces(source["text"], is_split_into_words=True, return_tensors="pt")
@@ -104,7 +106,7 @@ def test_logits_are_those_of_the_first_pieces_whoever_stands_beside(pieces, tmp_
             firsts = [words.word_ids().index(word) for word in range(len(source["text"]))]
             own = together[start : start + len(firsts)]
             torch.testing.assert_close(own, plain[firsts], rtol=1e-4, atol=1e-5)
-            alone = read(model, batches[[index]]["student"]).logits
+            alone = forward_at_positions(model, batches[[index]]["student"]).logits
             torch.testing.assert_close(own, alone, rtol=1e-4, atol=1e-5)
             assert torch.equal(own.argmax(-1), alone.argmax(-1))
             start += len(firsts)
@@ -113,22 +115,22 @@ def test_logits_are_those_of_the_first_pieces_whoever_stands_beside(pieces, tmp_
 
 def test_stored_logits_are_those_of_each_sentence_alone(pieces, tmp_path):
     task = TokenClassification()
-    data = prepare(Given(splits()), task, tmp_path)
-    batches = Batches(encoded(task, data, pieces, tmp_path), Collate(pieces))
+    data = prepare_data(Given(splits()), task, tmp_path)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), PaddingCollator(pieces))
     model = AutoModelForTokenClassification.from_config(
         make_model(labels=TAGS, vocab_size=64, layers=2).config
     ).eval()
     teacher = Teacher("t", model, pieces, weights_hash(model), 0.0, True)
     given = (teacher, batches, "content", task, 64, Hardware(torch.device("cpu"), "32-true"))
     for reuses in (False, True):
-        logits, _, reused = stored(*given, tmp_path)
+        logits, _, reused = cached_logits(*given, tmp_path)
         assert reused == reuses
         assert isinstance(logits.values, np.memmap)
         assert logits.counts.tolist() == [len(tags) for tags in data.splits["test"]["label"]]
-        joined = Joined([[logits]], stacked=False)
+        joined = ConcatLogits([[logits]], stacked=False)
         with torch.no_grad():
             for index in (7, 0, 29):
-                alone = read(model, batches[[index]]["student"]).logits.numpy()
+                alone = forward_at_positions(model, batches[[index]]["student"]).logits.numpy()
                 np.testing.assert_allclose(logits[[index]], alone, atol=1e-5)
                 np.testing.assert_array_equal(joined[[index]], logits[[index]])
 
@@ -137,18 +139,18 @@ def test_a_sentence_without_any_piece_is_no_unit_and_no_trouble(pieces, tmp_path
     rows = splits()
     rows["test"][0] = {"tokens": ["\u200b", "\u200b"], "ner_tags": ["B-PER", "O"]}
     task = TokenClassification()
-    data = prepare(Given(rows), task, tmp_path)
-    batches = Batches(encoded(task, data, pieces, tmp_path), Collate(pieces))
+    data = prepare_data(Given(rows), task, tmp_path)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), PaddingCollator(pieces))
     assert batches.units[0] == 0
     model = AutoModelForTokenClassification.from_config(
         make_model(labels=TAGS, vocab_size=64, layers=2).config
     )
     batch = batches[[0]]
-    logits = read(model, batch["student"]).logits
+    logits = forward_at_positions(model, batch["student"]).logits
     assert logits.shape == (0, 5)
     loss = task.hard_label_loss(logits, batch["labels"])
     assert loss == 0
-    perfect = Ragged(np.eye(5)[batches.labels.values], batches.units)
+    perfect = JaggedArray(np.eye(5)[batches.labels.values], batches.units)
     own, shared = task.judge(perfect, batches)
     assert own[0].tolist() == [0, 0, 1]
     assert shared[0].tolist() == [1, 2]
@@ -159,9 +161,9 @@ def test_a_process_counts_a_sentence_without_any_piece_as_its_own(pieces, tmp_pa
     rows = splits()
     rows["test"][0] = {"tokens": ["\u200b", "\u200b"], "ner_tags": ["B-PER", "O"]}
     task = TokenClassification()
-    data = prepare(Given(rows), task, tmp_path)
-    batches = Batches(encoded(task, data, pieces, tmp_path), Collate(pieces))
-    monkeypatch.setattr("distill.data.batches.share", lambda: (1, 2))
+    data = prepare_data(Given(rows), task, tmp_path)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), PaddingCollator(pieces))
+    monkeypatch.setattr("distill.data.dataset.rank_and_world_size", lambda: (1, 2))
     for indices, own, part in (([5, 0], [0], 0), ([0, 5], [5], 2), ([5], [], 0), ([0, 0], [0], 0)):
         batch = batches[indices]
         assert batch["rows"].tolist() == own
@@ -170,18 +172,18 @@ def test_a_process_counts_a_sentence_without_any_piece_as_its_own(pieces, tmp_pa
 
 def test_words_beyond_the_length_have_no_unit_and_count_as_outside(pieces, tmp_path):
     task = TokenClassification()
-    data = prepare(Given(splits()), task, tmp_path)
+    data = prepare_data(Given(splits()), task, tmp_path)
     whole, cut = (encoded(task, data, pieces, tmp_path, length=n) for n in (64, 8))
     assert sum(map(len, cut["word"])) < sum(map(len, whole["word"]))
     assert cut["tags"][:] == whole["tags"][:]
-    batches = Batches(cut, Collate(pieces))
-    perfect = Ragged(np.eye(5)[batches.labels.values], batches.units)
+    batches = DistillationDataset(cut, PaddingCollator(pieces))
+    perfect = JaggedArray(np.eye(5)[batches.labels.values], batches.units)
     judged = task.judge(perfect, batches)
     scores = {name: metric(*judged) for name, metric in task.metrics.items()}
     flat = [tag for tags in whole["tags"][:] for tag in tags]
     kept = [
-        tag if i in read else TAGS.index("O")
-        for tags, read in zip(cut["tags"][:], cut["word"][:], strict=True)
+        tag if i in forward_at_positions else TAGS.index("O")
+        for tags, forward_at_positions in zip(cut["tags"][:], cut["word"][:], strict=True)
         for i, tag in enumerate(tags)
     ]
     assert scores["accuracy"] == pytest.approx(np.mean(np.array(flat) == kept))
@@ -204,13 +206,15 @@ def test_white_space_and_signs_without_pieces(pieces, tmp_path):
         "ner_tags": ["B-PER", "I-PER", "I-PER", "B-LOC", "O"],
     }
     task = TokenClassification()
-    data = prepare(Given(rows), task, tmp_path)
+    data = prepare_data(Given(rows), task, tmp_path)
     row = encoded(task, data, pieces, tmp_path)[0]
     assert row["tags"] == [1, 3, 0, 4]
     assert row["word"] == [0, 1, 3]
     assert row["label"] == [1, 3, 4]
-    batches = Batches(encoded(task, data, pieces, tmp_path), Collate(pieces)).select([0])
-    perfect = Ragged(np.eye(5)[batches.labels.values], batches.units)
+    batches = DistillationDataset(
+        encoded(task, data, pieces, tmp_path), PaddingCollator(pieces)
+    ).select([0])
+    perfect = JaggedArray(np.eye(5)[batches.labels.values], batches.units)
     own, shared = task.judge(perfect, batches)
     assert own.tolist() == [[1, 1, 3]]  # the one that is not read is missed
     assert shared.tolist() == [[2, 4]]
@@ -251,7 +255,7 @@ def test_ids_of_class_labels_and_names_for_integers(tmp_path):
     hub = {split: Dataset.from_list(rows, features) for split, rows in as_ids.items()}
     for given, settings in ((hub, {}), (as_ids, {"labels": names})):
         task = TokenClassification()
-        data = prepare(Given(given, **settings), task, tmp_path)
+        data = prepare_data(Given(given, **settings), task, tmp_path)
         assert data.label_names == names
         assert task.metric == "f1"
         assert data.splits["test"][3]["label"] == as_ids["test"][3]["ner_tags"]
@@ -262,9 +266,12 @@ def test_the_usual_names_of_columns_and_others(tmp_path):
         return {split: tagged_sentences(n, seed, words) for split, n, seed in SIZES}
 
     for words in (("tokens", "tags"), ("words", "labels")):
-        assert prepare(Given(renamed(*words)), TokenClassification(), tmp_path).sizes["test"] == 30
+        assert (
+            prepare_data(Given(renamed(*words)), TokenClassification(), tmp_path).sizes["test"]
+            == 30
+        )
     given = Given(renamed("w", "t"), text="w", label="t")
-    assert prepare(given, TokenClassification(), tmp_path).sizes["test"] == 30
+    assert prepare_data(given, TokenClassification(), tmp_path).sizes["test"] == 30
 
 
 def test_the_metric_follows_the_tags(tmp_path):
@@ -279,11 +286,11 @@ def test_the_metric_follows_the_tags(tmp_path):
         (speech, "accuracy", {"accuracy", "macro_f1"}),
     ):
         task = TokenClassification()
-        prepare(Given(given), task, tmp_path)
+        prepare_data(Given(given), task, tmp_path)
         assert (task.metric, set(task.metrics)) == (metric, measured)
         assert next(iter(task.metrics)) == metric
     task = TokenClassification(metric="macro_f1")
-    prepare(Given(speech), task, tmp_path)
+    prepare_data(Given(speech), task, tmp_path)
     assert task.metric == "macro_f1"
 
 
@@ -313,7 +320,7 @@ def broken(**changes):
 )  # fmt: skip
 def test_refuses_what_cannot_be_read(rows, says, tmp_path):
     with pytest.raises(UserError, match=says):
-        prepare(Given(rows()), TokenClassification(), tmp_path)
+        prepare_data(Given(rows()), TokenClassification(), tmp_path)
 
 
 def test_refuses_other_tasks_data_and_metrics(tmp_path):
@@ -323,7 +330,7 @@ def test_refuses_other_tasks_data_and_metrics(tmp_path):
     def refused(says, rows, **settings):
         metric = settings.pop("metric", None)
         with pytest.raises(UserError, match=says):
-            prepare(Given(rows, **settings), TokenClassification(metric), tmp_path)
+            prepare_data(Given(rows, **settings), TokenClassification(metric), tmp_path)
 
     texts = {split: sentences(n, seed) for split, n, seed in SIZES}
     refused("no such column, it has text, label .*reads sentences as lists", texts)
@@ -356,7 +363,7 @@ def test_refuses_other_tasks_data_and_metrics(tmp_path):
 def test_tags_as_they_are_where_asked_for(tmp_path):
     rows = broken(split="train", ner_tags=lambda t: ["X-PER", *t[1:]])
     task = TokenClassification(metric="accuracy")
-    prepare(Given(rows), task, tmp_path)
+    prepare_data(Given(rows), task, tmp_path)
     assert set(task.metrics) == {"accuracy", "macro_f1"}
 
 
@@ -370,7 +377,9 @@ def guesses(batches, classes, seed=0, right=0.7):
     said = np.where(
         draw.random(len(labels)) < right, labels, draw.integers(0, classes, len(labels))
     )
-    return Ragged(np.eye(classes)[said] + draw.random((len(labels), classes)) / 4, batches.units)
+    return JaggedArray(
+        np.eye(classes)[said] + draw.random((len(labels), classes)) / 4, batches.units
+    )
 
 
 def names_of(logits, batches, names):
@@ -381,8 +390,10 @@ def names_of(logits, batches, names):
 def test_entities_are_counted_as_seqeval_counts_them(pieces, tmp_path):
     seqeval = pytest.importorskip("seqeval.metrics")
     task = TokenClassification(per_class=True)
-    data = prepare(Given(splits()), task, tmp_path)
-    batches = Batches(encoded(task, data, pieces, tmp_path, "train"), Collate(pieces))
+    data = prepare_data(Given(splits()), task, tmp_path)
+    batches = DistillationDataset(
+        encoded(task, data, pieces, tmp_path, "train"), PaddingCollator(pieces)
+    )
     for seed in range(5):
         logits = guesses(batches, 5, seed)
         said, there = names_of(logits, batches, TAGS)
@@ -407,7 +418,7 @@ def test_entities_are_counted_as_seqeval_counts_them(pieces, tmp_path):
 def test_published_counts_give_the_published_scores():
     """What the CoNLL-2000 shared task's page shows of `conlleval`'s output."""
     task = TokenClassification()
-    task.scheme = Scheme.of(TAGS)
+    task.scheme = TagScheme.of(TAGS)
     own, shared = np.array([[371, 539, 838]]), np.array([[459, 961]])
     scores = {name: round(100 * m(own, shared), 2) for name, m in task.metrics.items()}
     assert scores == {"f1": 74.35, "precision": 68.83, "recall": 80.83, "accuracy": 87.2}
@@ -419,8 +430,8 @@ def test_classes_of_words_against_scikit_learn(pieces, tmp_path):
         for split, rows in splits().items()
     }
     task = TokenClassification(per_class=True)
-    data = prepare(Given(speech), task, tmp_path)
-    batches = Batches(encoded(task, data, pieces, tmp_path), Collate(pieces))
+    data = prepare_data(Given(speech), task, tmp_path)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), PaddingCollator(pieces))
     logits = guesses(batches, len(data.label_names))
     labels, said = batches.labels.values, logits.values.argmax(-1)
     judged = task.judge(logits, batches)
@@ -434,8 +445,8 @@ def test_classes_of_words_against_scikit_learn(pieces, tmp_path):
 
 def test_fidelity_and_calibration_are_over_words(pieces, tmp_path):
     task = TokenClassification()
-    data = prepare(Given(splits()), task, tmp_path)
-    batches = Batches(encoded(task, data, pieces, tmp_path), Collate(pieces))
+    data = prepare_data(Given(splits()), task, tmp_path)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), PaddingCollator(pieces))
     logits, other = guesses(batches, 5, 1), guesses(batches, 5, 2)
     found = task.fidelity(logits, other)
     same = logits.values.argmax(-1) == other.values.argmax(-1)
@@ -451,7 +462,7 @@ def test_entities_that_no_tag_begins_are_counted_and_told(pieces, tmp_path):
     rows = splits()
     rows["test"][0]["ner_tags"] = [tag.replace("B-", "I-") for tag in rows["test"][0]["ner_tags"]]
     task = TokenClassification()
-    data = prepare(Given(rows), task, tmp_path)
+    data = prepare_data(Given(rows), task, tmp_path)
     both = {split: encoded(task, data, pieces, tmp_path, split) for split in ("train", "test")}
     (note,) = task.reading_notes(both, 99)
     assert "entities of test begin without B-" in note

@@ -142,7 +142,7 @@ def test_two_teachers(command, tagging, base):
 
 
 def test_an_interrupted_run_goes_on_to_the_bit(command, tagging, monkeypatch):
-    from distill.fit import _EpochLines
+    from distill.training.callbacks import EpochLogger
 
     def stop(self, trainer, module):
         if self.what == "student" and trainer.current_epoch == 1:
@@ -151,7 +151,7 @@ def test_an_interrupted_run_goes_on_to_the_bit(command, tagging, monkeypatch):
     code, _, err = command(*tagging, "control=false", "output_dir=whole")
     assert code == 0, err
     with monkeypatch.context() as patch:
-        patch.setattr(_EpochLines, "on_train_epoch_start", stop)
+        patch.setattr(EpochLogger, "on_train_epoch_start", stop)
         code, _, _ = command(*tagging, "control=false", "output_dir=cut")
     assert code == 130
     code, _, err = command("resume=cut")
@@ -225,7 +225,7 @@ def test_mistakes_are_answered_in_one_line(overrides, says, command, tagging, mo
     def trained(*_, **__):
         raise AssertionError("something was trained")
 
-    monkeypatch.setattr("distill.fit.Fitter.fit", trained)
+    monkeypatch.setattr("distill.training.trainer.TrainerFactory.fit", trained)
     write_csv(Path("texts/train.csv"), sentences(40, 1))
     code, _, err = command(*tagging, *overrides.split(" "))
     assert code == 2

@@ -8,16 +8,18 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from distill.errors import UserError
-from distill.outputs import Outputs
+from distill.core.errors import UserError
+from distill.modeling.features import ModelOutputs
 from distill.tasks.sequence_classification import SequenceClassification
-from distill.teacher.ensemble import Ensemble, EnsembleSettings, mean_logits
+from distill.teacher.ensemble import Ensemble, EnsembleConfig, combine_logits
 from tests.conftest import FILLER, GOOD, make_model, make_tokenizer
 
 
 def said(classes=3):
     draw = torch.Generator().manual_seed(0)
-    return {name: Outputs(torch.randn(5, classes, generator=draw)) for name in ("one", "other")}
+    return {
+        name: ModelOutputs(torch.randn(5, classes, generator=draw)) for name in ("one", "other")
+    }
 
 
 def ensemble(combine):
@@ -27,30 +29,33 @@ def ensemble(combine):
 
 def test_probabilities_are_averaged_at_every_temperature():
     members = said()
-    both = ensemble("probabilities").together(members)
+    both = ensemble("probabilities").combine_outputs(members)
     for temperature in (1.0, 4.0):
         expected = 0.25 * softmax(members["one"].logits.numpy() / temperature, -1)
         expected += 0.75 * softmax(members["other"].logits.numpy() / temperature, -1)
-        got = torch.softmax(both.at(temperature) / temperature, -1)
+        got = torch.softmax(both.logits_at(temperature) / temperature, -1)
         assert np.allclose(got, expected, atol=1e-6)
 
 
 def test_logits_are_averaged():
     members = said()
     expected = 0.25 * members["one"].logits + 0.75 * members["other"].logits
-    both = ensemble("logits").together(members)
+    both = ensemble("logits").combine_outputs(members)
     assert torch.allclose(both.logits, expected)
-    assert torch.equal(both.at(4.0), both.logits)
+    assert torch.equal(both.logits_at(4.0), both.logits)
 
 
 def test_one_is_drawn_with_the_weights_as_probabilities():
     members, model = said(), ensemble("random")
     torch.manual_seed(0)
-    drawn = [torch.equal(model.together(members).logits, members["one"].logits) for _ in range(400)]
+    drawn = [
+        torch.equal(model.combine_outputs(members).logits, members["one"].logits)
+        for _ in range(400)
+    ]
     assert 0.18 < np.mean(drawn) < 0.32
     assert torch.allclose(
-        model.together(members, draws=False).logits,
-        ensemble("probabilities").together(members).logits,
+        model.combine_outputs(members, draws=False).logits,
+        ensemble("probabilities").combine_outputs(members).logits,
     )
 
 
@@ -63,20 +68,20 @@ def test_stored_live_and_measured_logits_agree(combine):
         each = [member(**ids).logits for member in model.members.values()]
         live = model.outputs(inputs, {"logits"})
         stored = model.read(torch.stack(each, 1))
-        assert torch.allclose(live.at(3.0), stored.at(3.0), atol=1e-6)
+        assert torch.allclose(live.logits_at(3.0), stored.logits_at(3.0), atol=1e-6)
         assert torch.allclose(model(**inputs).logits, stored.logits, atol=1e-6)
         assert torch.allclose(model(**ids).logits, stored.logits, atol=1e-6)
-    measured = mean_logits(model, [one.numpy() for one in each], SequenceClassification())
+    measured = combine_logits(model, [one.numpy() for one in each], SequenceClassification())
     assert np.allclose(measured, stored.logits.numpy(), atol=1e-6)
 
 
 def test_names_and_seeds():
-    settings = EnsembleSettings(paths=["a/bert", "package:minilm", "b/bert"], seeds=[0, 1, 2])
+    settings = EnsembleConfig(paths=["a/bert", "package:minilm", "b/bert"], seeds=[0, 1, 2])
     assert list(settings.members) == ["bert-1", "minilm", "bert-2"]
     assert [one.seed for one in settings.members.values()] == [0, 1, 2]
-    same = EnsembleSettings(paths=["u/x.b", "u/x_b", "u/a", "v/a", "u/a-1"])
+    same = EnsembleConfig(paths=["u/x.b", "u/x_b", "u/a", "v/a", "u/a-1"])
     assert list(same.members) == ["x_b-1", "x_b-2", "a-2", "a-3", "a-1"]
-    assert list(EnsembleSettings(paths={"big": "a", "small": "b"}).members) == ["big", "small"]
+    assert list(EnsembleConfig(paths={"big": "a", "small": "b"}).members) == ["big", "small"]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +98,7 @@ def test_names_and_seeds():
 )
 def test_what_is_no_ensemble_is_refused(settings, says):
     with pytest.raises(UserError, match=says):
-        EnsembleSettings(**settings)
+        EnsembleConfig(**settings)
 
 
 @pytest.fixture

@@ -2,14 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from distill.data.batches import Batches, Collate
-from distill.errors import UserError
-from distill.hardware import Hardware
-from distill.models import weights_hash
-from distill.ragged import Ragged
+from distill.core.errors import UserError
+from distill.core.hardware import Hardware
+from distill.core.jagged import JaggedArray
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.modeling.loading import weights_hash
 from distill.tasks.sequence_classification import SequenceClassification
-from distill.teacher.outputs import Joined, stored
-from distill.teacher.ready import Teacher
+from distill.teacher.logits_cache import ConcatLogits, cached_logits
+from distill.teacher.prepare import Teacher
 from tests.conftest import make_model
 from tests.helpers import encoded, teacher_logits
 
@@ -19,11 +20,11 @@ HARDWARE = Hardware(torch.device("cpu"), "32-true")
 @pytest.fixture
 def call(tokenizer, tmp_path):
     rows = encoded(tokenizer, 50)
-    batches = Batches(rows, Collate(tokenizer))
+    batches = DistillationDataset(rows, PaddingCollator(tokenizer))
 
     def run(model, content="content", length=24, hardware=HARDWARE):
         teacher = Teacher("t", model, tokenizer, weights_hash(model), 0.0, True)
-        return stored(
+        return cached_logits(
             teacher, batches, content, SequenceClassification(), length, hardware, tmp_path
         )
 
@@ -94,17 +95,17 @@ def test_a_damaged_file_is_refused(call, tmp_path):
 
 def test_an_interrupted_pass_leaves_nothing_that_looks_whole(call, monkeypatch):
     model = make_model().eval()
-    from distill.teacher import outputs
+    from distill.teacher import logits_cache
 
     def broken(*arguments):
         yield from list(original(*arguments))[:1]
         raise KeyboardInterrupt
 
-    original = outputs.logits_of
-    monkeypatch.setattr(outputs, "logits_of", broken)
+    original = logits_cache.logits_of
+    monkeypatch.setattr(logits_cache, "logits_of", broken)
     with pytest.raises(KeyboardInterrupt):
         call(model)
-    monkeypatch.setattr(outputs, "logits_of", original)
+    monkeypatch.setattr(logits_cache, "logits_of", original)
     logits, _, reused = call(model)
     assert not reused
     np.testing.assert_allclose(logits, teacher_logits(model, call.rows, call.collate), atol=1e-5)
@@ -114,7 +115,7 @@ def test_joined_splits_of_several_teachers_read_as_one():
     draw = np.random.default_rng(0)
     splits = [[draw.normal(size=(n, 3)).astype(np.float32) for n in (5, 2, 4)] for _ in range(2)]
     indices = [10, 0, 5, 4, 6, 7, 0]
-    one, both = Joined(splits[:1], stacked=False), Joined(splits, stacked=True)
+    one, both = ConcatLogits(splits[:1], stacked=False), ConcatLogits(splits, stacked=True)
     whole = [np.concatenate(of_teacher) for of_teacher in splits]
     assert len(one) == 11
     assert np.array_equal(one[indices], whole[0][indices])
@@ -125,11 +126,11 @@ def test_joined_splits_of_several_rows_an_example_read_as_one():
     draw = np.random.default_rng(0)
     counts = [np.array([2, 1, 3]), np.array([1, 2])]
     splits = [
-        [Ragged(draw.normal(size=(n.sum(), 3)).astype(np.float32), n) for n in counts]
+        [JaggedArray(draw.normal(size=(n.sum(), 3)).astype(np.float32), n) for n in counts]
         for _ in range(2)
     ]
     indices = [4, 0, 2, 3, 0]
-    one, both = Joined(splits[:1], stacked=False), Joined(splits, stacked=True)
+    one, both = ConcatLogits(splits[:1], stacked=False), ConcatLogits(splits, stacked=True)
     whole = [[row for split in of_teacher for row in split.each()] for of_teacher in splits]
     assert len(one) == 5
     assert np.array_equal(one[indices], np.concatenate([whole[0][index] for index in indices]))

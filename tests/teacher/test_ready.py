@@ -3,13 +3,13 @@ import logging
 import pytest
 import torch
 
-from distill.data.prepare import prepare
-from distill.errors import UserError
-from distill.fit import Fitter
+from distill.core.errors import UserError
+from distill.data.prepare import prepare_data
 from distill.reporting.tensorboard import TensorBoardLogger
 from distill.tasks.sequence_classification import SequenceClassification
-from distill.teacher.ready import ready
-from distill.teacher.spec import TeacherSettings
+from distill.teacher.config import TeacherConfig
+from distill.teacher.prepare import prepare_teacher
+from distill.training.trainer import TrainerFactory
 from tests.conftest import make_model, sentences
 from tests.data.test_prepare import Given
 
@@ -19,18 +19,18 @@ TASK = SequenceClassification()
 @pytest.fixture
 def data(tmp_path):
     splits = {"train": sentences(120, 1), "validation": sentences(30, 2), "test": sentences(30, 3)}
-    return prepare(Given(splits), TASK, tmp_path)
+    return prepare_data(Given(splits), TASK, tmp_path)
 
 
 @pytest.fixture
 def make_ready(data, tmp_path):
     def call(path, **settings):
-        fitter = settings.pop("fitter", Fitter(accelerator="cpu", precision="32-true"))
+        fitter = settings.pop("fitter", TrainerFactory(accelerator="cpu", precision="32-true"))
         given = {"epochs": 1, "learning_rate": 1e-3} | settings
-        settings = TeacherSettings(path=str(path), **given)
+        settings = TeacherConfig(path=str(path), **given)
         (tmp_path / "run").mkdir(exist_ok=True)
         logger = TensorBoardLogger(tmp_path / "run")
-        return ready(settings, data, TASK, fitter, 24, tmp_path / "cache", logger)
+        return prepare_teacher(settings, data, TASK, fitter, 24, tmp_path / "cache", logger)
 
     return call
 
@@ -44,7 +44,7 @@ def test_fine_tunes_once_and_reuses(make_ready, pretrained, monkeypatch):
     def trained(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(Fitter, "fit", trained)
+    monkeypatch.setattr(TrainerFactory, "fit", trained)
     second = make_ready(pretrained)
     assert second.reused
     assert second.seconds == 0
@@ -108,7 +108,7 @@ def test_a_runs_folder_stands_for_its_student(make_ready, trained, tmp_path):
 
 
 def test_an_interrupted_fine_tuning_goes_on(make_ready, pretrained, monkeypatch, tmp_path):
-    from distill.fit import _EpochLines
+    from distill.training.callbacks import EpochLogger
 
     whole = make_ready(pretrained, epochs=3)
     import shutil
@@ -120,12 +120,12 @@ def test_an_interrupted_fine_tuning_goes_on(make_ready, pretrained, monkeypatch,
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_EpochLines, "on_train_epoch_start", stop)
+        patch.setattr(EpochLogger, "on_train_epoch_start", stop)
         with pytest.raises(KeyboardInterrupt):
             make_ready(pretrained, epochs=3)
     epochs = []
     monkeypatch.setattr(
-        _EpochLines, "on_train_epoch_start", lambda self, t, m: epochs.append(t.current_epoch)
+        EpochLogger, "on_train_epoch_start", lambda self, t, m: epochs.append(t.current_epoch)
     )
     assert make_ready(pretrained, epochs=3).hash == whole.hash
     assert epochs == [2]

@@ -1,4 +1,4 @@
-"""This program, through the same classes in the same order as ``distill.train.run``.
+"""This program, through the same classes in the same order as ``distill.pipeline.run.run``.
 
 Four ways: with a live teacher; the same in fp32; as it comes (stored outputs, bf16 where the
 processor is good at it, batches of like length); and plain fine-tuning of the same student on the
@@ -16,26 +16,26 @@ from torch import Tensor, nn
 
 from contestants.clock import Clock
 from contestants.work import Work
-from distill.data.batches import Batches
-from distill.job import Job
-from distill.losses.hard_labels import HardLabels
-from distill.module import DistillationModule
-from distill.objective import Objective
-from distill.pair import Pair
-from distill.pairing import Pairing
+from distill.data.dataset import DistillationDataset
+from distill.objectives.objective import Objective
+from distill.objectives.pair import ModelPair
+from distill.objectives.terms.hard_labels import HardLabels
+from distill.pipeline.components import RunComponents
+from distill.pipeline.datamodule import DistillationDataModule
 from distill.reporting.tensorboard import TensorBoardLogger
 from distill.student.base import Student
-from distill.teacher.ready import Teacher, ready
+from distill.teacher.prepare import Teacher, prepare_teacher
+from distill.training.module import DistillationModule
 
 
 @dataclass(frozen=True)
 class Parts:
     """What a run has when its training begins."""
 
-    job: Job
+    job: RunComponents
     teacher: Teacher
     student: Student
-    pairing: Pairing
+    pairing: DistillationDataModule
 
 
 @functools.cache
@@ -45,12 +45,12 @@ def parts_of(folder: Path, overrides: tuple[str, ...]) -> Parts:
     job, data = work.job(*overrides), work.data
     job.bind(len(data.label_names))
     logger = TensorBoardLogger(folder / "logs")
-    teacher = ready(
+    teacher = prepare_teacher(
         job.teacher, data, job.task, job.fitter, job.source.max_length, job.cache_dir, logger
     )
     torch.manual_seed(job.seed)
     student = job.student.build(teacher.primary, job.task, data.label_names, job.cache_dir, data)
-    return Parts(job, teacher, student, Pairing(job, data, teacher, student))
+    return Parts(job, teacher, student, DistillationDataModule(job, data, teacher, student))
 
 
 class Ours:
@@ -79,7 +79,7 @@ class Ours:
         self.objective = stage.objective
         if alone:
             self.objective = Objective("fine_tuning", hard_labels=HardLabels(weight=1.0))
-            self.objective.bind(Pair(job.task, len(work.data.label_names)))
+            self.objective.bind(ModelPair(job.task, len(work.data.label_names)))
         self.module = module(
             self.student, self.objective, job.task, job.optimizer,
             teacher=teacher.model if job.live(self.objective) else None,
@@ -91,7 +91,7 @@ class Ours:
         return self.parts.job.fitter.hardware.precision == "bf16-mixed"
 
     @property
-    def batches(self) -> Batches:
+    def batches(self) -> DistillationDataset:
         """What it learns from."""
         return self.parts.pairing.train(self.objective)
 

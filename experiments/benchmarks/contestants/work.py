@@ -14,15 +14,15 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
-from distill import models
-from distill.config import conf_dir, register_resolvers
-from distill.data.files import Files
-from distill.data.prepare import Data, prepare
-from distill.job import Job
+from distill.config.resolvers import conf_dir, register_resolvers
+from distill.data.prepare import PreparedData, prepare_data
+from distill.data.sources.files import FileSource
+from distill.modeling import loading
+from distill.pipeline.components import RunComponents
 from distill.reporting.tensorboard import TensorBoardLogger
-from distill.student.layers import FromTeacherLayers
+from distill.student.from_layers import LayersFactory
 from distill.tasks.sequence_classification import SequenceClassification
-from distill.teacher.ready import Teacher, ready
+from distill.teacher.prepare import Teacher, prepare_teacher
 
 BERT_BASE = "bert-base-shape"
 # Validation and test play no part in what is measured.
@@ -76,10 +76,10 @@ class Work:
         return -(-len(self.rows) // self.batch_size)
 
     @functools.cached_property
-    def data(self) -> Data:
+    def data(self) -> PreparedData:
         """The examples as this program reads them: rows and labels of all contestants."""
         job = self.job()
-        return prepare(job.source, job.task, job.cache_dir)
+        return prepare_data(job.source, job.task, job.cache_dir)
 
     @functools.cached_property
     def tokenizer(self):
@@ -109,7 +109,7 @@ class Work:
         )
         return model.to(self.device)
 
-    def job(self, *overrides: str) -> Job:
+    def job(self, *overrides: str) -> RunComponents:
         """The same work as a job of this program."""
         register_resolvers()
         settings = [
@@ -124,7 +124,7 @@ class Work:
             "trainer.max_epochs=1", "trainer.patience=null", f"trainer.accelerator={self.device}",
         ]  # fmt: skip
         with initialize_config_dir(conf_dir(), version_base="1.3"):
-            return Job.from_config(compose("config", [*settings, *overrides]))
+            return RunComponents.from_config(compose("config", [*settings, *overrides]))
 
     def reference_loss(self, rows: list[int]) -> tuple[Tensor, Tensor, torch.nn.Module]:
         """The loss written out once by hand, in fp32 and without dropout.
@@ -177,7 +177,7 @@ def lay_out(
     """
     folder, task = work.folder, SequenceClassification()
     cache = folder / "cache"
-    given = prepare(Files(name=data.name, path=str(data), limit=examples), task, cache)
+    given = prepare_data(FileSource(name=data.name, path=str(data), limit=examples), task, cache)
     assert len(given.splits["train"]) == examples, f"{data} has fewer than {examples} examples"
     (folder / "data").mkdir(parents=True)
     for split, rows in given.splits.items():
@@ -189,8 +189,10 @@ def lay_out(
                 lines.write(json.dumps(named) + "\n")
     names = given.label_names
     torch.manual_seed(work.seed)
-    path = models.locate("package:minilm" if teacher == BERT_BASE else teacher, "--teacher")
-    tokenizer = models.load_tokenizer(path, "--teacher")
+    path = loading.resolve_model_path(
+        "package:minilm" if teacher == BERT_BASE else teacher, "--teacher"
+    )
+    tokenizer = loading.load_tokenizer(path, "--teacher")
     if teacher == BERT_BASE:
         config = BertConfig(vocab_size=len(tokenizer), **task.head_settings(names))
         model = AutoModelForSequenceClassification.from_config(config)
@@ -210,10 +212,10 @@ def lay_out(
     if epochs:
         job = work.job("teacher.fine_tune=true", f"teacher.epochs={epochs}")
         logger = TensorBoardLogger(folder / "logs")
-        made = ready(
+        made = prepare_teacher(
             job.teacher, work.data, task, job.fitter, work.max_length, job.cache_dir, logger
         )
         made.model.save_pretrained(folder / "teacher")
-    student = FromTeacherLayers(name="student", layers=work.layers)
+    student = LayersFactory(name="student", layers=work.layers)
     student.build(made, task, names, cache).model.save_pretrained(folder / "student")
     return work

@@ -1,0 +1,131 @@
+"""Turn what Hydra and OmegaConf say of a mistake into one line that says what to do."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from distill.core.errors import UserError
+
+
+@contextmanager
+def hydra_errors_raised() -> Iterator[None]:
+    """Have Hydra raise what goes wrong; it would print it its own way and exit with 1."""
+    given = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = given
+
+
+def user_message(error: BaseException) -> str | None:
+    """One line for a mistake of the user's; ``None`` if the error is none."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    for one in chain:
+        if isinstance(one, UserError):
+            return _single_line(str(one))
+    for one in chain:
+        if isinstance(one, ValueError) and str(one).startswith("Only one of --run"):
+            return _single_line(str(one))
+        if 'Could not detect "srun"' in str(one):
+            return "hydra/launcher=cluster: this machine is none of a SLURM cluster, it has no srun"
+        if isinstance(one, InstantiationException):
+            return None  # a class failed in a way that is not the user's mistake
+        if isinstance(one, OverrideParseException):
+            name, equals, value = one.override.partition("=")
+            quoted = f": quote what has signs in it, '{name}=\"{value}\"'" if equals else ""
+            return f"{one.override} cannot be read as NAME=VALUE{quoted}"
+        if isinstance(one, HydraException | OmegaConfBaseException):
+            return _single_line(_translate_hydra_message("\n".join(str(part) for part in chain)))
+    return None
+
+
+def _translate_hydra_message(text: str) -> str:
+    """Hydra's messages, in the words of the command line."""
+    launcher = re.search(r"'hydra/launcher/(joblib|submitit)\w*'", text)
+    if launcher:
+        extra = {"joblib": "parallel", "submitit": "cluster"}[launcher[1]]
+        return f"hydra/launcher={extra} is not installed: pip install 'distill[{extra}]'"
+    group = re.search(
+        r"Could not find '([\w/]+)/([^'/]+)'\s+Available options in '[\w/]+':(.*)", text, re.S
+    )
+    if group:
+        options = re.findall(r"^\t([\w.-]+)\s*$", group[3], re.M)
+        close = difflib.get_close_matches(group[2], options, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        return f"there is no {group[1]}={group[2]}: {hint}choose one of {', '.join(options)}"
+    override = re.search(r"Could not override '([^']+)'", text)
+    if override:
+        return _unknown_option_message(override[1])
+    group = re.search(r"Could not override '?(\S+?)'?\.?\s*No match in the defaults list", text)
+    if group:
+        return _unknown_option_message(group[1].split("@")[0].split("=")[0])
+    missing = re.search(r"Missing mandatory value: (\S+)", text)
+    if missing:
+        return f"{missing[1]} has no value: set {missing[1]}=..."
+    to_missing = re.search(r"InterpolationToMissingValueError.*?\$\{?(\S+?)\}? ", text)
+    if to_missing:
+        return f"{to_missing[1]} has no value: set {to_missing[1]}=..."
+    return text.split("\n")[0] if len(text.split("\n")[0]) > 20 else text
+
+
+def _unknown_option_message(option: str) -> str:
+    """The line for an option that no config has, with the nearest one there is."""
+    known = known_options()
+    if option.split(".")[0] == "search" and option in known:
+        return f"there is no option {option}: distill-search has it"
+    close = difflib.get_close_matches(option, known, 1, cutoff=0.6)
+    if not close:
+        last = option.rsplit(".", 1)[-1]
+        close = [name for name in known if name.rsplit(".", 1)[-1] == last][:1]
+    hint = f": did you mean {close[0]}?" if close else ": distill --help lists them"
+    return f"there is no option {option}{hint}"
+
+
+def known_options() -> list[str]:
+    """Every option of every config, as its override is written."""
+    from pathlib import Path
+
+    from omegaconf import DictConfig, OmegaConf
+
+    from distill.config.resolvers import conf_dir
+
+    found: set[str] = set()
+
+    def collect(prefix: str, node: DictConfig) -> None:
+        for key in node:
+            name = f"{prefix}{key}"
+            if key not in ("defaults", "_target_", "hydra"):
+                found.add(name)
+            child = node._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_none():
+                collect(f"{name}.", child)
+
+    root = Path(conf_dir())
+    for file in root.rglob("*.yaml"):
+        group = file.parent.relative_to(root).as_posix()
+        node = OmegaConf.load(file)
+        found.update(part for part in [group.split("/")[0]] if part not in (".", "base", "hydra"))
+        if isinstance(node, DictConfig) and group.split("/")[0] not in (
+            "hydra",
+            "experiment",
+            "debug",
+        ):
+            package = re.match(r"# @package ([\w.]+)\n", file.read_text(encoding="utf-8"))
+            collect("" if group == "." else f"{package[1] if package else group}.", node)
+    return sorted(found)
+
+
+def _single_line(text: str) -> str:
+    return " ".join(text.split())

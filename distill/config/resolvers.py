@@ -1,0 +1,35 @@
+"""distill.config.resolvers"""
+
+from pathlib import Path
+
+import platformdirs
+from omegaconf import OmegaConf
+
+from distill.config import naming
+
+PACKAGE = Path(__file__).parent.parent
+
+
+def conf_dir() -> str:
+    """Absolute path of conf/: the checkout's, or the copy that a wheel carries."""
+    checkout = PACKAGE.parent / "conf"
+    return str(checkout if (checkout / "config.yaml").is_file() else PACKAGE / "conf")
+
+
+def register_resolvers() -> None:
+    """Interpolations that conf/ uses."""
+    OmegaConf.register_new_resolver(
+        "user_cache", lambda: platformdirs.user_cache_dir("distill"), replace=True
+    )
+    # Kept once it is known: a sweep stays in one folder however long it takes, and so do the jobs
+    # that a launcher runs in other processes.
+    OmegaConf.register_new_resolver("sweep_dir", naming.sweep_dir, replace=True, use_cache=True)
+    for resolver in (
+        naming.run_dir,
+        naming.job_dir,
+        naming.search_dir,
+        naming.path_name,
+        naming.teacher_path,
+        naming.layers_name,
+    ):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

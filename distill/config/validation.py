@@ -1,0 +1,144 @@
+"""distill.config.validation"""
+
+import difflib
+import inspect
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from distill.core.errors import UserError
+
+
+def validate_config(config: DictConfig) -> None:
+    """Check names and types of everything that can be set, before anything is loaded.
+
+    Every node with a ``_target_`` is matched against the signature it will be called with.
+
+    Raises:
+        UserError: naming the first option that is missing, unknown or of the wrong type.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]} has no value: set {missing[0]}=...")
+    plain = OmegaConf.to_container(config, resolve=True)
+    for key, wanted in (("seed", int), ("control", bool), ("resume", str | None)):
+        _validate_type(key, plain.get(key), wanted)
+    validate_seed("seed", plain["seed"])
+    for group in ("task", "data", "teacher", "student", "objective", "optimizer", "trainer"):
+        if not isinstance(plain.get(group), Mapping) or "_target_" not in plain[group]:
+            raise UserError(f"{group}={plain.get(group)}: it is a group, see distill --help")
+        validate_node(group, plain[group])
+
+
+def validate_seed(option: str, seed: int) -> None:
+    """Refuse a seed that the random generators do not take.
+
+    Raises:
+        UserError: naming the option.
+    """
+    if not 0 <= seed < 2**31:  # they take 2^32; stages and processes add to it
+        raise UserError(f"{option}={seed}: it must be 0 or above, and below 2147483648")
+
+
+def validate_node(path: str, node: Mapping[str, Any]) -> None:
+    """Match a node with a ``_target_``, and those below it, against what they will be called with.
+
+    Raises:
+        UserError: naming the first option that is missing, unknown or of the wrong type.
+    """
+    for key, value in node.items():
+        if isinstance(value, Mapping) and "_target_" in value:
+            validate_node(f"{path}.{key}", value)
+    target = node["_target_"]
+    try:
+        called = get_object(target)
+    except Exception as error:  # hydra wraps whatever the import raises
+        raise UserError(f"{path}._target_={target} cannot be imported: {error}") from error
+    if inspect.isabstract(called):
+        raise UserError(f"{path}._target_={target} is what several have in common: choose one")
+    try:
+        signature = inspect.signature(called)
+    except ValueError as error:
+        raise UserError(f"{path}._target_={target}: {error}") from error
+    hints = typing.get_type_hints(called.__init__ if inspect.isclass(called) else called)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for key, value in node.items():
+        if key in ("_target_", "_convert_"):
+            continue
+        if key in signature.parameters:
+            if not (isinstance(value, Mapping) and "_target_" in value):
+                _validate_type(f"{path}.{key}", value, hints.get(key, Any))
+        elif not open_ended:
+            raise UserError(unknown_option(f"{path}.{key}", path, signature.parameters))
+    for name, parameter in signature.parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind in (
+            parameter.KEYWORD_ONLY,
+            parameter.POSITIONAL_OR_KEYWORD,
+        )
+        if required and name not in node:
+            raise UserError(f"{path}.{name} has no value: set {path}.{name}=...")
+
+
+def unknown_option(option: str, path: str, known: typing.Iterable[str]) -> str:
+    """The line for an option that does not exist, with the nearest one that does."""
+    known = list(known)
+    close = difflib.get_close_matches(option.rsplit(".", 1)[-1], known, 1, cutoff=0.5)
+    where = f"{path}." if path else ""
+    if close:
+        return f"there is no option {option}: did you mean {where}{close[0]}?"
+    return f"there is no option {option}: {path or 'the top level'} has {', '.join(known)}"
+
+
+def _validate_type(option: str, value: Any, wanted: Any) -> None:
+    if not _matches_type(value, wanted):
+        raise UserError(f"{option}={value}: it must be {_describe_type(wanted)}")
+
+
+def _matches_type(value: Any, wanted: Any) -> bool:
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if wanted is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_matches_type(value, option) for option in arguments)
+    if origin is typing.Literal:
+        return value in arguments and type(value) in {type(option) for option in arguments}
+    if origin in (list, tuple):
+        elements = [argument for argument in arguments if argument is not Ellipsis]
+        return isinstance(value, list) and all(
+            any(_matches_type(item, element) for element in elements) for item in value
+        )
+    if origin is dict:
+        return isinstance(value, Mapping) and all(
+            _matches_type(key, arguments[0]) and _matches_type(item, arguments[1])
+            for key, item in value.items()
+        )
+    if wanted is None or wanted is type(None):
+        return value is None
+    if wanted is float:
+        return (
+            isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)
+        )
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return not isinstance(wanted, type) or isinstance(value, wanted)
+
+
+def _describe_type(wanted: Any) -> str:
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe_type(option) for option in arguments)
+    if origin is typing.Literal:
+        return " or ".join(str(option).lower() for option in arguments)
+    if origin in (list, tuple):
+        return f"a list of {_describe_type(arguments[0])}" if arguments else "a list"
+    if origin is dict:
+        return "a mapping"
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return words.get(
+        wanted, "null" if wanted in (None, type(None)) else getattr(wanted, "__name__", str(wanted))
+    )

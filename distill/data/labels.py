@@ -1,0 +1,3 @@
+"""distill.data.labels"""
+
+IGNORED_LABEL = -100

@@ -1,0 +1,95 @@
+"""Files with a word a line: columns of words and tags, an empty line after each sentence."""
+
+import gzip
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets import Dataset, Features, List, Value
+
+from distill.core.errors import UserError
+
+# What begins a new document in the files of the CoNLL tasks.
+DOCUMENT = "-DOCSTART-"
+# What the first and the last column are called besides their numbers.
+FIRST, LAST = "tokens", "ner_tags"
+
+
+def read_conll(file: Path) -> Dataset:
+    """The sentences of a file, also .gz: a list of each column's fields.
+
+    Columns are separated by tabs if the first line of words has one, otherwise by spaces. Lines
+    that begin a document (``-DOCSTART-``) are left out; so are comments: a line before a sentence
+    that begins with ``#`` and has not as many columns as the others.
+
+    Returns:
+        Rows with the columns ``1``, ``2``, ... of the file as lists of text; the first one also as
+        ``tokens``, the last one, if it is another, as ``ner_tags``.
+
+    Raises:
+        UserError: naming file and line, for a line with more or fewer columns, or an empty one.
+    """
+    sentences: list[list[list[str]]] = []
+    open_sentence = False
+    tabs, width, first = False, 0, 0
+    for number, line in _lines(file):
+        if not line or line.startswith(DOCUMENT):
+            open_sentence = False
+            continue
+        if not width:
+            if line.startswith("#") and _is_comment(file, number, line):
+                continue
+            tabs = "\t" in line
+            width, first = len(_fields(line, tabs)), number
+        fields = _fields(line, tabs)
+        if len(fields) != width:
+            if line.startswith("#") and not open_sentence:
+                continue
+            raise UserError(
+                f"{file} line {number}: {len(fields)} column{'s' * (len(fields) > 1)}, and line "
+                f"{first} has {width} (separated by {'tabs' if tabs else 'spaces'})"
+            )
+        if not all(fields):
+            raise UserError(f"{file} line {number}: column {fields.index('') + 1} is empty")
+        if not open_sentence:
+            sentences.append([])
+        sentences[-1].append(fields)
+        open_sentence = True
+    if not sentences:
+        raise UserError(f"{file} has no examples")
+    names = [str(index + 1) for index in range(width)]
+    columns = {
+        name: [[fields[index] for fields in sentence] for sentence in sentences]
+        for index, name in enumerate(names)
+    }
+    columns = {FIRST: columns[names[0]]} | columns
+    if width > 1:
+        columns[LAST] = columns[names[-1]]
+    feature = List(Value("string"))
+    return Dataset.from_dict(columns, features=Features(dict.fromkeys(columns, feature)))
+
+
+def _is_comment(file: Path, number: int, line: str) -> bool:
+    """Whether a line that begins with ``#`` differs from the first one that does not."""
+    for later, other in _lines(file):
+        if later > number and other and not other.startswith(("#", DOCUMENT)):
+            tabs = "\t" in other
+            return len(_fields(line, tabs)) != len(_fields(other, tabs))
+    return False
+
+
+def _fields(line: str, tabs: bool) -> list[str]:
+    # Not at any white space: words may have a no-break space in them.
+    return [field.strip(" ") for field in line.split("\t")] if tabs else re.split(r"[ \t]+", line)
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    opener = gzip.open if file.suffix.lower() == ".gz" else open
+    try:
+        with opener(file, "rt", encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                stripped = line.rstrip("\r\n")
+                # An empty last column shows; spaces before or behind a line mean nothing.
+                yield number, stripped.strip(" ") if stripped.strip() else ""
+    except (OSError, UnicodeDecodeError, EOFError) as error:
+        raise UserError(f"cannot read {file}: {error}") from error

@@ -1,0 +1,109 @@
+"""What every data source has in common: which columns, how many examples, how they are batched."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets import Dataset
+
+from distill.core.errors import UserError
+
+# How splits are commonly called.
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "test": "test", "eval": "test",
+}  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class DataSource(ABC):
+    """Where labelled examples come from. A new source is a subclass with a ``read``.
+
+    Attributes:
+        name: what reports call the data.
+        text: column of the text; ``None``: as the task's texts are usually called. Columns that
+            have no names are called by their numbers, from 1.
+        text_pair: column of the second text; ``auto`` takes a column ``text_pair`` if there is
+            one, ``None`` ignores it.
+        label: column of the label; ``None``: as the task's labels are usually called.
+        labels: names of the integer labels 0, 1, ..., or the order of labels that are strings.
+        label_separator: what stands between the labels of one example where they are text, for
+            tasks with many; ``None``: a comma.
+        limit: at most so many training examples; validation and test stay whole.
+        unlabelled: texts without labels for the student's training: a file, a folder of files, a
+            hub id (``ID:SUBSET`` for one of several configurations), or what the source itself
+            knows by that name, see :meth:`own_unlabelled`.
+        unlabelled_limit: at most so many of them.
+        augmentation: makes further texts without labels out of the training examples.
+        empty: what to do with empty texts: ``error`` or ``drop``.
+        max_length: tokens an example is cut to.
+        batch_size: examples a training step.
+    """
+
+    name: str
+    text: str | int | None = None
+    text_pair: str | None = "auto"
+    label: str | int | None = None
+    labels: list[str] | None = None
+    label_separator: str | None = None
+    limit: int | None = None
+    unlabelled: str | None = None
+    unlabelled_limit: int | None = None
+    augmentation: Any = None
+    empty: Literal["error", "drop"] = "error"
+    max_length: int = 128
+    batch_size: int = 32
+
+    def __post_init__(self):
+        self.text, self.label = (
+            str(column) if isinstance(column, int) else column for column in (self.text, self.label)
+        )
+        for key in ("limit", "unlabelled_limit", "max_length", "batch_size"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise UserError(f"data.{key}={value}: it must be 1 or more")
+        if self.label_separator == "":
+            raise UserError("data.label_separator is empty: give what stands between labels")
+        if self.empty not in ("error", "drop"):
+            raise UserError(f"data.empty={self.empty}: choose error or drop")
+        if self.unlabelled_limit is not None and self.unlabelled is None:
+            raise UserError(
+                f"data.unlabelled_limit={self.unlabelled_limit} limits nothing: "
+                "give texts with data.unlabelled=..."
+            )
+        if isinstance(self.augmentation, str):
+            raise UserError(
+                f"data.augmentation={self.augmentation}: it is a group, set "
+                f"augmentation={self.augmentation}"
+            )
+
+    @abstractmethod
+    def read(self, cache_dir: Path) -> dict[str, Dataset]:
+        """The splits that exist, among ``train``, ``validation`` and ``test``, as they come.
+
+        Raises:
+            UserError: if there is nothing to read.
+        """
+
+    def own_unlabelled(self, name: str, cache_dir: Path) -> Dataset | None:
+        """Texts without labels that the source itself has by a name; ``None``: it has not."""
+        return None
+
+
+def read_with_datasets(*arguments, cache_dir: Path, what: str, **options) -> dict[str, Dataset]:
+    """``datasets.load_dataset`` without its progress bars, its failures told in one line."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        loaded = datasets.load_dataset(*arguments, cache_dir=str(cache_dir / "datasets"), **options)
+    except Exception as error:  # its own errors, pandas', pyarrow's and the hub's are all unrelated
+        cause = error.__cause__ or error
+        # The second is what an empty txt file ends in.
+        if "corresponds to no data" in str(error) or type(cause).__name__ == "SchemaInferenceError":
+            raise UserError(f"{what} has no examples") from error
+        reason = " ".join(str(cause).split())[:300]
+        raise UserError(f"cannot read {what}: {type(cause).__name__}: {reason}") from error
+    return dict(loaded)

@@ -1,0 +1,75 @@
+"""The embedded default as a source: the docstrings of installed libraries, prepared once."""
+
+import logging
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from datasets import Dataset
+
+from distill.core.cache import cache_key, get_or_create
+from distill.data.readers.docstrings import LIBRARIES, load, load_rest
+from distill.data.sources.base import DataSource
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class DocstringSource(DataSource):
+    """Which library does this paragraph of documentation come from?
+
+    Attributes:
+        per_library: at most so many examples of a library, in all splits together. The smallest
+            library has fewer than 900, and all get as many as it has.
+    """
+
+    per_library: int = 1000
+
+    def read(self, cache_dir: Path) -> dict[str, Dataset]:
+        """Read the sources once for each set of installed versions."""
+        folder = self._folder("docstrings", cache_dir)
+
+        def prepare(partial: Path) -> None:
+            for split, rows in load(self.per_library).items():
+                Dataset.from_list(rows).to_parquet(partial / f"{split}.parquet")
+
+        get_or_create(folder, prepare)
+        return {
+            split: _read_parquet(folder / f"{split}.parquet", cache_dir)
+            for split in ("train", "validation", "test")
+        }
+
+    def own_unlabelled(self, name: str, cache_dir: Path) -> Dataset | None:
+        """``docstrings``: the paragraphs that the balanced set leaves over."""
+        if name != "docstrings":
+            return None
+        folder = self._folder("docstrings-rest", cache_dir)
+
+        def prepare(partial: Path) -> None:
+            log.info("data: reading the docstrings that are left over (less than two minutes)")
+            texts = load_rest(self.per_library)
+            Dataset.from_dict({"text": texts}).to_parquet(partial / "rest.parquet")
+
+        get_or_create(folder, prepare)
+        return _read_parquet(folder / "rest.parquet", cache_dir)
+
+    def _folder(self, kind: str, cache_dir: Path) -> Path:
+        key = cache_key(
+            kind=kind.replace("-", "_"), format=1, per_library=self.per_library,
+            versions={name: _version(name) for name in LIBRARIES},
+        )  # fmt: skip
+        return cache_dir / "data" / f"{kind}-{key}"
+
+
+def _read_parquet(file: Path, cache_dir: Path) -> Dataset:
+    return Dataset.from_parquet(str(file), cache_dir=str(cache_dir / "datasets"))
+
+
+def _version(library: str) -> str | None:
+    if library == "stdlib":
+        return platform.python_version()
+    try:
+        return version(library)
+    except PackageNotFoundError:  # reading it says what is missing
+        return None

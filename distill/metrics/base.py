@@ -1,0 +1,52 @@
+"""distill.metrics.base"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+class CountMetric:
+    """A metric that depends on the examples only through how often each distinct one occurs.
+
+    Decorates a function ``from_counts(*rows, counts)``: each of ``rows`` holds K kinds of example
+    on axis 0, ``counts`` of shape ``(R, K)`` says how often each kind occurs in each of R samples,
+    and the answer is the R values of the metric. Every metric of a confusion matrix has this form,
+    and the bootstrap and the permutation test are fast because of it: they draw counts, and no
+    metric walks through single examples.
+
+    The decorated name is called like any metric, ``metric(*arrays) -> float``.
+
+    Raises:
+        ValueError: on a call with no examples, or with arrays of different lengths.
+    """
+
+    def __init__(self, from_counts: Callable[..., Floats]) -> None:
+        functools.update_wrapper(self, from_counts)
+        self.from_counts = from_counts
+
+    def __call__(self, *arrays: ArrayLike) -> float:
+        """The metric of these examples, each on axis 0 of every array."""
+        rows = as_aligned_arrays(*arrays)
+        return float(self.from_counts(*rows, np.ones((1, len(rows[0]))))[0])
+
+
+def as_aligned_arrays(*arrays: ArrayLike) -> tuple[NDArray, ...]:
+    """The arguments as arrays, after checking that they hold the same examples on axis 0.
+
+    Raises:
+        ValueError: no examples, or arrays of different lengths.
+    """
+    checked = tuple(np.asarray(array) for array in arrays)
+    lengths = {len(array) for array in checked}
+    if len(lengths) != 1 or lengths == {0}:
+        raise ValueError(
+            "expected arrays over the same examples, at least one; "
+            f"their shapes are {', '.join(str(array.shape) for array in checked)}"
+        )
+    return checked

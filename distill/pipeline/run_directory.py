@@ -1,0 +1,119 @@
+"""A run's folder: what stands where, and what an interrupted run left in it."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from distill.core.errors import UserError
+from distill.training.trainer import TrainingResult
+
+# Repeating a run from its config.yaml: Hydra takes it as the primary config, so it has to say
+# itself where the new run goes.
+HYDRA = {"run": {"dir": "${run_dir:${output_dir},${resume},${name}}"}, "output_subdir": None}
+
+
+class RunDirectory:
+    """The folder of one run.
+
+    Args:
+        path: made if it is not there.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def write_config(self, config: DictConfig) -> None:
+        """Write config.yaml: resolved, and itself a complete config that repeats the run."""
+        plain = OmegaConf.to_container(config, resolve=True)
+        plain |= {"output_dir": None, "resume": None}
+        header = (
+            "# Repeats this run: distill --config-path FOLDER --config-name config\n"
+            "# (FOLDER: the absolute path of this one; further overrides may follow)\n"
+        )
+        content = OmegaConf.to_yaml(OmegaConf.create(plain | {"hydra": HYDRA}))
+        _write_atomically(self.path / "config.yaml", header + content)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the student's checkpoints lie."""
+        return self.path / "checkpoints"
+
+    def finished(self, role: str) -> TrainingResult | None:
+        """What a role's training came to, if an earlier attempt at this run finished it."""
+        file = self.path / role / "training.json"
+        return TrainingResult(**json.loads(file.read_text())) if file.is_file() else None
+
+    def finished_stage(self, name: str, model: nn.Module) -> TrainingResult | None:
+        """What an earlier stage came to, its weights loaded, if it was finished."""
+        file = self.checkpoints / name / "finished.ckpt"
+        if not file.is_file():
+            return None
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        model.load_state_dict(saved["weights"])
+        return TrainingResult(**saved["fitted"])
+
+    def save_stage(self, name: str, model: nn.Module, fitted: TrainingResult) -> None:
+        """Keep the weights at the end of a stage, in place of its checkpoints."""
+        folder = self.checkpoints / name
+        partial = folder / ".finished.partial"
+        torch.save({"weights": model.state_dict(), "fitted": asdict(fitted)}, partial)
+        partial.replace(folder / "finished.ckpt")
+        for checkpoint in ("best.ckpt", "last.ckpt"):
+            (folder / checkpoint).unlink(missing_ok=True)
+
+    def save_student(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fitted: TrainingResult
+    ) -> None:
+        """Save the student, whole or not at all, and drop the checkpoint it came from."""
+        with self._replaced("student") as partial:
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            (partial / "training.json").write_text(json.dumps(asdict(fitted), indent=2) + "\n")
+        (self.checkpoints / "best.ckpt").unlink(missing_ok=True)
+
+    def copy_control(self, folder: Path) -> None:
+        """Copy the control from the cache, without its curves: the run's own folder has them."""
+        with self._replaced("control") as partial:
+            ignored = shutil.ignore_patterns("events.out.tfevents.*")
+            shutil.copytree(folder, partial, dirs_exist_ok=True, ignore=ignored)
+
+    @contextmanager
+    def _replaced(self, name: str) -> Iterator[Path]:
+        """A new folder that takes its name when it is whole."""
+        partial = self.path / f".{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        shutil.rmtree(self.path / name, ignore_errors=True)
+        partial.replace(self.path / name)
+
+
+def load_interrupted_config(folder: str) -> DictConfig:
+    """The config of a run that was interrupted.
+
+    Raises:
+        UserError: if there is none, or it is finished.
+    """
+    path = Path(folder).expanduser()
+    if not (path / "config.yaml").is_file():
+        raise UserError(f"resume={folder}: there is no run in it (config.yaml is missing)")
+    if (path / "report.json").is_file():
+        raise UserError(f"resume={folder}: this run is finished, its report is report.md")
+    config = OmegaConf.load(path / "config.yaml")
+    config.pop("hydra", None)
+    return config
+
+
+def _write_atomically(path: Path, content: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(content, encoding="utf-8")
+    partial.replace(path)

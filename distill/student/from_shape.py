@@ -1,0 +1,91 @@
+"""A student of a given shape: BERT's published miniatures, or any other."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from transformers import BertConfig
+
+from distill.core.errors import UserError
+from distill.data.prepare import PreparedData
+from distill.modeling import loading
+from distill.modeling.shape import ModelShape
+from distill.student.base import Student
+from distill.teacher.prepare import Teacher
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class ShapeFactory:
+    """A BERT of a given shape (Turc et al. 2019, "Well-Read Students Learn Better", table 1).
+
+    Attributes:
+        name: what reports call it.
+        hidden_layers: transformer layers.
+        hidden_size: their width; heads are 64 wide and the feed-forward layer four times it.
+        weights: ``random`` starts from nothing and reads with the teacher's tokenizer;
+            ``published`` starts from the pretrained miniature of that shape on the hub, which has
+            BERT's own tokenizer. Pretrained weights are worth far more than any objective.
+    """
+
+    name: str
+    hidden_layers: int
+    hidden_size: int
+    weights: Literal["random", "published"] = "random"
+
+    def __post_init__(self):
+        if self.weights not in ("random", "published"):
+            raise UserError(f"student.weights={self.weights}: choose random or published")
+        if self.hidden_layers < 1 or self.hidden_size < 64 or self.hidden_size % 64:
+            raise UserError(
+                f"student: {self.hidden_layers} layers of width {self.hidden_size}: "
+                "at least 1 layer, the width a multiple of 64"
+            )
+
+    @property
+    def published(self) -> str:
+        """The hub id of the pretrained miniature."""
+        heads = self.hidden_size // 64
+        return f"google/bert_uncased_L-{self.hidden_layers}_H-{self.hidden_size}_A-{heads}"
+
+    def check(self, teacher_config) -> None:
+        """Find out whether the published weights can be had, before anything is trained."""
+        if self.weights == "published":
+            loading.load_config(self.published, f"the published {self.published}")
+
+    def outline(self, teacher_config) -> tuple[ModelShape, str | None]:
+        """The student's shape; published weights bring their own tokenizer."""
+        shape = ModelShape(self.hidden_layers, self.hidden_size, self.hidden_size // 64)
+        return shape, self.published if self.weights == "published" else None
+
+    def build(
+        self,
+        teacher: Teacher,
+        task,
+        label_names: list[str],
+        cache_dir: Path,
+        data: PreparedData | None = None,
+    ) -> Student:
+        """The student with its first weights."""
+        if self.weights == "published":
+            tokenizer = loading.load_tokenizer(self.published, f"the published {self.published}")
+            model = task.load(self.published, label_names)
+            return Student(self.name, model, tokenizer, f"the published {self.published}")
+        tokenizer = teacher.tokenizer
+        config = BertConfig(
+            # A head over the vocabulary has as many outputs as the teacher's.
+            vocab_size=max(len(tokenizer), task.width(0, teacher.model.config)),
+            num_hidden_layers=self.hidden_layers,
+            hidden_size=self.hidden_size,
+            num_attention_heads=self.hidden_size // 64,
+            intermediate_size=4 * self.hidden_size,
+            pad_token_id=tokenizer.pad_token_id,
+            **task.head_settings(label_names),
+        )
+        log.info(
+            "student: starts from random weights (student.weights=published starts from %s)",
+            self.published,
+        )
+        return Student(self.name, task.auto_model.from_config(config), tokenizer, "random weights")

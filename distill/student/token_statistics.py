@@ -1,0 +1,41 @@
+"""What the training texts say about tokens."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from distill.data.prepare import PreparedData
+
+# Splits that a student must know nothing of.
+HELD_OUT = ("validation", "test")
+
+
+def iter_training_texts(data: PreparedData, size: int = 1000) -> Iterator[list[str]]:
+    """Every text that a student is trained on, labelled or not, so many at a time."""
+    for split, rows in data.splits.items():
+        if split in HELD_OUT:
+            continue
+        columns = [column for column in ("text", "text_pair") if column in rows.column_names]
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            for column in columns:
+                yield batch[column]
+
+
+def token_counts(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """How often each token occurs in the training texts, ``(V,)``; special ones do not count."""
+    counts = np.zeros(len(tokenizer), dtype=np.int64)
+    for texts in iter_training_texts(data):
+        encoded = tokenizer(
+            texts, add_special_tokens=False, truncation=False, return_attention_mask=False,
+            verbose=False,
+        )  # fmt: skip
+        ids = np.concatenate([np.asarray(one, dtype=np.int64) for one in encoded["input_ids"]])
+        counts += np.bincount(ids, minlength=len(counts))
+    return counts
+
+
+def has_pairs(data: PreparedData) -> bool:
+    """Whether the texts come in pairs."""
+    return "text_pair" in data.splits["train"].column_names

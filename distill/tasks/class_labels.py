@@ -1,0 +1,127 @@
+"""Classes: their names, and what all tasks share that choose one of several."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill.core.errors import UserError
+from distill.data.labels import IGNORED_LABEL
+from distill.metrics import calibration, fidelity
+
+
+def class_names(feature: Any, occurring: Collection[str], given: Sequence[str] | None) -> list[str]:
+    """The classes, in the order of their ids.
+
+    The source's own order where it has one (a ``ClassLabel``); otherwise the labels that occur,
+    sorted (numbers by value). ``given`` names the integer labels 0, 1, ... or fixes the order of
+    labels that are strings.
+
+    Args:
+        feature: the type of a single label.
+        occurring: the labels of train and validation, as text.
+        given: ``data.labels``.
+
+    Raises:
+        UserError: if ``given`` lacks a label.
+    """
+    if hasattr(feature, "names"):
+        names = list(given or feature.names)
+        if len(names) != len(feature.names):
+            raise UserError(
+                f"data.labels names {len(names)} classes, the data have {len(feature.names)}"
+            )
+        return names
+    names = sorted(occurring, key=_numbers_by_value)
+    if given is None:
+        return names
+    given = [str(name) for name in given]
+    if not set(names) <= set(given) and not _are_ids(names, len(given)):
+        missing = sorted(set(names) - set(given))
+        raise UserError(f"data.labels lacks {', '.join(missing[:5])}, which the data have")
+    return given
+
+
+def label_ids(feature: Any, values: Sequence[Any], names: Sequence[str]) -> dict[str, int]:
+    """Which id a label stands for, by its text.
+
+    Args:
+        feature: the type of a single label.
+        values: some of the labels.
+        names: the classes.
+    """
+    ids = {name: index for index, name in enumerate(names)}
+    # Ids already: a ClassLabel's, whatever its classes are called, or named by data.labels.
+    if hasattr(feature, "names") or all(str(value) not in ids for value in values):
+        return {str(index): index for index in range(len(names))}
+    return ids
+
+
+def head_order(model_names: Mapping[int, str], names: Sequence[str]) -> list[int] | None:
+    """Where each class stands in a trained head, matched by name.
+
+    Names match regardless of case; ``LABEL_3`` stands for a class called ``3``. ``None`` if the two
+    sets differ: the head was then trained for something else.
+    """
+    theirs = {_strip_prefix(name): int(index) for index, name in model_names.items()}
+    ours = [_strip_prefix(name) for name in names]
+    if set(theirs) != set(ours) or len(theirs) != len(names):
+        return None
+    return [theirs[name] for name in ours]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    r"""Cross-entropy in fp32: ``(N, C)``, ``(N,)`` -> scalar.
+
+    .. math:: \frac{1}{N} \sum_{n:\, y_n \neq -100} -\log \mathrm{softmax}(z_n)_{y_n}
+
+    Examples without a label (``IGNORED_LABEL``) add nothing to the sum, yet count in N: so a
+    labelled example weighs the same whatever batch it falls into, as it does against its own
+    soft label, whose mean is over all N. A mean over the labelled ones alone would give the
+    only labelled example of a batch the weight of N. Without any label the loss is exactly 0,
+    with finite gradients that are 0.
+    """
+    total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED_LABEL, reduction="sum")
+    return total / max(len(labels), 1)
+
+
+def classification_calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Of the distribution over the classes; ``(N, C)``, ``(N,)``."""
+    log_probabilities = fidelity.log_softmax(logits)
+    return {
+        "expected_calibration_error": calibration.expected_calibration_error(
+            np.exp(log_probabilities), labels
+        ),
+        "negative_log_likelihood": calibration.negative_log_likelihood(log_probabilities, labels),
+    }
+
+
+def classification_fidelity(logits: np.ndarray, teacher: np.ndarray) -> dict[str, float]:
+    """Same class, and how far the distributions are apart; ``(N, C)`` twice."""
+    return {
+        "agreement": fidelity.agreement(logits.argmax(axis=-1), teacher.argmax(axis=-1)),
+        "kl_divergence": fidelity.kl_divergence(teacher, logits),
+    }
+
+
+def preview(names: Sequence[str], count: int = 5) -> str:
+    """The first few of them, for a message."""
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def _strip_prefix(name: str) -> str:
+    return re.sub(r"^label_", "", str(name).strip().lower())
+
+
+def _are_ids(names: Sequence[str], count: int) -> bool:
+    return all(name.isdigit() and int(name) < count for name in names)
+
+
+def _numbers_by_value(name: str) -> tuple[int, float, str]:
+    try:
+        return (0, float(name), name)
+    except ValueError:
+        return (1, 0.0, name)

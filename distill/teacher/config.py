@@ -1,0 +1,51 @@
+"""Which teacher, and how it is made ready where it is not."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from distill.core.errors import UserError
+
+
+@dataclass(kw_only=True)
+class TeacherConfig:
+    """A teacher by its path.
+
+    Attributes:
+        path: a folder, a hub id, a run's folder (its student then teaches), or ``package:NAME``.
+        labels: names for the classes of a trained head that has none, in the head's order.
+        fine_tune: ``auto`` fine-tunes only a teacher without a head trained for these classes;
+            ``True`` always does, ``False`` refuses instead.
+        epochs: of fine-tuning, at most.
+        learning_rate: of fine-tuning; ``None`` chooses by the model's size.
+        batch_size: of fine-tuning.
+        seed: of fine-tuning; apart from the run's, so that runs with many seeds share a teacher.
+        outputs: ``cached`` computes its logits once and stores them, ``live`` runs it on every
+            batch, ``auto`` stores them unless the objective needs more than logits.
+    """
+
+    path: str
+    labels: list[str] | None = None
+    fine_tune: bool | Literal["auto"] = "auto"
+    epochs: int = 3
+    learning_rate: float | None = None
+    batch_size: int = 32
+    seed: int = 0
+    outputs: Literal["auto", "cached", "live"] = "auto"
+
+    def __post_init__(self):
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"teacher.seed={self.seed}: it must be 0 or above, below 2147483648")
+        for key in ("epochs", "batch_size"):
+            if getattr(self, key) < 1:
+                raise UserError(f"teacher.{key}={getattr(self, key)}: it must be 1 or more")
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise UserError(f"teacher.learning_rate={self.learning_rate}: it must be above 0")
+        if self.fine_tune not in ("auto", True, False):
+            raise UserError(f"teacher.fine_tune={self.fine_tune}: choose auto, true or false")
+        if self.outputs not in ("auto", "cached", "live"):
+            raise UserError(f"teacher.outputs={self.outputs}: choose auto, cached or live")
+
+    @property
+    def name(self) -> str:
+        """What reports call it: the end of its path."""
+        return self.path.removeprefix("package:").rstrip("/").split("/")[-1]

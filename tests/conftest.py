@@ -1,9 +1,7 @@
 """Tiny models and data made on the spot: everything here runs offline in seconds."""
 
-import csv
 import logging
 import os
-import random
 import sys
 from pathlib import Path
 
@@ -17,24 +15,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForMaskedLM,
-    BertForSequenceClassification,
     BertTokenizerFast,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
-    ElectraConfig,
-    ElectraForSequenceClassification,
-    RobertaConfig,
-    RobertaForSequenceClassification,
 )
 
-GOOD = ["good", "great", "lovely", "fine", "bright", "warm"]
-BAD = ["bad", "awful", "dull", "poor", "cold", "weak"]
-FILLER = ["the", "film", "story", "was", "and", "a", "very", "rather", "plot", "cast"]
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+from tests.factories import BAD, FILLER, GOOD, make_model, make_tokenizer, sentences, write_csv
 
 
 def pytest_xdist_auto_num_workers(config) -> int:
@@ -58,47 +45,6 @@ def _leave_no_trace():
 @pytest.fixture(scope="session")
 def tokenizer() -> BertTokenizerFast:
     return make_tokenizer(FILLER + GOOD + BAD)
-
-
-def make_tokenizer(words: list[str]) -> BertTokenizerFast:
-    vocabulary = {token: index for index, token in enumerate(SPECIAL + words)}
-    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    return BertTokenizerFast(
-        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-        sep_token="[SEP]", mask_token="[MASK]",
-    )  # fmt: skip
-
-
-def make_model(family: str = "bert", labels=("negative", "positive"), layers: int = 4, **settings):
-    """A tiny classifier of a family with random weights."""
-    shape = {"vocab_size": 32, "max_position_embeddings": 64} | settings
-    head = {
-        "num_labels": len(labels),
-        "id2label": dict(enumerate(labels)),
-        "label2id": {name: index for index, name in enumerate(labels)},
-    }
-    usual = {
-        "hidden_size": 32, "num_hidden_layers": layers, "num_attention_heads": 2,
-        "intermediate_size": 64, "pad_token_id": 0,
-    }  # fmt: skip
-    distilbert = {"dim": 32, "n_layers": layers, "n_heads": 2, "hidden_dim": 64, "pad_token_id": 0}
-    config, model = {
-        "bert": (BertConfig, BertForSequenceClassification),
-        "roberta": (RobertaConfig, RobertaForSequenceClassification),
-        "electra": (ElectraConfig, ElectraForSequenceClassification),
-        "distilbert": (DistilBertConfig, DistilBertForSequenceClassification),
-    }[family]
-    if family == "electra":
-        shape["embedding_size"] = 32
-    torch.manual_seed(0)
-    return model(config(**(distilbert if family == "distilbert" else usual) | shape | head))
 
 
 @pytest.fixture(scope="session")
@@ -129,18 +75,6 @@ def trained(tmp_path_factory, tokenizer) -> Path:
     return folder
 
 
-def sentences(count: int, seed: int) -> list[dict[str, str]]:
-    """Sentences whose sentiment is that of the one word in them that has any."""
-    draw = random.Random(seed)
-    rows = []
-    for index in range(count):
-        label = ("negative", "positive")[index % 2]
-        words = draw.choices(FILLER, k=draw.randint(3, 12))
-        words.insert(draw.randrange(len(words)), draw.choice(GOOD if label == "positive" else BAD))
-        rows.append({"text": " ".join(words), "label": label})
-    return rows
-
-
 @pytest.fixture(scope="session")
 def three_classes(tmp_path_factory) -> Path:
     """A folder with train, validation and test of three classes: good, bad or neither."""
@@ -152,15 +86,6 @@ def three_classes(tmp_path_factory) -> Path:
             row.update(text=" ".join(words), label="neutral")
         write_csv(folder / f"{split}.csv", rows)
     return folder
-
-
-def write_csv(file: Path, rows: list[dict[str, str]]) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.DictWriter(lines, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    return file
 
 
 @pytest.fixture(scope="session")

@@ -5,25 +5,10 @@ from datasets import ClassLabel, Dataset
 
 from distill.core.errors import UserError
 from distill.data.prepare import prepare_data
-from distill.data.sources.base import DataSource
 from distill.data.sources.files import FileSource
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.tasks.token_classification import TokenClassification
-from tests.conftest import sentences
-
-
-class Given(DataSource):
-    """Splits that a test gives."""
-
-    def __init__(self, splits, **settings):
-        super().__init__(name="given", **settings)
-        self.splits = {
-            split: rows if isinstance(rows, Dataset) else Dataset.from_list(rows)
-            for split, rows in splits.items()
-        }
-
-    def read(self, cache_dir):
-        return self.splits
+from tests.factories import Given, sentences
 
 
 def prepared(splits, tmp_path, **settings):

@@ -24,7 +24,7 @@ from distill.tasks.multi_label import MultiLabel
 from distill.tasks.regression import Regression
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher import logits_cache
-from tests.conftest import sentences, write_csv
+from tests.factories import sentences, write_csv
 
 TASK = SequenceClassification()
 

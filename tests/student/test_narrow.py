@@ -22,7 +22,7 @@ from distill.student.from_layers import LayersFactory
 from distill.student.narrow import Widths
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
-from tests.conftest import make_model
+from tests.factories import make_model
 
 TASK = SequenceClassification()
 NAMES = ["negative", "positive"]

@@ -29,7 +29,7 @@ from distill.student.static import StaticFactory
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
 from distill.training.optimizer import default_learning_rate
-from tests.conftest import make_model, sentences, write_csv
+from tests.factories import make_model, sentences, write_csv
 
 TASK = SequenceClassification()
 NAMES = ["negative", "positive"]

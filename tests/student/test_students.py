@@ -7,7 +7,7 @@ from distill.student.from_shape import ShapeFactory
 from distill.student.pretrained import PretrainedFactory
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
-from tests.conftest import make_model, make_tokenizer
+from tests.factories import make_model, make_tokenizer
 
 TASK = SequenceClassification()
 NAMES = ["negative", "positive"]

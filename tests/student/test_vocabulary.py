@@ -29,7 +29,7 @@ from distill.student.static import StaticFactory
 from distill.student.token_statistics import token_counts
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
-from tests.conftest import make_model, make_tokenizer
+from tests.factories import make_model, make_tokenizer
 
 TASK = SequenceClassification()
 NAMES = ["negative", "positive"]

@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from tests.conftest import BAD, FILLER, GOOD
+from tests.factories import BAD, FILLER, GOOD
 
 SIZES = (("train", 240, 1), ("dev", 60, 2), ("test", 80, 3))
 

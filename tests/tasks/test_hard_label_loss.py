@@ -10,7 +10,7 @@ from distill.data.labels import IGNORED_LABEL
 from distill.objectives.pair import ModelPair
 from distill.objectives.terms.hard_labels import HardLabels
 from distill.tasks.sequence_classification import SequenceClassification
-from tests.conftest import make_model
+from tests.factories import make_model
 
 LOSS = SequenceClassification().hard_label_loss
 

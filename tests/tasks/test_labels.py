@@ -12,8 +12,7 @@ from distill.data.prepare import prepare_data
 from distill.tasks.multi_label import MultiLabel
 from distill.tasks.regression import Regression
 from distill.tasks.sequence_classification import SequenceClassification
-from tests.conftest import sentences, write_csv
-from tests.data.test_prepare import Given
+from tests.factories import Given, sentences, write_csv
 from tests.tasks.texts import rated, tagged
 
 SIZES = (("train", 60, 1), ("validation", 20, 2), ("test", 30, 3))

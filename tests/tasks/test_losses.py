@@ -16,7 +16,7 @@ from distill.tasks.regression import Regression
 from distill.teacher.config import TeacherConfig
 from distill.teacher.ensemble import Ensemble
 from distill.teacher.prepare import _trained_head
-from tests.conftest import make_model
+from tests.factories import make_model
 
 
 def example(task, count=12, classes=4):

@@ -26,10 +26,17 @@ from distill.student.narrow import Widths
 from distill.tasks.masked_lm import MaskedLM
 from distill.training.inference import predict_logits
 from distill.training.module import DistillationModule
-from tests import test_bad_input
-from tests.conftest import make_model, make_tokenizer, sentences, write_csv
-from tests.data.test_masking import rows_of
-from tests.tasks.test_end_to_end import curves, losses, report_of
+from tests.cli import test_bad_input
+from tests.data.test_token_masking import rows_of
+from tests.factories import (
+    curves,
+    losses,
+    make_model,
+    make_tokenizer,
+    report_of,
+    sentences,
+    write_csv,
+)
 
 refused = test_bad_input.refused
 CPU = hardware.resolve_hardware("cpu", "32-true")

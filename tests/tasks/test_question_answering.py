@@ -30,8 +30,7 @@ from distill.teacher.prepare import Teacher
 from distill.training.inference import predict_logits
 from distill.training.module import DistillationModule
 from distill.training.optimizer import AdamW
-from tests.conftest import BAD, FILLER, GOOD, make_model, make_tokenizer
-from tests.data.test_prepare import Given
+from tests.factories import BAD, FILLER, GOOD, Given, make_model, make_tokenizer
 from tests.tasks.questions import asked
 
 CPU = Hardware(torch.device("cpu"), "32-true")

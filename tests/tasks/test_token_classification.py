@@ -22,8 +22,7 @@ from distill.modeling.loading import weights_hash
 from distill.tasks.token_classification import TokenClassification
 from distill.teacher.logits_cache import ConcatLogits, cached_logits
 from distill.teacher.prepare import Teacher
-from tests.conftest import FILLER, GOOD, make_model
-from tests.data.test_prepare import Given
+from tests.factories import FILLER, GOOD, Given, make_model
 
 # Words of one piece, and of two or three.
 NAMES = {"goodfilm": "PER", "lovelyplotcast": "PER", "badstory": "LOC", "dullthe": "LOC"}
@@ -57,7 +56,7 @@ def splits(**changes):
 @pytest.fixture(scope="session")
 def pieces():
     """A tokenizer that cuts the names into two or three pieces."""
-    from tests.conftest import BAD, make_tokenizer
+    from tests.factories import BAD, make_tokenizer
 
     return make_tokenizer(FILLER + GOOD + BAD + PIECES)
 
@@ -324,7 +323,7 @@ def test_refuses_what_cannot_be_read(rows, says, tmp_path):
 
 
 def test_refuses_other_tasks_data_and_metrics(tmp_path):
-    from tests.conftest import sentences
+    from tests.factories import sentences
     from tests.tasks.texts import tagged
 
     def refused(says, rows, **settings):

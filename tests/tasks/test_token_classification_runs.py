@@ -8,10 +8,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, pipeline
 
-from tests.conftest import sentences, write_csv
-from tests.tasks.test_end_to_end import curves, losses, report_of
+from tests.factories import composed, curves, losses, report_of, sentences, write_csv
 from tests.tasks.test_token_classification import pieces, tagged_sentences  # noqa: F401
-from tests.test_configs import composed
 
 SIZES = (("train", 240, 1), ("validation", 60, 2), ("test", 80, 3))
 

@@ -2,7 +2,7 @@
 
 import random
 
-from tests.conftest import BAD, FILLER, GOOD
+from tests.factories import BAD, FILLER, GOOD
 
 
 def _sentence(draw: random.Random, good: int, bad: int) -> str:

@@ -12,7 +12,7 @@ from distill.core.errors import UserError
 from distill.modeling.features import ModelOutputs
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.ensemble import Ensemble, EnsembleConfig, combine_logits
-from tests.conftest import FILLER, GOOD, make_model, make_tokenizer
+from tests.factories import FILLER, GOOD, make_model, make_tokenizer
 
 
 def said(classes=3):

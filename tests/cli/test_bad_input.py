@@ -1,0 +1,226 @@
+"""The user's mistakes: one line, exit code 2, nothing trained, nothing left behind."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.factories import make_model, sentences, write_csv
+
+
+def rows(count=40, **changes):
+    return [row | changes for row in sentences(count, 5)]
+
+
+@pytest.fixture
+def refused(command, small, monkeypatch):
+    def check(*overrides: str, says: str):
+        def trained(*_, **__):
+            raise AssertionError("something was trained")
+
+        monkeypatch.setattr("distill.training.trainer.TrainerFactory.fit", trained)
+        code, _, err = command(*small, *overrides)
+        assert code == 2, err
+        lines = err.strip().splitlines()
+        assert len(lines) == 1, err
+        assert lines[0].startswith("error: ")
+        assert says in lines[0], lines[0]
+        runs = Path("runs")
+        assert not runs.exists() or not any(runs.iterdir())
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("studnet=half", "no option studnet: did you mean student?"),
+        ("student.layer=[0]", "did you mean student.layers?"),
+        ("student=halb", "did you mean half?"),
+        ("objective.soft_targets.temprature=2", "did you mean objective.soft_targets.temperature?"),
+        ("data.limit=abc", "data.limit=abc: it must be a whole number"),
+        ("data.limit=0", "it must be 1 or more"),
+        ("optimizer.learning_rate=fast", "optimizer.learning_rate=fast: it must be a number"),
+        ("optimizer.learning_rate=-1", "must be above 0"),
+        ("trainer.max_epochs=0", "trainer.max_epochs=0"),
+        ("trainer.precision=8", "choose one of"),
+        ("+trainer.max_epoch=2", "did you mean trainer.max_epochs?"),
+        ("+trainer.logger=false", "is set by distill itself"),
+        ("trainer.devices=4", "trainer.devices=4 needs a strategy: trainer.strategy=ddp"),
+        ("trainer.devices=two", "trainer.devices=two: it must be a whole number or auto"),
+        ("trainer=multi_node", "start the command on every node"),
+        ("trainer=fsdp trainer.accelerator=cpu", "trainer.strategy=fsdp needs GPUs"),
+        ("trainer.gradient_clip_val=high", "Lightning's Trainer refuses"),
+        ("trainer.limit_train_batches=-1", "Lightning's Trainer refuses"),
+        ("output_dir=runs/seed=1", "quote what has signs in it, 'output_dir=\"runs/seed=1\"'"),
+        ("halb", "halb cannot be read as NAME=VALUE"),
+        ("seed=-1", "seed=-1"),
+        ("seed=one", "seed=one: it must be a whole number"),
+        ("control=maybe", "control=maybe: it must be true or false"),
+        ("objective.soft_targets.temperature=0", "must be above 0"),
+        ("objective.soft_targets.weight=-1", "objective.soft_targets.weight=-1"),
+        ("task.metric=f2", "task.metric=f2"),
+        ("data=files data.path=nowhere", "there is no such file or folder"),
+        ("data.path=nowhere", "there is no such file or folder"),
+        ("data.text=review", "data.text=review: train has no such column, it has text, label"),
+        ("data.label=y", "data.label=y"),
+        ("data.text_pair=other", "data.text_pair=other"),
+        ("data.max_length=100", "positions for 64 tokens"),
+        ("student.layers=[0,4]", "the teacher has the layers 0 to 3, not 4"),
+        ("student.layers=[]", "at least one layer"),
+        ("student.layers=[1,1]", "stands twice"),
+        ("student.layers=most", "student.layers=most"),
+        ("teacher.path=./nowhere", "teacher.path=./nowhere: there is no such folder"),
+        ("teacher.path=someone/unheard-of", "teacher.path=someone/unheard-of cannot be loaded"),
+        ("teacher.fine_tune=false", "teacher.fine_tune=false forbids"),
+        ("teacher.fine_tune=perhaps", "teacher.fine_tune=perhaps"),
+        ("objective=distilbert teacher.outputs=cached", "stores logits only"),
+        ("objective=dkd", "needs 3 classes or more and the data have 2"),
+        ("objective=dist", "needs 3 classes or more and the data have 2"),
+        ("objective.soft_targets.standardise=true", "needs three classes or more"),
+        ("objective=pkd student=single", "a student of one layer has none before its last"),
+        (
+            "objective=tinybert objective.prediction.epochs=null student=bilstm",
+            "the student is no transformer",
+        ),
+        ("objective=minilm student=static", "compares attention, and the student has none"),
+        ("objective=tinybert objective.intermediate.epochs=0", "epochs=0: it must be 1 or more"),
+        ("objective=distilbert objective.hidden_states.layers=[[0,9]]", "layers 0 to 3, not 9"),
+        ("objective=distilbert objective.hidden_states.measure=l1", "it must be mse or cosine"),
+        ("objective=distilbert student.vocabulary=corpus", "cut texts differently"),
+        ("objective=minilmv2 objective.relations.relations.heads=5", "does not divide the widths"),
+        ("+schedule@objective.hard_labels.weight=flsw", "adaptive schedule is for temperatures"),
+        (
+            "+schedule@objective.soft_targets.temperature=linear",
+            "temperature=0.0: it must be above",
+        ),
+        ("objective=tinybert", "trainer.max_epochs would be ignored"),
+        ("objective=pkd objective.hidden_states.layers=[[-1,-1]]", "but_last=false"),
+        (
+            "objective=tinybert objective.intermediate.hidden_states.weight=-1",
+            "objective.intermediate.hidden_states.weight=-1: it must be 0 or above",
+        ),
+        ("objective.soft_targets=kd", "objective.soft_targets=kd: it is no term"),
+        ("+objective.epochs=3", "objective.epochs=3: it is no term"),
+        ("objective.soft_targets._target_=builtins.dict", "builtins.dict"),
+        (
+            "objective.soft_targets._target_=distill.objectives.terms.soft_targets.LogitTerm",
+            "LogitTerm is what several have in common",
+        ),
+        ("objective.soft_targets.temperature=.nan", "it must be a number"),
+        ("optimizer.learning_rate=.inf", "it must be a number"),
+        ("optimizer.epsilon=-1", "optimizer.epsilon=-1: it must be above 0"),
+        ("+objective.soft_targets.teacher=foo", "there is no such teacher"),
+        ("teacher.seed=-1", "teacher.seed=-1"),
+        ("seed=5000000000", "seed=5000000000: it must be"),
+        ("objective.soft_targets=null objective.hard_labels=null", "objective has no terms"),
+        ("student=hub", "student.path has no value: set student.path=..."),
+        ("resume=nowhere", "resume continues a run with its own settings: leave out data=files"),
+    ],
+)
+def test_options(refused, override, says):
+    refused(*override.split(), says=says)
+
+
+def test_nothing_to_resume(command):
+    code, out, err = command("resume=nowhere")
+    assert (code, out) == (2, "")
+    assert err == "error: resume=nowhere: there is no run in it (config.yaml is missing)\n"
+    assert not Path("nowhere").exists()
+
+
+def test_weights_that_sum_to_nothing(refused):
+    refused(
+        "objective.soft_targets.weight=0",
+        "objective.hard_labels.weight=0",
+        says="the objective's weights sum to nothing",
+    )
+
+
+def test_one_class(refused, tmp_path):
+    write_csv(tmp_path / "d" / "train.csv", rows(label="positive"))
+    refused(f"data.path={tmp_path}/d", says="one class only (positive)")
+
+
+def test_empty_texts(refused, tmp_path):
+    write_csv(tmp_path / "d" / "train.csv", [*rows(), {"text": "  ", "label": "positive"}])
+    refused(f"data.path={tmp_path}/d", says="1 texts of train are empty (the first in row 41)")
+
+
+def test_unknown_label_in_test(refused, tmp_path):
+    write_csv(tmp_path / "d" / "train.csv", rows())
+    write_csv(tmp_path / "d" / "test.csv", [*rows(), {"text": "so so", "label": "neutral"}])
+    refused(f"data.path={tmp_path}/d", says="test row 41 has the label 'neutral'")
+
+
+def test_missing_label(refused, tmp_path):
+    write_csv(tmp_path / "d" / "train.csv", rows())
+    write_csv(tmp_path / "d" / "test.csv", [*rows(), {"text": "so so", "label": ""}])
+    refused(f"data.path={tmp_path}/d", says="test row 41 has no label")
+
+
+def test_empty_file(refused, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "train.csv").write_text("")
+    refused(f"data.path={tmp_path}/d", says="is empty")
+
+
+def test_header_alone(refused, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "train.csv").write_text("text,label\n")
+    refused(f"data.path={tmp_path}/d", says="train.csv has no examples")
+
+
+def test_folder_without_training_file(refused, tmp_path):
+    write_csv(tmp_path / "d" / "test.csv", rows())
+    refused(f"data.path={tmp_path}/d", says="no training file")
+
+
+def test_too_few_to_cut_from(refused, tmp_path):
+    write_csv(tmp_path / "d" / "train.csv", rows(6))
+    refused(f"data.path={tmp_path}/d", says="too few to cut")
+
+
+def test_teacher_folder_without_a_model(refused, tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(f"teacher.path={tmp_path}/empty", says="there is no model in it")
+
+
+def test_teacher_folder_without_weights(refused, tmp_path):
+    make_model().config.save_pretrained(tmp_path / "config")
+    refused(f"teacher.path={tmp_path}/config", says="there are no weights in it")
+
+
+def test_full_error_shows_the_traceback(command, small, monkeypatch):
+    import sys
+
+    from distill.cli.distill import main
+    from distill.core.errors import UserError
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", ["distill", *small, "student.layers=[9]"])
+    with pytest.raises(UserError):
+        main()
+
+
+def test_a_teacher_without_a_tokenizer(refused, pretrained, tmp_path):
+    """transformers makes an empty one, to which every word is unknown."""
+    import shutil
+
+    shutil.copytree(pretrained, tmp_path / "bare")
+    for file in (tmp_path / "bare").glob("*token*"):
+        file.unlink()
+    refused(f"teacher.path={tmp_path}/bare", says="there is no tokenizer in it")
+
+
+def test_attention_that_cannot_be_taken(refused, tokenizer, tmp_path):
+    from transformers import AlbertConfig, AlbertModel
+
+    shape = {
+        "vocab_size": 32, "embedding_size": 16, "hidden_size": 32, "num_attention_heads": 2,
+        "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 64,
+    }  # fmt: skip
+    AlbertModel(AlbertConfig(**shape)).save_pretrained(tmp_path / "albert")
+    tokenizer.save_pretrained(tmp_path / "albert")
+    albert = f"teacher.path={tmp_path}/albert"
+    refused(albert, "objective=minilmv2", "student=tiny", says="no single stack of layers")
+    refused(albert, says="no single stack of layers")

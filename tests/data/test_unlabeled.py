@@ -1,0 +1,400 @@
+"""Texts without labels: which ones come in, and what student and control make of them."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pandas
+import pytest
+from datasets import Dataset, concatenate_datasets
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from distill.core.errors import UserError
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.data.labels import IGNORED_LABEL
+from distill.data.prepare import prepare_data
+from distill.data.sampler import LengthGroupedBatchSampler
+from distill.data.sources.files import FileSource
+from distill.tasks.sequence_classification import SequenceClassification
+from tests.factories import encoded, sentences, write_csv
+
+TASK = SequenceClassification()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Few labelled examples."""
+    for split, count, seed in (("train", 40, 1), ("validation", 20, 2), ("test", 30, 3)):
+        write_csv(tmp_path / "films" / f"{split}.csv", sentences(count, seed))
+    return tmp_path / "films"
+
+
+@pytest.fixture
+def texts():
+    return [row["text"] for row in sentences(200, 9)]
+
+
+@pytest.fixture
+def prepared(folder, tmp_path):
+    def run(unlabelled, **settings):
+        source = FileSource(name="films", path=str(folder), unlabelled=str(unlabelled), **settings)
+        return prepare_data(source, TASK, tmp_path / "cache")
+
+    return run
+
+
+def lines(file: Path, texts) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    return file
+
+
+def plain(rows) -> list[str]:
+    return [" ".join(text.split()).lower() for text in rows["text"]]
+
+
+# --- which texts ---------------------------------------------------------------------------------
+
+
+def test_every_text_is_accounted_for(prepared, folder, tmp_path, texts):
+    """Nothing of validation and test, nothing twice, nothing empty, and the notes count it all."""
+    held = {
+        split: pandas.read_csv(folder / f"{split}.csv")["text"].tolist()
+        for split in ("train", "validation", "test")
+    }
+    disguised = ["  " + held["test"][0].upper() + " ", held["test"][1].replace(" ", "  ")]
+    given = [
+        *texts, *texts[:7], "", "   ", *disguised,
+        held["train"][0], *held["validation"][:3], *held["test"][2:6],
+    ]  # fmt: skip
+    data = prepared(lines(tmp_path / "more.txt", given))
+    known = {
+        text: split
+        for split in ("test", "validation", "train")
+        for text in plain(data.splits[split])
+    }
+    expected = {" ".join(text.split()).lower() for text in given} - {""} - set(known)
+    found = plain(data.splits["unlabelled"])
+    assert sorted(found) == sorted(expected)  # a list: nothing twice
+    assert not set(found) & set(known)
+    assert set(data.splits["unlabelled"]["label"]) == {IGNORED_LABEL}
+    assert data.sizes["unlabelled"] == len(expected) > 150
+    note = next(note for note in data.notes if note.startswith("Left out"))
+    counted = sum(int(word) for word in note.replace(":", " ").split() if word.isdigit())
+    assert counted == len(given) - len(expected)
+    assert "2 are empty" in note
+    assert any(note.startswith(f"{len(expected)} texts without labels") for note in data.notes)
+
+
+def test_labelled_splits_and_fingerprint_are_those_without(prepared, folder, tmp_path, texts):
+    without = prepare_data(FileSource(name="films", path=str(folder)), TASK, tmp_path / "cache")
+    data = prepared(lines(tmp_path / "more.txt", texts))
+    assert data.fingerprint == without.fingerprint
+    assert "unlabelled" not in without.sizes
+    for split in without.splits:
+        assert data.hashes[split] == without.hashes[split]
+        assert list(data.splits[split]) == list(without.splits[split])
+
+
+def test_a_smaller_limit_takes_a_part_of_a_larger_ones_texts(prepared, tmp_path, texts):
+    first = lines(tmp_path / "more.txt", texts)
+    turned = lines(tmp_path / "turned.txt", texts[::-1])
+    small, large = (
+        prepared(file, unlabelled_limit=limit).splits["unlabelled"]["text"]
+        for file, limit in ((first, 30), (turned, 90))
+    )
+    assert (len(small), len(large)) == (30, 90)
+    assert list(small) == list(large)[:30]
+    whole = prepared(first)
+    assert whole.sizes["unlabelled"] > 90
+    assert whole.hashes["unlabelled"] != prepared(first, unlabelled_limit=30).hashes["unlabelled"]
+
+
+def test_training_examples_beyond_the_limit_may_serve(prepared, folder):
+    """The learning curve's other half: few labels, the other texts of train without theirs."""
+    data = prepared(folder / "train.csv", limit=10)
+    assert data.sizes["train"] == 10
+    assert data.sizes["unlabelled"] == 30
+    whole = set(pandas.read_csv(folder / "train.csv")["text"])
+    assert set(data.splits["train"]["text"]) | set(data.splits["unlabelled"]["text"]) == whole
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "tsv", "jsonl", "parquet", "txt", "txt.gz"])
+def test_reads_every_format(prepared, tmp_path, texts, suffix):
+    file, frame = tmp_path / f"more.{suffix}", pandas.DataFrame({"text": texts, "id": 1})
+    if suffix == "tsv":
+        frame.to_csv(file, index=False, sep="\t")
+    elif "csv" in suffix:
+        frame.to_csv(file, index=False)
+    elif suffix == "jsonl":
+        frame.to_json(file, orient="records", lines=True)
+    elif suffix == "parquet":
+        frame.to_parquet(file)
+    elif suffix == "txt":
+        lines(file, texts)
+    else:
+        file.write_bytes(gzip.compress("\n".join(texts).encode()))
+    rows = prepared(file).splits["unlabelled"]
+    assert rows.column_names == ["text", "label"]
+    assert set(rows["text"]) <= set(texts)
+    assert len(rows) > 150
+
+
+def test_a_folder_is_all_of_its_files(prepared, tmp_path, texts):
+    lines(tmp_path / "more" / "a.txt", texts[:80])
+    write_csv(tmp_path / "more" / "b.csv", [{"text": text} for text in texts[80:]])
+    (tmp_path / "more" / "README.md").write_text("not data")
+    both = prepared(tmp_path / "more")
+    one = prepared(lines(tmp_path / "one.txt", texts))
+    assert both.splits["unlabelled"]["text"] == one.splits["unlabelled"]["text"]
+
+
+def test_the_column_is_called_as_in_the_labelled_data_but_in_txt(tmp_path, texts):
+    rows = [{"review": row["text"], "label": row["label"]} for row in sentences(60, 1)]
+    write_csv(tmp_path / "d" / "train.csv", rows)
+    write_csv(tmp_path / "more.csv", [{"review": text} for text in texts])
+    lines(tmp_path / "more.txt", texts)
+    csv, txt = (
+        prepare_data(
+            FileSource(
+                name="d",
+                path=str(tmp_path / "d"),
+                text="review",
+                unlabelled=str(tmp_path / f"more.{suffix}"),
+            ),
+            TASK,
+            tmp_path / "cache",
+        )
+        for suffix in ("csv", "txt")
+    )
+    assert csv.splits["unlabelled"]["text"] == txt.splits["unlabelled"]["text"]
+
+
+def test_pairs(tmp_path):
+    def paired(count, seed):
+        return [row | {"text_pair": "the film " + row["text"]} for row in sentences(count, seed)]
+
+    write_csv(tmp_path / "d" / "train.csv", paired(60, 1))
+    write_csv(tmp_path / "more.csv", paired(50, 5))
+    settings = {"name": "d", "path": str(tmp_path / "d")}
+    source = FileSource(**settings, unlabelled=str(tmp_path / "more.csv"))
+    rows = prepare_data(source, TASK, tmp_path / "cache").splits["unlabelled"]
+    assert rows.column_names == ["text", "text_pair", "label"]
+    assert all(row["text_pair"] == "the film " + row["text"] for row in rows)
+    source = FileSource(**settings, unlabelled=str(lines(tmp_path / "more.txt", ["one text"])))
+    with pytest.raises(UserError, match=r"data\.text_pair=text_pair: .*more\.txt has no such"):
+        prepare_data(source, TASK, tmp_path / "cache")
+
+
+def test_a_data_set_of_the_hub(prepared, monkeypatch, texts):
+    """By its id, one configuration of several, and the split that says that it has no labels."""
+    asked = []
+
+    def read_hub(path, subset, cache_dir):
+        asked.append((path, subset))
+        splits = {"train": texts[:100], "unsupervised": texts[100:]}
+        return {name: Dataset.from_dict({"text": rows}) for name, rows in splits.items()}
+
+    monkeypatch.setattr("distill.data.unlabeled.read_hub", read_hub)
+    rows = prepared("someone/reviews:films").splits["unlabelled"]
+    assert asked == [("someone/reviews", "films")]
+    assert set(rows["text"]) <= set(texts[100:])
+
+
+def test_a_split_of_the_hub_set_itself(monkeypatch, tmp_path, texts):
+    from distill.data.sources.hub import HubSource
+
+    splits = {
+        "train": Dataset.from_list(sentences(60, 1)),
+        "unsupervised": Dataset.from_dict({"text": texts, "label": [-1] * len(texts)}),
+    }
+    monkeypatch.setattr("distill.data.sources.hub.read_with_datasets", lambda *_, **__: splits)
+    source = HubSource(name="d", path="someone/d", unlabelled="unsupervised")
+    data = prepare_data(source, TASK, tmp_path)
+    assert data.sizes["train"] == 48
+    assert set(data.splits["unlabelled"]["text"]) <= set(texts)
+
+
+# --- the student's training, and the control's ---------------------------------------------------
+
+
+def test_a_labelled_and_an_unlabelled_example_bring_their_own_logits(tokenizer):
+    rows = encoded(tokenizer, 20)
+    more = encoded(tokenizer, 10, seed=4).map(lambda row: {"label": IGNORED_LABEL})
+    import numpy as np
+
+    said = [np.full((20, 2), 1, np.float32), np.full((10, 2), 2, np.float32)]
+    batch = DistillationDataset(
+        concatenate_datasets([rows, more]),
+        PaddingCollator(tokenizer),
+        teacher_logits=np.concatenate(said),
+    )[[3, 24, 29]]
+    assert batch["labels"].tolist() == [rows["label"][3], IGNORED_LABEL, IGNORED_LABEL]
+    assert batch["teacher_logits"].tolist() == [[1, 1], [2, 2], [2, 2]]
+
+
+@pytest.mark.parametrize(("examples", "others"), [(37, 300), (40, 8), (5, 64), (64, 0)])
+def test_an_epoch_of_the_control_is_a_stretch_of_one_series_of_passes(examples, others):
+    lengths = list(range(3, 3 + examples))
+    batches = -(-(examples + others) // 8)
+    sampler = LengthGroupedBatchSampler(lengths, 8, seed=0, batches=batches)
+    series = []
+    for epoch in range(5):
+        sampler.set_epoch(epoch)
+        once = list(sampler)
+        assert len(once) == len(sampler) == batches
+        assert once == list(sampler)  # of the epoch alone: a resumed training sees the same
+        series += once
+    a_pass = -(-examples // 8)
+    for start in range(0, len(series) - a_pass + 1, a_pass):
+        seen = [index for batch in series[start : start + a_pass] for index in batch]
+        assert sorted(seen) == list(range(examples))
+    # What it begins with is what it would see without any of this.
+    assert series[:a_pass] == list(LengthGroupedBatchSampler(lengths, 8, seed=0))
+
+
+@pytest.fixture
+def few(folder, small, tmp_path, texts):
+    """Overrides for a run with 40 labelled examples and some hundred texts without labels."""
+    return [
+        *small, f"data.path={folder}",
+        f"data.unlabelled={lines(tmp_path / 'more.txt', texts[:120])}",
+        "data.batch_size=16", "trainer.log_every_n_steps=1",
+    ]  # fmt: skip
+
+
+def test_the_command(few, command):
+    code, _, err = command(*few, "output_dir=run")
+    assert code == 0, err
+    report = json.loads(Path("run/report.json").read_text())
+    count = report["data"]["examples"]["unlabelled"]
+    assert 100 < count <= 120
+    assert {k: report["data"]["examples"][k] for k in ("train", "test")} == {
+        "train": 40,
+        "test": 30,
+    }
+    notes = " ".join(report["data"]["notes"])
+    assert f"{count} texts without labels" in notes
+    assert "as many steps as the student" in notes
+    assert f"{count} unlabelled" in Path("run/report.md").read_text()
+    events = EventAccumulator(str(Path("run"))).Reload()
+    settings = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    assert b"training.unlabelled" in settings
+    steps = {
+        role: [scalar.step for scalar in events.Scalars(f"train/loss{role}")]
+        for role in ("", "/control")
+    }
+    # Two epochs of ceil((40 + n) / 16) batches for both, from the first to the last.
+    assert len(steps[""]) == 2 * -(-(40 + count) // 16)
+    assert steps[""] == steps["/control"]
+    validated = [
+        [scalar.step for scalar in events.Scalars(f"validation/accuracy{role}")]
+        for role in ("", "/control")
+    ]
+    assert len(validated[0]) == 2
+    assert validated[0] == validated[1]
+
+    code, _, err = command(*few, "output_dir=again")
+    assert code == 0, err
+    again = json.loads(Path("again/report.json").read_text())
+    assert again["reused"] == {"teacher": True, "teacher_outputs": True, "control": True}
+    assert again["models"][1]["quality"] == report["models"][1]["quality"]
+
+
+def test_a_live_teacher_gives_the_same_student_as_the_stored_outputs(few, command):
+    import torch
+    from safetensors.torch import load_file
+
+    for outputs in ("cached", "live"):
+        code, _, err = command(
+            *few, f"teacher.outputs={outputs}", "control=false", f"output_dir={outputs}"
+        )
+        assert code == 0, err
+        assert "control" not in " ".join(
+            json.loads(Path(f"{outputs}/report.json").read_text())["data"]["notes"]
+        )
+    stored, live = (load_file(f"{run}/student/model.safetensors") for run in ("cached", "live"))
+    for key, value in stored.items():
+        assert torch.allclose(value, live[key], atol=2e-3), key
+
+
+def test_a_sweep_tells_runs_with_and_without_apart(few, command):
+    given = few.pop(next(i for i, o in enumerate(few) if o.startswith("data.unlabelled=")))
+    code, out, err = command(
+        "-m", *few, f"data.unlabelled=null,{given.partition('=')[2]}", "control=false",
+        "output_dir=sweep",
+    )  # fmt: skip
+    assert code == 0, err
+    sweep = json.loads(Path("sweep/sweep.json").read_text())
+    assert "more.txt" in json.dumps(sweep)
+    assert "unlabelled" in out
+    folders = sorted(path.name for path in Path("sweep").iterdir() if path.is_dir())
+    assert folders == ["00-unlabelled=null", "01-unlabelled=more.txt"]
+
+
+# --- mistakes ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(command, few, monkeypatch):
+    def check(*overrides: str, says: str):
+        def trained(*_, **__):
+            raise AssertionError("something was trained")
+
+        monkeypatch.setattr("distill.training.trainer.TrainerFactory.fit", trained)
+        code, _, err = command(*few, *overrides)
+        assert code == 2, err
+        assert len(err.strip().splitlines()) == 1, err
+        assert err.startswith("error: ")
+        assert says in err, err
+        assert not Path("runs").exists() or not any(Path("runs").iterdir())
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("data.unlabelled=nowhere.txt", "data.unlabelled=nowhere.txt: there is no such file or"),
+        ("data.unlabelled=./nowhere", "there is no such file or folder"),
+        ("data.unlabelled=docstrings", "data.unlabelled=docstrings: there is no such file or"),
+        ("data.unlabelled=someone/unheard-of", "someone/unheard-of from the hub"),
+        ("data.unlabelled=3", "data.unlabelled=3: it must be text or null"),
+        ("data.unlabelled_limit=0", "data.unlabelled_limit=0: it must be 1 or more"),
+        ("data.unlabelled=null data.unlabelled_limit=9", "data.unlabelled_limit=9 limits nothing"),
+        ("data.augmentation=masking", "it is a group, set augmentation=masking"),
+        ("objective.soft_targets.weight=0", "data.unlabelled gives texts without labels, and this"),
+    ],
+)
+def test_options(refused, override, says):
+    refused(*override.split(), says=says)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.txt", "", "a.txt has no examples"),
+        ("a.txt", "\n \n\n", "no text is left of 3 (3 are empty)"),
+        ("a.csv", "", "is empty"),
+        ("a.csv", "text\n", "a.csv has no examples"),
+        ("a.csv", "review\ngood\n", "data.text=text: "),
+        ("a.jsonl", '{"text": 3}\n', "of data.text holds int64 in"),
+        ("a.jsonl", "{broken", "cannot read"),
+        ("a.xlsx", "x", "its format is none of"),
+    ],
+)
+def test_files(refused, tmp_path, name, content, says):
+    file = tmp_path / "given" / name
+    file.parent.mkdir()
+    file.write_text(content)
+    refused(f"data.unlabelled={file}", says=says)
+
+
+def test_a_folder_without_data(refused, tmp_path):
+    (tmp_path / "given").mkdir()
+    refused(f"data.unlabelled={tmp_path}/given", says="there is no file in it of .csv")
+
+
+def test_nothing_but_the_test_split(refused, folder):
+    refused(f"data.unlabelled={folder}/test.csv", says="stand in test")

@@ -1,0 +1,93 @@
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from distill.data.collate import PaddingCollator
+from distill.data.dataset import DistillationDataset
+from distill.evaluation.speed import _LiveTensors, measure_speed
+from tests.factories import encoded, make_model
+
+
+def test_a_deeper_model_is_slower_and_both_are_measured_alike(tokenizer):
+    examples = DistillationDataset(encoded(tokenizer, 60), PaddingCollator(tokenizer))
+    models = {"deep": make_model(layers=12), "flat": make_model(layers=1)}
+    threads = torch.get_num_threads()
+    speeds = measure_speed(models, dict.fromkeys(models, examples), torch.device("cpu"), rounds=2)
+    assert torch.get_num_threads() == threads
+    assert speeds["deep"].fastest.p50 > 2 * speeds["flat"].fastest.p50
+    assert speeds["deep"].cpu.p50 > 2 * speeds["flat"].cpu.p50
+    for speed in speeds.values():
+        assert 0 < speed.fastest.p50 <= speed.fastest.p95
+        assert speed.fastest.p50 <= speed.median.p50
+        assert speed.cpu.p50 <= speed.median.p50 * 1.1
+        assert speed.examples_per_second > 0
+        assert speed.threads == threads
+    assert speeds["deep"].peak_memory_bytes > speeds["flat"].peak_memory_bytes
+
+
+def test_latency_is_taken_with_one_thread_at_batch_1(tokenizer):
+    seen = []
+
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = make_model(layers=1)
+
+        def forward(self, input_ids, attention_mask=None, token_type_ids=None):
+            seen.append((len(input_ids), torch.get_num_threads()))
+            return self.inner(input_ids, attention_mask)
+
+    examples = DistillationDataset(encoded(tokenizer, 60), PaddingCollator(tokenizer))
+    measure_speed({"spy": Spy()}, {"spy": examples}, torch.device("cpu"), rounds=1)
+    assert {threads for size, threads in seen if size == 1} == {1, torch.get_num_threads()} or {
+        threads for size, threads in seen if size == 1
+    } == {1}
+    assert seen[0] == (1, 1)
+
+
+def test_peak_memory_counts_what_is_alive_at_once():
+    with torch.inference_mode():
+        x = torch.zeros(1000)
+        with _LiveTensors() as live:
+            y = x + 1  # 4000 bytes
+            y = y * 2  # 4000 more, then the first go
+            z = y.view(10, 100) @ y.view(100, 10)  # 400; views are not counted
+            del y
+            w = x + 1
+        assert live.peak == 8000
+        assert live.now == 4400
+        del z, w
+
+
+@pytest.mark.slow
+def test_the_ranking_is_the_same_beside_two_busy_neighbours(tokenizer):
+    """Four models, each at least twice as costly as the next, beside programs that never rest."""
+    depths = (1, 4, 10, 24)
+    examples = DistillationDataset(encoded(tokenizer, 30), PaddingCollator(tokenizer))
+    models = {str(depth): make_model(layers=depth) for depth in depths}
+
+    def ranking():
+        speeds = measure_speed(
+            models, dict.fromkeys(models, examples), torch.device("cpu"), rounds=7
+        )
+        return [
+            sorted(models, key=lambda name: getattr(speeds[name], figure).p50)
+            for figure in ("fastest", "cpu")
+        ]
+
+    alone = ranking()
+    work = "import numpy as np; a = np.ones((300, 300))\nwhile True: a @ a"
+    neighbours = [subprocess.Popen([sys.executable, "-c", work]) for _ in range(2)]
+    try:
+        time.sleep(1)
+        beside = ranking()
+        assert all(neighbour.poll() is None for neighbour in neighbours)
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+            neighbour.wait()
+    assert alone == beside == [[str(depth) for depth in depths]] * 2

@@ -242,7 +242,7 @@ class WorkerGroup:
         """Start the others on this machine."""
         # Port 0: the system chooses a free one, and nobody can take it in between.
         store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        code = "from distill.distributed.workers import serve; serve()"
+        code = "from distill.distributed.workers import worker_main; worker_main()"
         path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)  # noqa: PTH100
         return cls(
             store,

@@ -116,13 +116,13 @@ def write_report(
     report: dict[str, Any], folder: Path, student: Student, settings: dict[str, Any]
 ) -> str:
     """Write model cards, the report and TensorBoard's final entries; returns the short form."""
-    for model in build_report["models"]:
+    for model in report["models"]:
         if (folder / model["role"]).is_dir():
-            card.write(folder / model["role"], build_report, model, student.origin)
-    text = run.write(build_report, folder)
+            card.write(folder / model["role"], report, model, student.origin)
+    text = run.write(report, folder)
     tensorboard.write_final(
         folder,
-        build_report,
+        report,
         settings,
         (folder / "report.md").read_text(encoding="utf-8"),
         folder / "tradeoff.png",

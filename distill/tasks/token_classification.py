@@ -390,8 +390,8 @@ class _Words:
         """Words right, predicted and labelled of each class in each sentence, ``(N, C)`` each."""
 
         def table(ids: np.ndarray, counted: np.ndarray) -> np.ndarray:
-            cells = self.sentence[counted] * class_labels + ids[counted]
-            shape = len(self.counts), class_labels
+            cells = self.sentence[counted] * classes + ids[counted]
+            shape = len(self.counts), classes
             return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
 
         return (

@@ -8,7 +8,7 @@ import pytest
 
 COUNT = """
 import resource, torch
-from distill.hardware import keep_freed_memory
+from distill.core.hardware import keep_freed_memory
 kept = keep_freed_memory()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -593,7 +593,7 @@ def test_what_the_objective_sees_of_an_ensemble(combine, both):
             torch.testing.assert_close(torch.softmax(seen.logits, -1), sum(
                 torch.softmax(one, -1) for one in rows
             ) / 2)  # fmt: skip
-    assert torch.equal(seen.of("b").logits, rows[1])
+    assert torch.equal(seen.for_teacher("b").logits, rows[1])
 
 
 # --- models -------------------------------------------------------------------------------------

@@ -230,7 +230,7 @@ def test_standard_library_and_numpy() -> None:
 def test_load_runs_none_of_the_libraries() -> None:
     code = """
 import json, sys
-from distill.data.docstrings import LIBRARIES, load
+from distill.data.readers.docstrings import LIBRARIES, load
 before = set(sys.modules)
 splits = load(per_library=20)
 print(json.dumps([splits, sorted(set(sys.modules) - before)]))

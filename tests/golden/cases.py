@@ -259,7 +259,10 @@ GROUPS = (
         ),
         slow=False,
     ),
-    Group("sequence_classification", _objectives("sequence_classification")),
+    Group(
+        "sequence_classification",
+        _objectives("sequence_classification", "kd", "kd_mse", "dist", "minilm", "patient"),
+    ),
     Group("regression", _objectives("regression")),
     Group("multi_label", _objectives("multi_label")),
     Group("token_classification", _objectives_of_tokens("token_classification")),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import pytorch_lightning
 import torch
 import transformers
 from safetensors.torch import load_file
@@ -46,7 +47,9 @@ def machine() -> dict[str, str]:
         "processor": known.get("model name") or platform.processor() or platform.machine(),
         "family": " ".join(family).strip(),
         "instructions": " ".join(chosen),
+        "capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
+        "pytorch_lightning": pytorch_lightning.__version__,
         "transformers": transformers.__version__,
         "numpy": numpy.__version__,
     }

@@ -25,8 +25,11 @@ from transformers import (
 )
 
 from distill.config.resolvers import conf_dir, register_resolvers
+from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
+from distill.data.preprocessor import BatchTransform
 from distill.data.sources.base import DataSource
+from distill.data.text_preprocessor import TextPreprocessor
 
 GOOD = ["good", "great", "lovely", "fine", "bright", "warm"]
 
@@ -108,6 +111,11 @@ def encoded(tokenizer, count: int, seed: int = 1) -> Dataset:
     labels = [int(row["label"] == "positive") for row in rows]
     lengths = [len(one) for one in ids["input_ids"]]
     return Dataset.from_dict({**ids, "label": labels, "length": lengths})
+
+
+def collator(tokenizer, transform: BatchTransform | None = None) -> PaddingCollator:
+    """A collator of texts that a tokenizer has encoded."""
+    return PaddingCollator(TextPreprocessor("text").fields(tokenizer), transform)
 
 
 def teacher_logits(teacher, rows: Dataset, collate) -> np.ndarray:

@@ -1,14 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from distill.data.tokenizers import tokenizer_hash
 
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.data.encode import encode_split
 from distill.data.sampler import LengthGroupedBatchSampler
-from distill.data.tokenizers import tokenizer_hash
 from distill.tasks.sequence_classification import SequenceClassification
-from tests.factories import encoded, make_tokenizer
+from tests.factories import collator, encoded, make_tokenizer
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ def test_unshuffled_puts_the_longest_first(lengths):
 
 def test_pads_to_the_longest_of_the_batch_and_no_further(tokenizer):
     rows = encoded(tokenizer, 40)
-    batches = DistillationDataset(rows, PaddingCollator(tokenizer))
+    batches = DistillationDataset(rows, collator(tokenizer))
     indices = [0, 5, 9]
     batch = batches[indices]["student"]
     longest = max(rows["length"][i] for i in indices)
@@ -85,7 +84,7 @@ def test_pads_to_the_longest_of_the_batch_and_no_further(tokenizer):
 def test_brings_the_teachers_logits_of_the_same_examples(tokenizer):
     rows = encoded(tokenizer, 20)
     logits = np.arange(40, dtype=np.float32).reshape(20, 2)
-    batch = DistillationDataset(rows, PaddingCollator(tokenizer), teacher_logits=logits)[[7, 3]]
+    batch = DistillationDataset(rows, collator(tokenizer), teacher_logits=logits)[[7, 3]]
     assert batch["teacher_logits"].tolist() == [[14, 15], [6, 7]]
     assert batch["labels"].tolist() == [rows["label"][7], rows["label"][3]]
     assert isinstance(batch["teacher_logits"], torch.Tensor)
@@ -124,9 +123,9 @@ def test_tokenizer_hash_tells_vocabularies_apart(tokenizer):
 
 def test_tokens_are_compared_whatever_the_class():
     """BERT's and DistilBERT's tokenizers of one vocabulary: another cache, the same tokens."""
+    from distill.data.tokenizers import same_tokenization, tokenizer_hash
     from transformers import DistilBertTokenizerFast
 
-    from distill.data.tokenizers import same_tokenization, tokenizer_hash
     from tests.factories import FILLER, GOOD, make_tokenizer
 
     first, other = make_tokenizer(FILLER + GOOD), make_tokenizer(GOOD + FILLER)

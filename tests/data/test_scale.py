@@ -13,7 +13,6 @@ import pytest
 from datasets import ClassLabel, Dataset
 
 from distill.data import prepare as module
-from distill.data.collate import PaddingCollator
 from distill.data.columns import content_hash, distinct_values, iter_values, numeric_column
 from distill.data.dataset import DistillationDataset
 from distill.data.encode import encode_split
@@ -24,7 +23,7 @@ from distill.tasks.multi_label import MultiLabel
 from distill.tasks.regression import Regression
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher import logits_cache
-from tests.factories import sentences, write_csv
+from tests.factories import collator, sentences, write_csv
 
 TASK = SequenceClassification()
 
@@ -38,7 +37,7 @@ def file(tmp_path):
 def prepared(file, tmp_path):
     def run(task=TASK, **settings):
         source = FileSource(name="films", path=str(file), **settings)
-        return prepare_data(source, task, tmp_path / "cache")
+        return prepare_data(source, task.schema, tmp_path / "cache")
 
     return run
 
@@ -127,7 +126,8 @@ def test_the_tasks_settings_are_in_the_key(tmp_path):
     rows = [row | {"label": str(index / 100)} for index, row in enumerate(sentences(200, 1))]
     source = FileSource(name="films", path=str(write_csv(tmp_path / "films.csv", rows)))
     whole, half = (
-        prepare_data(source, Regression(scale=scale), tmp_path / "cache") for scale in (1.0, 2.0)
+        prepare_data(source, Regression(scale=scale).schema, tmp_path / "cache")
+        for scale in (1.0, 2.0)
     )
     np.testing.assert_allclose(
         numeric_column(whole.splits["train"], "label"),
@@ -149,7 +149,7 @@ def test_a_tasks_code_is_in_the_key(tmp_path, monkeypatch, file):
         (tmp_path / f"own_task_{number}.py").write_text(code.format(number))
         task = __import__(f"own_task_{number}").Own()
         seen += numeric_column(
-            prepare_data(source, task, tmp_path / "cache").splits["test"], "label"
+            prepare_data(source, task.schema, tmp_path / "cache").splits["test"], "label"
         ).tolist()
     assert set(seen) == {0, 1}
 
@@ -176,7 +176,7 @@ def test_a_changed_compressed_file_is_noticed(tmp_path, file):
         packed.write_bytes(gzip.compress(text, mtime=0))
         os.utime(packed, ns=(0, 0))
         rows.append(
-            " ".join(prepare_data(source, TASK, tmp_path / "cache").splits["train"]["text"])
+            " ".join(prepare_data(source, TASK.schema, tmp_path / "cache").splits["train"]["text"])
         )
     assert "film" in rows[0] and "flim" not in rows[0]
     assert "flim" in rows[1] and "film" not in rows[1]
@@ -275,11 +275,11 @@ def test_memory_does_not_grow_with_the_rows(task, tmp_path, tokenizer):
         del rows
 
         def run():
-            data = prepare_data(source, task, tmp_path / "cache")
+            data = prepare_data(source, task.schema, tmp_path / "cache")
             kept = encode_split(
                 data.splits["train"], data.hashes["train"], tokenizer, task, 16, tmp_path / "cache"
             )
-            loader = DistillationDataset(kept, PaddingCollator(tokenizer)).loader(32, seed=0)
+            loader = DistillationDataset(kept, collator(tokenizer)).loader(32, seed=0)
             for _, _ in zip(loader, range(5), strict=False):
                 pass
 

@@ -3,7 +3,7 @@ from distill.tasks.sequence_classification import SequenceClassification
 
 def test_texts_that_are_cut_are_said():
     def notes(lengths):
-        return SequenceClassification().reading_notes({"train": {"length": lengths}}, 8)
+        return SequenceClassification().preprocessor.notes({"train": {"length": lengths}}, 8)
 
     assert notes([8] * 30 + [3] * 70) == [
         "30% of the training texts fill data.max_length=8 tokens: what goes beyond is cut."

@@ -72,7 +72,7 @@ def test_refuses_layers_that_are_not_there(layers):
 def test_shape_reads_with_the_teachers_tokenizer(tokenizer, tmp_path):
     recipe = ShapeFactory(name="tiny", hidden_layers=2, hidden_size=128)
     student = recipe.build(teacher_of(make_model(), tokenizer), TASK, NAMES, tmp_path)
-    assert student.tokenizer is tokenizer
+    assert student.processor is tokenizer
     config = student.model.config
     assert (config.num_hidden_layers, config.hidden_size, config.num_attention_heads) == (2, 128, 2)
     assert config.vocab_size == len(tokenizer)
@@ -101,5 +101,5 @@ def test_pretrained_keeps_its_own_tokenizer(tokenizer, tmp_path):
     recipe = PretrainedFactory(path=str(tmp_path / "other"))
     student = recipe.build(teacher_of(make_model(), tokenizer), TASK, NAMES, tmp_path)
     assert student.name == "other"
-    assert student.tokenizer.get_vocab() == other.get_vocab()
+    assert student.processor.get_vocab() == other.get_vocab()
     assert student.model.dtype == torch.float32

@@ -29,7 +29,10 @@ def decisions(seed=0, count=200, classes=4):
 
 
 def values(task, logits, labels):
-    return {name: metric(task.predictions(logits), labels) for name, metric in task.metrics.items()}
+    return {
+        name: metric(task.predictions(logits), labels)
+        for name, metric in task.evaluator.metrics.items()
+    }
 
 
 def test_regression_agrees_with_scipy():
@@ -56,11 +59,11 @@ def test_constant_numbers_correlate_with_nothing():
         found = values(Regression(), logits, others)
         assert found["pearson"] == found["spearman"] == 0
         assert found["mean_squared_error"] > 1
-    for metric in Regression().metrics.values():
+    for metric in Regression().evaluator.metrics.values():
         interval = bootstrap_interval(metric, constant[:, 0], labels, resamples=50)
         assert np.isfinite(interval.value)
     paired = paired_comparison(
-        Regression().metrics["pearson"], labels, constant[:, 0], labels,
+        Regression().evaluator.metrics["pearson"], labels, constant[:, 0], labels,
         resamples=50, permutations=99,
     )  # fmt: skip
     assert paired.value == pytest.approx(1)
@@ -121,7 +124,7 @@ def test_a_model_that_spreads_its_numbers_otherwise_is_tested_as_if_it_did_not(s
         task = Regression(metric=metric)
         plain, scaled = (
             paired_comparison(
-                task.metrics[metric], task.comparable(factor * ours + 3), task.comparable(theirs),
+                task.evaluator.metrics[metric], task.evaluator.standardize(factor * ours + 3), task.evaluator.standardize(theirs),
                 labels, resamples=50, permutations=199,
             )
             for factor in (1.0, scale)
@@ -134,7 +137,7 @@ def test_a_model_that_spreads_its_numbers_otherwise_is_tested_as_if_it_did_not(s
 @pytest.mark.parametrize("name", MultiLabel.choices)
 def test_counts_of_resamples_are_resamples(name):
     """What the bootstrap draws as counts is what it would be of repeated examples."""
-    metric = MultiLabel().metrics[name]
+    metric = MultiLabel().evaluator.metrics[name]
     logits, labels = decisions(count=30)
     said = MultiLabel().predictions(logits)
     counts = np.random.default_rng(1).multinomial(30, np.full(30, 1 / 30), size=5)
@@ -145,7 +148,7 @@ def test_counts_of_resamples_are_resamples(name):
 def test_multi_label_calibration_is_that_of_the_decisions():
     logits, labels = decisions()
     probability = expit(logits.astype(float)).reshape(-1)
-    found = MultiLabel().calibration(logits, labels)
+    found = MultiLabel().evaluator.calibration(logits, labels)
     assert found["negative_log_likelihood"] == pytest.approx(
         sklearn.log_loss(labels.reshape(-1), probability)
     )
@@ -161,21 +164,21 @@ def test_multi_label_calibration_is_that_of_the_decisions():
 
 def test_multi_label_fidelity_is_over_the_decisions():
     (student, _), (teacher, _) = decisions(1), decisions(2)
-    found = MultiLabel().fidelity(student, teacher)
+    found = MultiLabel().evaluator.fidelity(student, teacher)
     p, q = expit(teacher.astype(float)), expit(student.astype(float))
     divergence = (rel_entr(p, q) + rel_entr(1 - p, 1 - q)).sum(axis=1).mean()
     assert found["kl_divergence"] == pytest.approx(divergence)
     assert found["agreement"] == pytest.approx(((p >= 0.5) == (q >= 0.5)).mean())
-    same = MultiLabel().fidelity(teacher, teacher)
+    same = MultiLabel().evaluator.fidelity(teacher, teacher)
     assert same == {"agreement": 1.0, "kl_divergence": pytest.approx(0, abs=1e-12)}
-    huge = MultiLabel().fidelity(np.array([[500.0]]), np.array([[-500.0]]))
+    huge = MultiLabel().evaluator.fidelity(np.array([[500.0]]), np.array([[-500.0]]))
     assert huge["kl_divergence"] == pytest.approx(500)
 
 
 def test_regression_has_neither_calibration_nor_decisions():
     logits, labels = numbers()
-    assert Regression().calibration(logits, labels) is None
-    found = Regression().fidelity(logits, labels[:, None])
+    assert Regression().evaluator.calibration(logits, labels) is None
+    found = Regression().evaluator.fidelity(logits, labels[:, None])
     assert found["agreement"] is found["kl_divergence"] is None
     assert found["correlation"] == pytest.approx(stats.pearsonr(logits[:, 0], labels).statistic)
 
@@ -203,8 +206,8 @@ def test_the_metric_asked_for_comes_first(kind):
     for metric in kind.choices:
         task = kind(metric=metric)
         assert task.metric == metric
-        assert next(iter(task.metrics)) == metric
-        assert set(task.metrics) == set(kind().metrics)
+        assert next(iter(task.evaluator.metrics)) == metric
+        assert set(task.evaluator.metrics) == set(kind().metrics)
     with pytest.raises(UserError, match=r"task\.metric=bleu: choose one of"):
         kind(metric="bleu")
 

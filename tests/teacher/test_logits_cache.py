@@ -5,13 +5,12 @@ import torch
 from distill.core.errors import UserError
 from distill.core.hardware import Hardware
 from distill.core.jagged import JaggedArray
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.modeling.loading import weights_hash
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.logits_cache import ConcatLogits, cached_logits
 from distill.teacher.prepare import Teacher
-from tests.factories import encoded, make_model, teacher_logits
+from tests.factories import collator, encoded, make_model, teacher_logits
 
 HARDWARE = Hardware(torch.device("cpu"), "32-true")
 
@@ -19,7 +18,7 @@ HARDWARE = Hardware(torch.device("cpu"), "32-true")
 @pytest.fixture
 def call(tokenizer, tmp_path):
     rows = encoded(tokenizer, 50)
-    batches = DistillationDataset(rows, PaddingCollator(tokenizer))
+    batches = DistillationDataset(rows, collator(tokenizer))
 
     def run(model, content="content", length=24, hardware=HARDWARE):
         teacher = Teacher("t", model, tokenizer, weights_hash(model), 0.0, True)

@@ -18,7 +18,7 @@ TASK = SequenceClassification()
 @pytest.fixture
 def data(tmp_path):
     splits = {"train": sentences(120, 1), "validation": sentences(30, 2), "test": sentences(30, 3)}
-    return prepare_data(Given(splits), TASK, tmp_path)
+    return prepare_data(Given(splits), TASK.schema, tmp_path)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def tokenizer():
 
 
 def rows_of(tokenizer, texts, max_length=64, **settings) -> Dataset:
-    encoded = MaskedLM(**settings).encode(tokenizer, {"text": texts}, max_length)
+    encoded = MaskedLM(**settings).preprocessor.encode(tokenizer, {"text": texts}, max_length)
     return Dataset.from_dict(encoded | {"length": [len(ids) for ids in encoded["input_ids"]]})
 
 
@@ -151,7 +151,7 @@ def test_a_mask_depends_on_row_and_pass_alone(tokenizer):
 
 
 def batches(tokenizer, rows, teacher=None):
-    transform = MaskedLM().transform(tokenizer, rows)
+    transform = MaskedLM().preprocessor.batch_transform(tokenizer, rows)
     collate = collator(tokenizer, transform)
     return DistillationDataset(rows, collate, teacher, collate if teacher is not None else None)
 

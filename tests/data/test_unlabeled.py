@@ -164,7 +164,7 @@ def test_the_column_is_called_as_in_the_labelled_data_but_in_txt(tmp_path, texts
                 text="review",
                 unlabeled=str(tmp_path / f"more.{suffix}"),
             ),
-            TASK,
+            TASK.schema,
             tmp_path / "cache",
         )
         for suffix in ("csv", "txt")

@@ -27,11 +27,9 @@ from distill.student.bilstm import BiLSTMFactory
 from distill.student.from_layers import LayersFactory
 from distill.student.static import StaticFactory
 from distill.student.token_statistics import token_counts
-from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
-from tests.factories import make_model, make_tokenizer
+from tests.factories import make_model, make_tokenizer, student_context
 
-TASK = SequenceClassification()
 NAMES = ["negative", "positive"]
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 LETTERS = "abcdeéß한글"
@@ -281,7 +279,7 @@ def test_the_function_stays_where_the_tokens_do(family, rank, tmp_path):
     teacher = teacher_of(type(model)(model.config), tokenizer)
     lines = texts(15, 1)
     recipe = LayersFactory(name="s", layers="all", vocabulary="corpus", embedding_size=rank)
-    student = recipe.build(teacher, TASK, NAMES, tmp_path, data_of(lines))
+    student = recipe.build(student_context(teacher, tmp_path, data_of(lines)))
     config = student.model.config
     assert config.vocab_size == len(student.processor) < len(tokenizer)
     assert config.pad_token_id == student.processor.pad_token_id
@@ -327,7 +325,7 @@ def test_small_students_take_their_rows(recipe, tmp_path):
     settings = {"weighting": "none"} if recipe is StaticFactory else {}
     full, small = (
         recipe(name="s", start="embeddings", vocabulary=wanted, **settings).build(
-            teacher, TASK, NAMES, tmp_path, data
+            student_context(teacher, tmp_path, data)
         )
         for wanted in ("full", 20)
     )

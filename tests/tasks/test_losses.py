@@ -15,7 +15,7 @@ from distill.tasks.multi_label import MultiLabel
 from distill.tasks.regression import Regression
 from distill.teacher.config import TeacherConfig
 from distill.teacher.ensemble import Ensemble
-from distill.teacher.prepare import _trained_head
+from distill.teacher.prepare import _trained_output_order
 from tests.factories import make_model
 
 
@@ -119,7 +119,7 @@ def config(*labels, kind):
 
 def head(task, names, theirs, kind, **settings):
     given = TeacherConfig(path="there", **settings)
-    return _trained_head(config(*theirs, kind=kind), given, names, task)
+    return _trained_output_order(config(*theirs, kind=kind), given, names, task)
 
 
 def test_a_regression_head_has_one_output_and_says_so(caplog):

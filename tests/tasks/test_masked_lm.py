@@ -19,10 +19,13 @@ from distill.data.dataset import DistillationDataset
 from distill.data.token_masking import TokenMasking
 from distill.evaluation import speed
 from distill.metrics.statistics import bootstrap_interval
-from distill.modeling import size
+from distill.modeling import features, size
+from distill.modeling.forward import forward_at_positions
 from distill.student import narrow
 from distill.student.narrow import Widths
 from distill.tasks.masked_lm import MaskedLM
+from distill.training import inference
+from distill.training import module as training
 from distill.training.inference import predict_logits
 from distill.training.module import DistillationModule
 from tests.cli import test_bad_input
@@ -223,7 +226,9 @@ def test_quality_against_a_loop(tokenizer):
     error = sum(abs(sum(one)) for one in bins.values()) / len(right)
     assert calibration["expected_calibration_error"] == pytest.approx(error, rel=1e-4)
     assert task.evaluator.fidelity(said, said) == {"agreement": 1.0, "kl_divergence": None}
-    interval = bootstrap_interval(task.evaluator.metrics["perplexity"], sums, units, resamples=200)
+    interval = bootstrap_interval(
+        task.evaluator.metrics["perplexity"].function, sums, units, resamples=200
+    )
     assert interval.low < metrics["perplexity"] < interval.high
 
 
@@ -254,7 +259,7 @@ def test_processes_share_the_masked_tokens(tokenizer, monkeypatch):
     whole = examples[indices]
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(dataset, "share", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(dataset, "rank_and_world_size", lambda rank=rank: (rank, 2))
         parts.append(examples[indices])
     assert sum(len(part["labels"]) for part in parts) == len(whole["labels"])
     for part in parts:
@@ -289,11 +294,12 @@ def test_no_logits_of_tokens_that_nobody_asks_about(command, given, monkeypatch)
         masked_at_once.append(len(self))
         return all_labels(self)
 
-    original, all_labels = forward.forward, DistillationDataset._transformed_labels
+    original, all_labels = forward_at_positions, DistillationDataset._transformed_labels
     # A training split may be larger than memory: only what is measured is masked as a whole.
     monkeypatch.setattr(DistillationDataset, "_transformed_labels", labels)
-    monkeypatch.setattr(forward, "forward", forward)
-    monkeypatch.setattr(speed, "measure", untimed(speed.measure_speed))
+    for module in (features, inference, training):
+        monkeypatch.setattr(module, "forward_at_positions", forward)
+    monkeypatch.setattr(speed, "measure_speed", untimed(speed.measure_speed))
     monkeypatch.setattr(size, "multiply_accumulates", untimed(size.multiply_accumulates))
     hook = torch.nn.modules.module.register_module_forward_hook(count)
     try:

@@ -22,7 +22,8 @@ from distill.objectives.functional import logits as functional
 from distill.objectives.objective import Objective
 from distill.objectives.pair import ModelPair
 from distill.objectives.terms.soft_targets import SoftTargets
-from distill.tasks.question_answering import MISSING_LOGIT, QuestionAnswering
+from distill.tasks.question_answering import QuestionAnswering
+from distill.tasks.question_answering.criterion import MISSING_LOGIT
 from distill.teacher.ensemble import Ensemble, combine_logits
 from distill.teacher.logits_cache import ConcatLogits, cached_logits
 from distill.teacher.prepare import Teacher
@@ -50,7 +51,7 @@ def splits(rows, **changes):
 
 def prepared(rows, tmp_path, task=None, **settings):
     given = rows if isinstance(rows, dict) else splits(rows)
-    return prepare_data(Given(given, **settings), task or QuestionAnswering().schema, tmp_path)
+    return prepare_data(Given(given, **settings), (task or QuestionAnswering()).schema, tmp_path)
 
 
 def windows(rows, tokenizer, tmp_path, max_length=24, **settings):
@@ -125,7 +126,9 @@ def test_perfect_logits_give_the_answer(kind, max_length, request, tmp_path):
     for index, text in said.items():
         expected = batches.source[index]["label"]["text"][0]
         longest = len(tokenizer.tokenize(expected))
-        shared = task._overlap(max_length - tokenizer.num_special_tokens_to_add(True), max_length)
+        shared = task.preprocessor._overlap(
+            max_length - tokenizer.num_special_tokens_to_add(True), max_length
+        )
         if longest <= shared + 1:
             # Where a piece holds more than the answer (언어다), the whole piece is the answer.
             assert text == expected or (kind == "pieces" and expected in text), (text, expected)
@@ -245,8 +248,9 @@ def test_the_largest_stride_works_beside_the_longest_question(pieces, tmp_path):
 
 
 def test_a_stride_is_part_of_the_key():
-    assert QuestionAnswering().encoding != QuestionAnswering(stride=3).encoding
-    assert QuestionAnswering().encoding == QuestionAnswering(max_answer_length=3).encoding
+    key = QuestionAnswering().preprocessor.cache_key
+    assert key != QuestionAnswering(stride=3).preprocessor.cache_key
+    assert key == QuestionAnswering(max_answer_length=3).preprocessor.cache_key
 
 
 @pytest.mark.parametrize(
@@ -254,8 +258,9 @@ def test_a_stride_is_part_of_the_key():
 )
 def test_what_a_training_came_to_is_kept_by_windows_and_by_how_answers_are_found(setting):
     """The windows are what is learned from, the answers what the best checkpoint goes by."""
-    assert QuestionAnswering().training != QuestionAnswering(**setting).training
-    assert QuestionAnswering().training == QuestionAnswering(metric="exact_match").training
+    settings = QuestionAnswering().training_settings
+    assert settings != QuestionAnswering(**setting).training_settings
+    assert settings == QuestionAnswering(metric="exact_match").training_settings
 
 
 # --- labels -------------------------------------------------------------------------------------
@@ -557,9 +562,9 @@ def test_an_ensemble_is_a_mean_over_the_positions_of_a_window(combine, both):
     task = QuestionAnswering()
     members = {"a": make_model(), "b": make_model()}
     model = Ensemble(members, combine, {"a": 0.25, "b": 0.75})
-    cached_logits = [JaggedArray(logits.detach().numpy(), UNITS.numpy()) for logits in both]
-    found = combine_logits(model, cached_logits, task)
-    for window, a, b in zip(found.each(), *(one.each() for one in cached_logits), strict=True):
+    stored = [JaggedArray(logits.detach().numpy(), UNITS.numpy()) for logits in both]
+    found = combine_logits(model, stored, task.criterion)
+    for window, a, b in zip(found.each(), *(one.each() for one in stored), strict=True):
         for column in range(2):
             p = log_softmax(window[:, column].astype(np.float64))
             x, y = a[:, column].astype(np.float64), b[:, column].astype(np.float64)
@@ -632,9 +637,13 @@ def test_stored_outputs_are_what_the_teacher_says(pieces, tmp_path):
     model = AutoModelForQuestionAnswering.from_config(make_model(vocab_size=64).config).eval()
     task, batches = windows(TEXTS, pieces, tmp_path, 24)
     teacher = Teacher("t", model, pieces, "hash", 0.0, True)
-    first, _, reused = cached_logits(teacher, batches, "content", task, 24, CPU, tmp_path)
+    first, _, reused = cached_logits(
+        teacher, batches, "content", task.preprocessor, 24, CPU, tmp_path
+    )
     assert not reused and isinstance(first.values, np.memmap)
-    again, _, reused = cached_logits(teacher, batches, "content", task, 24, CPU, tmp_path)
+    again, _, reused = cached_logits(
+        teacher, batches, "content", task.preprocessor, 24, CPU, tmp_path
+    )
     assert reused and np.array_equal(first.values, again.values)
     brought = DistillationDataset(
         batches.student, batches.collate, teacher_logits=ConcatLogits([[again]], False)

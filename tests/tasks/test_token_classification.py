@@ -15,7 +15,6 @@ from distill.core.jagged import JaggedArray
 from distill.data.dataset import DistillationDataset
 from distill.data.encode import encode_split
 from distill.data.prepare import prepare_data
-from distill.metrics.entities import TagScheme
 from distill.modeling.forward import forward_at_positions
 from distill.modeling.loading import weights_hash
 from distill.tasks.token_classification import TokenClassification
@@ -63,14 +62,9 @@ def pieces():
 def encoded(task, data, tokenizer, tmp_path, split="test", length=64):
     rows = data.splits[split]
     return encode_split(
-        rows,
-        data.hashes[split],
-        tokenizer,
-        task.preprocessor,
-        task.schema,
-        length,
+        rows, data.hashes[split], tokenizer, task.preprocessor, task.schema, length,
         tmp_path / "cache",
-    )
+    )  # fmt: skip
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -127,7 +121,10 @@ def test_stored_logits_are_those_of_each_sentence_alone(pieces, tmp_path):
         make_model(labels=TAGS, vocab_size=64, layers=2).config
     ).eval()
     teacher = Teacher("t", model, pieces, weights_hash(model), 0.0, True)
-    given = (teacher, batches, "content", task, 64, Hardware(torch.device("cpu"), "32-true"))
+    given = (
+        teacher, batches, "content", task.preprocessor, 64,
+        Hardware(torch.device("cpu"), "32-true"),
+    )  # fmt: skip
     for reuses in (False, True):
         logits, _, reused = cached_logits(*given, tmp_path)
         assert reused == reuses
@@ -188,8 +185,8 @@ def test_words_beyond_the_length_have_no_unit_and_count_as_outside(pieces, tmp_p
     scores = {name: metric(*judged) for name, metric in task.evaluator.metrics.items()}
     flat = [tag for tags in whole["tags"][:] for tag in tags]
     kept = [
-        tag if i in forward_at_positions else TAGS.index("O")
-        for tags, forward_at_positions in zip(cut["tags"][:], cut["word"][:], strict=True)
+        tag if i in words else TAGS.index("O")
+        for tags, words in zip(cut["tags"][:], cut["word"][:], strict=True)
         for i, tag in enumerate(tags)
     ]
     assert scores["accuracy"] == pytest.approx(np.mean(np.array(flat) == kept))
@@ -263,7 +260,7 @@ def test_ids_of_class_labels_and_names_for_integers(tmp_path):
         task = TokenClassification()
         data = prepare_data(Given(given, **settings), task.schema, tmp_path)
         assert data.label_names == names
-        assert task.metric == "f1"
+        assert task.evaluator.metric_name == "f1"
         assert data.splits["test"][3]["label"] == as_ids["test"][3]["ner_tags"]
 
 
@@ -272,12 +269,8 @@ def test_the_usual_names_of_columns_and_others(tmp_path):
         return {split: tagged_sentences(n, seed, words) for split, n, seed in SIZES}
 
     for words in (("tokens", "tags"), ("words", "labels")):
-        assert (
-            prepare_data(Given(renamed(*words)), TokenClassification().schema, tmp_path).sizes[
-                "test"
-            ]
-            == 30
-        )
+        data = prepare_data(Given(renamed(*words)), TokenClassification().schema, tmp_path)
+        assert data.sizes["test"] == 30
     given = Given(renamed("w", "t"), text="w", label="t")
     assert prepare_data(given, TokenClassification().schema, tmp_path).sizes["test"] == 30
 
@@ -295,11 +288,11 @@ def test_the_metric_follows_the_tags(tmp_path):
     ):
         task = TokenClassification()
         prepare_data(Given(given), task.schema, tmp_path)
-        assert (task.metric, set(task.evaluator.metrics)) == (metric, measured)
+        assert (task.evaluator.metric_name, set(task.evaluator.metrics)) == (metric, measured)
         assert next(iter(task.evaluator.metrics)) == metric
     task = TokenClassification(metric="macro_f1")
     prepare_data(Given(speech), task.schema, tmp_path)
-    assert task.metric == "macro_f1"
+    assert task.evaluator.metric_name == "macro_f1"
 
 
 def broken(**changes):
@@ -424,7 +417,7 @@ def test_entities_are_counted_as_seqeval_counts_them(pieces, tmp_path):
 def test_published_counts_give_the_published_scores():
     """What the CoNLL-2000 shared task's page shows of `conlleval`'s output."""
     task = TokenClassification()
-    task.scheme = TagScheme.of(TAGS)
+    task.schema.set_label_names(TAGS)
     own, shared = np.array([[371, 539, 838]]), np.array([[459, 961]])
     scores = {name: round(100 * m(own, shared), 2) for name, m in task.evaluator.metrics.items()}
     assert scores == {"f1": 74.35, "precision": 68.83, "recall": 80.83, "accuracy": 87.2}
@@ -461,9 +454,8 @@ def test_fidelity_and_calibration_are_over_words(pieces, tmp_path):
     assert task.evaluator.fidelity(logits, logits) == {"agreement": 1.0, "kl_divergence": 0.0}
     p = np.exp(logits.values) / np.exp(logits.values).sum(-1, keepdims=True)
     nll = -np.log(p[np.arange(len(p)), batches.labels.values]).mean()
-    assert task.evaluator.calibration(logits, batches.labels)[
-        "negative_log_likelihood"
-    ] == pytest.approx(nll)
+    measures = task.evaluator.calibration(logits, batches.labels)
+    assert measures["negative_log_likelihood"] == pytest.approx(nll)
 
 
 def test_entities_that_no_tag_begins_are_counted_and_told(pieces, tmp_path):

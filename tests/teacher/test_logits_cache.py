@@ -23,8 +23,9 @@ def call(tokenizer, tmp_path):
     def run(model, content="content", length=24, hardware=HARDWARE):
         teacher = Teacher("t", model, tokenizer, weights_hash(model), 0.0, True)
         return cached_logits(
-            teacher, batches, content, SequenceClassification(), length, hardware, tmp_path
-        )
+            teacher, batches, content, SequenceClassification().preprocessor, length, hardware,
+            tmp_path,
+        )  # fmt: skip
 
     run.rows, run.collate = rows, batches.collate
     return run

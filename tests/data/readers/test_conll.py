@@ -116,7 +116,7 @@ def test_columns_by_number_and_any_name(tmp_path):
     task = TokenClassification()
     data = prepare_data(source, task.schema, tmp_path)
     assert data.label_names == ["IN", "NN", "NNP"]
-    assert task.metric == "accuracy"
+    assert task.evaluator.metric_name == "accuracy"
     with pytest.raises(UserError, match=r"data\.label=5: train has no such column, it has tokens"):
         prepare_data(
             FileSource(name="o", path=files, layout="conll", label=5), task.schema, tmp_path

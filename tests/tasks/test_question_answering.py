@@ -59,8 +59,9 @@ def windows(rows, tokenizer, tmp_path, max_length=24, **settings):
     task = QuestionAnswering(**settings)
     data = prepared(rows, tmp_path, task)
     encoded = encode_split(
-        data.splits["test"], data.hashes["test"], tokenizer, task, max_length, tmp_path
-    )
+        data.splits["test"], data.hashes["test"], tokenizer, task.preprocessor, task.schema,
+        max_length, tmp_path,
+    )  # fmt: skip
     return task, DistillationDataset(encoded, collator(tokenizer), source=data.splits["test"])
 
 

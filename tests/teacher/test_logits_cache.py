@@ -100,11 +100,11 @@ def test_an_interrupted_pass_leaves_nothing_that_looks_whole(call, monkeypatch):
         yield from list(original(*arguments))[:1]
         raise KeyboardInterrupt
 
-    original = logits_cache.logits_of
-    monkeypatch.setattr(logits_cache, "logits_of", broken)
+    original = logits_cache.iter_logits
+    monkeypatch.setattr(logits_cache, "iter_logits", broken)
     with pytest.raises(KeyboardInterrupt):
         call(model)
-    monkeypatch.setattr(logits_cache, "logits_of", original)
+    monkeypatch.setattr(logits_cache, "iter_logits", original)
     logits, _, reused = call(model)
     assert not reused
     np.testing.assert_allclose(logits, teacher_logits(model, call.rows, call.collate), atol=1e-5)

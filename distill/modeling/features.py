@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from distill.core.errors import UserError
 from distill.modeling.forward import forward_at_positions
 from distill.modeling.loading import layer_stack
-from distill.objectives.functional.attention import attention_scores
+from distill.modeling.precision import attention_scores
 
 # How architectures call the three projections of self-attention.
 PROJECTIONS = {

@@ -262,7 +262,7 @@ def _check_runs(base: DictConfig, space: "Space", compose: "Compose") -> dict[st
 
     check_all(space, compose)
     job = RunComponents.from_config(base)
-    return prepare_data(job.source, job.task, job.cache_dir).hashes
+    return prepare_data(job.source, job.task.schema, job.cache_dir).hashes
 
 
 @contextmanager

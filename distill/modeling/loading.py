@@ -146,22 +146,6 @@ def meta_model(config: PretrainedConfig) -> nn.Module:
             return AutoModel.from_config(config)
 
 
-def check_head(config: PretrainedConfig, task) -> None:
-    """Refuse an architecture that has no class with the task's head.
-
-    Raises:
-        UserError: naming it.
-    """
-    with torch.device("meta"):
-        try:
-            task.auto_model.from_config(config)
-        except ValueError as error:
-            raise UserError(
-                f"{config.model_type} has no head for task={task.name} (...{task.head}): choose "
-                "another model"
-            ) from error
-
-
 def check_max_length(config: PretrainedConfig, max_length: int) -> int:
     """``max_length``, if a model has positions for so many tokens.
 

@@ -1,53 +1,42 @@
-"""Shapes of student and teachers that loss terms are validated against."""
+"""A student and its teachers, as loss terms see them before anything is trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
-
 from distill.modeling.shape import ModelShape
+from distill.objectives.criterion import Criterion
 
 
-class LearningTask(Protocol):
-    """What loss terms need to know of a task.
-
-    Attributes:
-        name: as in ``task=NAME``, for messages.
-        distribution: what the logits parameterize: ``categorical``, ``spans``, ``bernoulli`` or
-            ``gaussian``. Decides which form of a divergence applies.
-        per_token: whether the head reads single tokens instead of the whole text.
-    """
+class PairedTask(Protocol):
+    """What loss terms need to know of a task."""
 
     @property
     def name(self) -> str:
-        """Name of the task."""
+        """Name of the task, for messages."""
 
     @property
-    def distribution(self) -> str:
-        """Distribution that the logits parameterize."""
+    def criterion(self) -> Criterion:
+        """Meaning of the logits and loss on hard labels."""
 
     @property
-    def per_token(self) -> bool:
-        """Whether the head reads single tokens."""
-
-    def hard_label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss against labels, a scalar: a sum over labeled rows divided by N."""
+    def token_level(self) -> bool:
+        """Whether logits belong to single tokens."""
 
 
 @dataclass(frozen=True)
 class ModelPair:
-    """A student and its teachers, as far as terms have to know them.
+    """Shapes of student and teachers that loss terms are validated against.
 
     Attributes:
-        task: the task that both solve.
-        classes: number of logits of the head.
+        task: the task of both.
+        classes: number of outputs of the head.
         student: shape of the student.
-        teachers: shapes of the teachers by name; a single teacher has the name ``None``.
-        same_tokens: by teacher, whether its tokenizer splits texts as the student's does.
+        teachers: shapes of the teachers by name; the name of a single teacher is ``None``.
+        same_tokens: by teacher, whether it and the student read the same tokens.
     """
 
-    task: LearningTask
+    task: PairedTask
     classes: int
     student: ModelShape | None = None
     teachers: Mapping[str | None, ModelShape] | None = None

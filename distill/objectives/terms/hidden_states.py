@@ -73,7 +73,7 @@ class HiddenStates(Term):
     def bind(self, pair: ModelPair, path: str) -> None:
         """Resolve the layers, and create projections where the widths differ."""
         self._check_options(path)
-        if self.tokens == "first" and pair.task.per_token:
+        if self.tokens == "first" and pair.task.token_level:
             raise UserError(
                 f"{path} compares the first token, which no head of task={pair.task.name} reads: "
                 f"set {path}.tokens=all"

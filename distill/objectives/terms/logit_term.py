@@ -69,7 +69,7 @@ class LogitTerm(Term):
         """Validate temperature, distribution and number of classes."""
         check_temperature(self.temperature, path)
         self.check_teacher(pair, path)
-        self.distribution, task = pair.task.distribution, pair.task.name
+        self.distribution, task = pair.task.criterion.distribution, pair.task.name
         if self.distribution not in self.distributions:
             raise UserError(f"{path}: it has no form for {task}, use soft_targets (objective=kd)")
         if self.distribution != "categorical" and self.has_adaptive_temperature:

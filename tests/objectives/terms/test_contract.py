@@ -46,9 +46,11 @@ CLASSES, EXAMPLES, LENGTH, LAYERS, WIDTH, HEADS = 4, 6, 5, 2, 8, 2
 SHAPE = ModelShape(LAYERS, WIDTH, HEADS)
 TASK = SimpleNamespace(
     name="toy",
-    distribution="categorical",
-    per_token=False,
-    hard_label_loss=lambda logits, labels: F.cross_entropy(logits.float(), labels),
+    token_level=False,
+    criterion=SimpleNamespace(
+        distribution="categorical",
+        hard_label_loss=lambda logits, labels: F.cross_entropy(logits.float(), labels),
+    ),
 )
 BATCH = {"labels": torch.tensor([0, 1, 2, 3, 0, 1])}
 

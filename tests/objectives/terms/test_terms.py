@@ -66,7 +66,7 @@ ON_LOGITS = {
 @pytest.fixture
 def setting(tokenizer):
     rows = encoded(tokenizer, 16)
-    collate = PaddingCollator(tokenizer)
+    collate = PaddingCollator(TASK.preprocessor.fields(tokenizer))
     teacher = make_model(labels=LABELS, layers=4).eval()
     student = make_model(labels=LABELS, layers=2)
     return DistillationDataset(rows, collate, rows, collate), student, teacher
@@ -320,7 +320,7 @@ def test_dkd_takes_the_teachers_choice_where_there_is_no_label():
 
 @pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
 def test_other_tasks_have_their_own_form_or_are_refused(kind):
-    task = type("Task", (), {"distribution": kind, "name": "another"})()
+    task = SimpleNamespace(name="another", criterion=SimpleNamespace(distribution=kind))
     pair = ModelPair(task, 2)
     term = SoftTargets(temperature=3.0)
     term.bind(pair, "objective.term")

@@ -76,7 +76,7 @@ def refused(command, small, monkeypatch):
         ("objective=distilbert teacher.outputs=cached", "stores logits only"),
         ("objective=dkd", "needs 3 classes or more and the data have 2"),
         ("objective=dist", "needs 3 classes or more and the data have 2"),
-        ("objective.soft_targets.standardise=true", "needs three classes or more"),
+        ("objective.soft_targets.standardize=true", "needs three classes or more"),
         ("objective=pkd student=single", "a student of one layer has none before its last"),
         (
             "objective=tinybert objective.prediction.epochs=null student=bilstm",

@@ -79,7 +79,7 @@ VALUES = {("measure", "normalised_mse"): "normalized_mse"}
 # Files below conf/ that were renamed, without their suffix.
 FILES = {"experiment/unlabelled": "experiment/unlabeled"}
 
-_OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<option>[^=]*)(?P<value>=.*)?", re.DOTALL)
+_OVERRIDE = re.compile(r"(?P<prefix>\+{1,2}|~|)(?P<option>[^=]*)(?P<value>=.*)?", re.DOTALL)
 _INTERPOLATION = re.compile(r"\$\{([\w.@]+)\}")
 # Keys of a mapping that stands in an override: objective.soft_targets={standardise: true}
 _KEY_IN_BRACES = re.compile(r"(?<=[{,\s])(\w+)(?=\s*:)")

@@ -189,7 +189,7 @@ def test_an_option_that_the_chosen_configs_lack_is_left_out_of_the_default():
         ("optimizer.learning_rate=slow,fast", "optimizer.learning_rate=slow: it must be a number"),
         ("optimizer.learning_rate=interval(0,1)", "learning_rate=0: it must be above 0"),
         ("optimizer.learning_rate=interval(2,1)", "low <= high"),
-        ("student=half student=third,single", "student stands twice"),
+        ("student=half student=third,single", "student is given twice"),
         ("student=half student.layers=[0],[9]", "the teacher has the layers 0 to 3, not 9"),
         ("student.layers=[0],[1] student=half,third", "are the same run"),
         ("seed=0,1", "seed=1 cannot be searched over"),

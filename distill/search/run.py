@@ -141,4 +141,4 @@ def _check_runs(base: DictConfig, space: Space, compose: Compose) -> dict[str, s
 
     check_all(space, compose)
     components = RunComponents.from_config(base)
-    return prepare_data(components.source, components.task, components.cache_dir).hashes
+    return prepare_data(components.source, components.task.schema, components.cache_dir).hashes

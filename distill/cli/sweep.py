@@ -1,4 +1,4 @@
-"""What happens around the jobs of ``distill -m``: names before, the report after each of them."""
+"""Around the runs of ``distill -m``: their names before, the sweep's report after each of them."""
 
 import os
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -72,8 +73,8 @@ class SweepReport(Callback):
         ]
         os.environ[SWEPT] = ",".join(swept)
 
-    def on_job_end(self, config: DictConfig, **_: Any) -> None:
-        """Write the sweep's report anew."""
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Rewrite the sweep's report."""
         if config.hydra.mode == RunMode.MULTIRUN:
             _write_sweep_report(Path(config.hydra.sweep.dir))
 

@@ -37,7 +37,9 @@ def run_search(
         UserError: For a mistake of the user, before any training.
     """
     fixed = _fixed_overrides(config, overrides)
-    validate_node("search", OmegaConf.to_container(config.search, resolve=True))
+    node = OmegaConf.to_container(config.search, resolve=True)
+    assert isinstance(node, dict)
+    validate_node("search", {str(key): value for key, value in node.items()})
     settings = instantiate(config.search, _convert_="all")
     compose = _composer(fixed)
     space = read_space(settings.space, typed, fixed, compose)

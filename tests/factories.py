@@ -24,7 +24,8 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from distill.config.resolvers import conf_dir, register_resolvers
+from distill.config.composition import set_up_hydra
+from distill.config.resolvers import conf_dir
 from distill.data.dataset import DistillationDataset
 from distill.data.sources.base import DataSource
 
@@ -134,7 +135,7 @@ class Given(DataSource):
 
 
 def composed(*overrides):
-    register_resolvers()
+    set_up_hydra()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         return compose("config", overrides=list(overrides))
 

@@ -9,10 +9,20 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-POSITIONS = "positions"
-"""Column of the token positions that the head reads, where it does not read the whole input."""
+from distill.modeling.inputs import POSITIONS
+
 LENGTH = "length"
 """Column of the cost of an example, by which examples are grouped into batches."""
+
+__all__ = [
+    "LENGTH",
+    "POSITIONS",
+    "BatchTransform",
+    "Field",
+    "PassSeed",
+    "Preprocessor",
+    "Processor",
+]
 
 PassSeed = tuple[int, int] | None
 """A pass over the examples: the training's seed and the pass number; ``None``: an evaluation."""

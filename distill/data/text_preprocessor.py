@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from distill.data.columns import numeric_column
 from distill.data.preprocessor import LENGTH, POSITIONS, Field, Preprocessor
+from distill.modeling.inputs import MASK
 from distill.modeling.loading import load_tokenizer
 
 # Below this share of truncated training texts there is no note.
@@ -70,7 +71,7 @@ class TextPreprocessor(Preprocessor[PreTrainedTokenizerBase]):
         if processor.pad_token_id is None:
             processor.pad_token = processor.eos_token
         return (
-            Field("attention_mask", mask_of="input_ids"),
+            Field(MASK, mask_of="input_ids"),
             Field("input_ids", fill=processor.pad_token_id, embedding_ids=True),
             Field("token_type_ids", fill=processor.pad_token_type_id),
             Field(POSITIONS, fill=-1),
@@ -80,7 +81,7 @@ class TextPreprocessor(Preprocessor[PreTrainedTokenizerBase]):
         """Return ids ``(1, cost)`` without padding, and their mask."""
         # RoBERTa's position ids start after the padding id: the ids must not be padding.
         ids = torch.full((1, cost), 1 if config.pad_token_id == 0 else 0, dtype=torch.long)
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return {"input_ids": ids, MASK: torch.ones_like(ids)}
 
     def notes(self, encoded: Mapping[str, Dataset], max_length: int) -> list[str]:
         """Return a note if a notable share of the training texts was truncated."""

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PretrainedConfig
 
 from distill.core.errors import UserError
 from distill.modeling.compact import check_embedding_rank, factorize_embeddings
-from distill.modeling.loading import layer_stack as layer_stack
+from distill.modeling.families import layer_stack
 from distill.modeling.loading import meta_model
 from distill.modeling.shape import ModelShape, model_shape
 from distill.student import narrow, vocabulary
@@ -154,7 +154,8 @@ class LayersFactory(StudentFactory):
     def build(self, context: StudentContext) -> Student:
         """Return the student with its initial weights."""
         teacher, data = context.teacher, context.data
-        name, stack = layer_stack(teacher.model)
+        found = layer_stack(teacher.model)
+        name, stack = found.path, found.layers
         chosen = self.chosen(len(stack))
         config = copy.deepcopy(teacher.model.config)
         config.num_hidden_layers = len(chosen)

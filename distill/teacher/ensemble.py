@@ -179,10 +179,9 @@ class Ensemble(nn.Module):
         """What they say together, ``logits`` ``(N, C)``.
 
         Args:
-            inputs: ``NAME.input_ids`` and so on for each member; or ``input_ids`` and so on, which
-                all of them get.
+            inputs: ``NAME.FIELD`` for each member and field; or ``FIELD``, which all of them get.
         """
-        shared = "input_ids" in inputs
+        shared = not any("." in name for name in inputs)
         said = {
             name: ModelOutputs(
                 output_logits(
@@ -292,7 +291,7 @@ class EnsembleRows:
 
 
 class EnsembleCollator:
-    """Pads each member's rows by itself: ``NAME.input_ids`` and so on.
+    """Pads each member's rows by itself: ``NAME.FIELD``.
 
     Args:
         collates: by member.

@@ -126,7 +126,7 @@ def search(config: DictConfig, typed: "Space", folder: Path, command: str) -> st
 
 def _work(study: "Study", space: "Space", command: str) -> str:
     """Run what the budget allows, then the controls, and write the reports."""
-    from distill.reporting import compare
+    from distill.reporting.sweep import write_sweep
     from distill.search import report
     from distill.search.space import describe
 
@@ -135,7 +135,7 @@ def _work(study: "Study", space: "Space", command: str) -> str:
     def write() -> tuple[dict[str, Any], str]:
         content = report.summary(study, words, command)
         report.write(study.folder, content)
-        return content, compare.write_sweep(study.folder, x=study.settings.minimize[0])
+        return content, write_sweep(study.folder, x=study.settings.minimize[0])
 
     idle = True
     while not (reason := study.used_up()):

@@ -1,8 +1,8 @@
-"""Teacher, student and control, measured side by side: the ``models`` of report.json."""
+"""Measure teacher, student and control side by side, and compare them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,20 @@ from distill.data.dataset import DistillationDataset
 from distill.evaluation import speed
 from distill.metrics.statistics import bootstrap_interval, paired_comparison
 from distill.modeling import size
+from distill.reporting.quantities import quantity
+from distill.reporting.schema import (
+    Calibration,
+    ClassScores,
+    Comparison,
+    Difference,
+    Fidelity,
+    MetricValue,
+    ModelReport,
+    Scores,
+    Size,
+)
+
+ScoresT = TypeVar("ScoresT", bound=Scores)
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,7 @@ class EvaluatedModel:
 
 def evaluate_models(
     candidates: Sequence[EvaluatedModel], task, device: torch.device
-) -> list[dict[str, Any]]:
+) -> list[ModelReport]:
     """Size, speed, quality, calibration and fidelity of each; the teacher comes first.
 
     Quality, calibration and fidelity come from the logits given; speed is taken now, in fp32, all
@@ -54,33 +68,35 @@ def evaluate_models(
         device,
     )
     return [
-        {
-            "role": candidate.role,
-            "name": candidate.name,
-            "size": _size(candidate.model, length),
-            "speed": _speed(speeds[candidate.role], device),
-            "quality": _quality(candidate, task),
-            "per_class": _per_class(candidate, task),
-            "calibration": task.calibration(candidate.logits, candidate.examples.labels),
-            "fidelity": None
+        ModelReport(
+            role=candidate.role,
+            name=candidate.name,
+            size=_size(candidate.model, length),
+            speed=speeds[candidate.role],
+            quality=_quality(candidate, task),
+            per_class=_per_class(candidate, task),
+            calibration=_scores(
+                Calibration, task.calibration(candidate.logits, candidate.examples.labels)
+            ),
+            fidelity=None
             if candidate is teacher
-            else task.fidelity(candidate.logits, teacher.logits),
-        }
+            else _scores(Fidelity, task.fidelity(candidate.logits, teacher.logits)),
+        )
         for candidate in candidates
     ]
 
 
 def compare_models(
-    models: Sequence[dict[str, Any]], candidates: Sequence[EvaluatedModel], task
-) -> dict[str, Any]:
-    """The ``comparison`` of report.json.
+    models: Sequence[ModelReport], candidates: Sequence[EvaluatedModel], task
+) -> Comparison:
+    """Compare the student with teacher and control, on the same examples.
 
-    ``retention`` is the student's metric over the teacher's, None unless that is above 0;
-    ``size_ratio`` and ``speedup`` are
-    how many times fewer parameters and less latency (p50) the student has; ``gain_over_control``
-    and ``difference_to_teacher`` are the paired differences on the same examples.
+    Args:
+        models: What :func:`evaluate_models` measured.
+        candidates: The models with their logits.
+        task: Has the metrics.
     """
-    measured = {model["role"]: model for model in models}
+    measured = {model.role: model for model in models}
     judged = {
         candidate.role: task.judge(candidate.logits, candidate.examples) for candidate in candidates
     }
@@ -88,59 +104,60 @@ def compare_models(
     shared = judged["teacher"][1:]
     teacher, student = measured["teacher"], measured["student"]
     metric = task.metric
-    reference = teacher["quality"][metric]["value"]
     paired = {
-        other: paired_comparison(
-            task.metrics[metric], said["student"], said[other], *shared
-        )._asdict()
+        other: Difference(
+            **paired_comparison(
+                task.metrics[metric], said["student"], said[other], *shared
+            )._asdict()
+        )
         for other in ("teacher", "control")
         if other in said
     }
-    latency = {role: model["speed"]["latency_ms"]["p50"] for role, model in measured.items()}
-    return {
-        "metric": metric,
-        "retention": student["quality"][metric]["value"] / reference if reference > 0 else None,
-        "size_ratio": teacher["size"]["parameters"] / student["size"]["parameters"],
-        "speedup": latency["teacher"] / latency["student"],
-        "gain_over_control": paired.get("control"),
-        "difference_to_teacher": paired["teacher"],
-    }
+    return Comparison(
+        metric=metric,
+        retention=quantity(metric).retention(
+            student.quality[metric].value, teacher.quality[metric].value
+        ),
+        size_ratio=_ratio("parameters", teacher, student),
+        speedup=_ratio("latency_ms", teacher, student),
+        gain_over_control=paired.get("control"),
+        difference_to_teacher=paired["teacher"],
+    )
 
 
-def _size(model: nn.Module, length: int) -> dict[str, int]:
+def _ratio(name: str, teacher: ModelReport, student: ModelReport) -> float | None:
+    """Return how many times smaller a cost of the student is."""
+    costs = [quantity(name).read(model) for model in (teacher, student)]
+    return costs[0] / costs[1] if costs[0] is not None and costs[1] else None
+
+
+def _size(model: nn.Module, length: int) -> Size:
     parameters = size.count_parameters(model)
-    return {
-        "parameters": parameters.total,
-        "parameters_without_embeddings": parameters.without_embeddings,
-        "bytes": size.count_bytes(model),
-        "multiply_accumulates": size.multiply_accumulates(model, length),
-        "sequence_length": length,
-    }
+    return Size(
+        parameters=parameters.total,
+        parameters_without_embeddings=parameters.without_embeddings,
+        bytes=size.count_bytes(model),
+        multiply_accumulates=size.multiply_accumulates(model, length),
+        sequence_length=length,
+    )
 
 
-def _speed(measured: speed.Speed, device: torch.device) -> dict[str, Any]:
-    return {
-        "latency_ms": measured.fastest._asdict(),
-        "latency_ms_median_round": measured.median._asdict(),
-        "cpu_ms": measured.cpu._asdict() if measured.cpu else None,
-        "examples_per_second": measured.examples_per_second,
-        "batch_size": speed.BATCH,
-        "threads": measured.threads,
-        "runtime": f"torch {device.type} fp32",
-        "peak_memory_bytes": measured.peak_memory_bytes,
-    }
-
-
-def _quality(candidate: EvaluatedModel, task) -> dict[str, dict[str, float]]:
+def _quality(candidate: EvaluatedModel, task) -> dict[str, MetricValue]:
     judged = task.judge(candidate.logits, candidate.examples)
     return {
-        name: bootstrap_interval(metric, *judged)._asdict() for name, metric in task.metrics.items()
+        name: MetricValue(*bootstrap_interval(metric, *judged))
+        for name, metric in task.metrics.items()
     }
 
 
-def _per_class(candidate: EvaluatedModel, task) -> dict[str, dict] | None:
+def _per_class(candidate: EvaluatedModel, task) -> dict[str, ClassScores]:
     if not task.per_class:
-        return None
+        return {}
     names = candidate.model.config.id2label
     names = [names[index] for index in range(len(names))]
-    return task.per_class_of(candidate.logits, candidate.examples, names)
+    scores = task.per_class_of(candidate.logits, candidate.examples, names)
+    return {name: ClassScores(**of_class) for name, of_class in scores.items()}
+
+
+def _scores(kind: type[ScoresT], values: Mapping[str, float | None] | None) -> ScoresT | None:
+    return None if values is None else kind(values)

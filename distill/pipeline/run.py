@@ -20,11 +20,11 @@ from distill.pipeline import report_builder
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
 from distill.pipeline.run_directory import RunDirectory
-from distill.reporting import tensorboard
 from distill.student.base import Student
 from distill.teacher.prepare import Teacher, prepare_teacher
 from distill.training.fine_tuning import fine_tune
 from distill.training.inference import predict_logits
+from distill.training.loggers import TensorBoardLogger
 from distill.training.module import DistillationModule
 from distill.training.trainer import TrainingResult
 
@@ -54,7 +54,7 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
     folder = RunDirectory(Path(config.output_dir))
     folder.write_config(config)
 
-    logger = tensorboard.TensorBoardLogger(folder.path)
+    logger = TensorBoardLogger(folder.path)
 
     teacher = prepare_teacher(
         job.teacher, data, job.task, job.fitter, job.source.max_length, job.cache_dir, logger
@@ -109,7 +109,7 @@ def train_student(
     teacher: Teacher,
     student: Student,
     folder: RunDirectory,
-    logger: tensorboard.TensorBoardLogger,
+    logger: TensorBoardLogger,
     callbacks: Sequence[Callback] = (),
 ) -> TrainedModel:
     """Train the student, stage by stage, and save it; or take it, if this run has done it."""
@@ -137,7 +137,7 @@ def _train_stage(
     teacher: Teacher,
     model: PreTrainedModel,
     folder: RunDirectory,
-    logger: tensorboard.TensorBoardLogger,
+    logger: TensorBoardLogger,
     callbacks: Sequence[Callback],
 ) -> TrainingResult:
     """One stage, from the weights that the model has to those it is left with."""
@@ -177,7 +177,7 @@ def train_control(
     pairing: DistillationDataModule,
     student: Student,
     folder: RunDirectory,
-    logger: tensorboard.TensorBoardLogger,
+    logger: TensorBoardLogger,
 ) -> TrainedModel:
     """The same student without the teacher, saved beside it.
 

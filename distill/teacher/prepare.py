@@ -15,9 +15,9 @@ from distill.data.dataset import DistillationDataset
 from distill.data.encode import encode_split
 from distill.data.prepare import PreparedData
 from distill.modeling import loading
-from distill.reporting.tensorboard import TensorBoardLogger
 from distill.teacher.config import TeacherConfig
 from distill.training.fine_tuning import fine_tune
+from distill.training.loggers import TensorBoardLogger
 from distill.training.optimizer import AdamW
 from distill.training.trainer import TrainerFactory
 

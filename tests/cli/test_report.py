@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from example_reports import report, sweep, write_run
+from tests.reporting.example_reports import report, sweep, write_run
 
 from distill.cli.report import main
 

@@ -1,5 +1,5 @@
 import pytest
-from example_reports import report, sweep, write_run
+from tests.reporting.example_reports import report, sweep, write_run
 
 from distill.core.errors import UserError
 from distill.reporting.budget import answer, parse_limit

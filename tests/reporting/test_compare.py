@@ -2,7 +2,7 @@ import copy
 
 import numpy as np
 import pytest
-from example_reports import model, report, sweep, write_run
+from tests.reporting.example_reports import model, report, sweep, write_run
 from scipy import stats
 
 from distill.core.errors import UserError

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from example_reports import report, sweep, write_run
+from tests.reporting.example_reports import report, sweep, write_run
 
 from distill.reporting.budget import answer, parse_limit
 from distill.reporting.compare import compare

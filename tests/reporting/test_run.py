@@ -3,7 +3,7 @@ import json
 import struct
 
 import pytest
-from example_reports import model, report
+from tests.reporting.example_reports import model, report
 
 from distill.reporting.conclusion import conclude
 from distill.reporting.run import markdown, terminal, write

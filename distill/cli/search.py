@@ -132,10 +132,10 @@ def _work(study: "Study", space: "Space", command: str) -> str:
 
     words = {option: describe(distribution) for option, distribution in space.items()}
 
-    def write() -> tuple[dict[str, Any], str]:
-        content = report.summary(study, words, command)
-        report.write(study.folder, content)
-        return content, write_sweep(study.folder, x=study.settings.minimize[0])
+    def write() -> tuple[report.SearchSummary, str]:
+        summary = report.summarize_search(study, words, command)
+        report.write(study.folder, summary)
+        return summary, write_sweep(study.folder, x=study.settings.minimize[0])
 
     idle = True
     while not (reason := study.used_up()):
@@ -149,17 +149,20 @@ def _work(study: "Study", space: "Space", command: str) -> str:
         report.write_history(study.folder, write()[0])
     if study.settings.control:
         idle = study.train_controls() == 0 and idle
-    content, table = write()
-    if not content["front"]:
+    summary, table = write()
+    if not summary.front:
         raise UserError(f"no trial finished, see {study.folder}/search.md")
     if not idle:
         from distill.reporting import tensorboard
 
-        report.write_history(study.folder, content)
+        report.write_history(study.folder, summary)
         sweep = (study.folder / "sweep.md").read_text(encoding="utf-8")
         tensorboard.write_sweep(study.folder, sweep, study.folder / "front.png")
     return "\n".join(
-        ["", f"search ended: {reason}", report.terminal(content), "", report.HONEST, "", table]
+        [
+            *("", f"search ended: {reason}", report.terminal(summary)),
+            *("", report.SELECTION_NOTE, "", table),
+        ]
     )
 
 
@@ -262,7 +265,7 @@ def _check_runs(base: DictConfig, space: "Space", compose: "Compose") -> dict[st
 
     check_all(space, compose)
     job = RunComponents.from_config(base)
-    return prepare_data(job.source, job.task, job.cache_dir).hashes
+    return prepare_data(job.source, job.task.schema, job.cache_dir).hashes
 
 
 @contextmanager

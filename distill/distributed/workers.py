@@ -24,7 +24,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from distill.core.errors import UserError
 from distill.distributed.collectives import _rank_and_world_size
 from distill.distributed.environment import ProcessRank, external_launcher
-from distill.modeling.loading import layer_stack
+from distill.modeling.families import layer_stack
 
 STRATEGIES = ("auto", "ddp", "ddp_spawn", "fsdp")
 
@@ -95,7 +95,7 @@ class ProcessLauncher:
         if self.count == 1:
             return settings
         if self.shards:
-            strategy = self.sharding({type(layer) for layer in layer_stack(student)[1]})
+            strategy = self.sharding({type(layer) for layer in layer_stack(student).layers})
         else:
             strategy = "ddp" if whole else "ddp_find_unused_parameters_true"
         return settings | {

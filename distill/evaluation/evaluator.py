@@ -1,20 +1,18 @@
 """Measure teacher, student and control side by side, and compare them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from distill.core.jagged import ArrayOrJagged
-from distill.data.columns import numeric_column
 from distill.data.dataset import DistillationDataset
 from distill.evaluation import speed
 from distill.metrics.statistics import bootstrap_interval, paired_comparison
 from distill.modeling import size
-from distill.reporting.quantities import quantity
+from distill.reporting.quantities import quantity, retention
 from distill.reporting.schema import (
     Calibration,
     ClassScores,
@@ -23,24 +21,23 @@ from distill.reporting.schema import (
     Fidelity,
     MetricValue,
     ModelReport,
-    Scores,
+    Role,
     Size,
 )
-
-ScoresT = TypeVar("ScoresT", bound=Scores)
+from distill.tasks.base import Task
 
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """One model with what it said of the evaluated split.
+    """A model with its logits of the evaluated split.
 
     Attributes:
-        role: ``teacher``, ``student`` or ``control``.
-        name: what reports call it.
-        model: in memory.
-        examples: the evaluated split, encoded for it.
-        logits: of every example, ``(N, C)`` or ragged, in the order of the rows; what the task's
-            ``condense`` left of them.
+        role: Role in the report.
+        name: Name in the report.
+        model: The model in memory.
+        examples: The evaluated split, encoded for it.
+        logits: Of every example, ``(N, C)`` or ragged, in the order of the rows, as reduced by the
+            evaluator.
     """
 
     role: str
@@ -50,18 +47,32 @@ class EvaluatedModel:
     logits: ArrayOrJagged
 
 
-def evaluate_models(
-    candidates: Sequence[EvaluatedModel], task, device: torch.device
-) -> list[ModelReport]:
-    """Size, speed, quality, calibration and fidelity of each; the teacher comes first.
+@dataclass(frozen=True)
+class Measurements:
+    """Everything that was measured in a run, and the time that it took."""
 
-    Quality, calibration and fidelity come from the logits given; speed is taken now, in fp32, all
-    models taking turns.
+    models: Sequence[ModelReport]
+    comparison: Comparison
+    seconds: float
+
+
+def evaluate_models(
+    candidates: Sequence[EvaluatedModel], task: Task, device: torch.device
+) -> list[ModelReport]:
+    """Measure size, speed, quality, calibration and fidelity of each model.
+
+    Quality, calibration and fidelity are computed from the given logits; speed is measured now, in
+    fp32, all models taking turns.
+
+    Args:
+        candidates: The teacher first.
+        task: Evaluates the logits.
+        device: Where speed is measured.
     """
     teacher = candidates[0]
-    assert teacher.role == "teacher"
+    assert teacher.role == Role.TEACHER
     # The teacher's tokens state the length, so that all are counted at the same one.
-    length = int(np.median(numeric_column(teacher.examples.student, "length")))
+    length = int(np.median(teacher.examples.lengths))
     speeds = speed.measure_speed(
         {candidate.role: candidate.model for candidate in candidates},
         {candidate.role: candidate.examples for candidate in candidates},
@@ -71,93 +82,96 @@ def evaluate_models(
         ModelReport(
             role=candidate.role,
             name=candidate.name,
-            size=_size(candidate.model, length),
+            size=_size(candidate.model, task, length),
             speed=speeds[candidate.role],
             quality=_quality(candidate, task),
             per_class=_per_class(candidate, task),
-            calibration=_scores(
-                Calibration, task.calibration(candidate.logits, candidate.examples.labels)
-            ),
+            calibration=_calibration(candidate, task),
             fidelity=None
             if candidate is teacher
-            else _scores(Fidelity, task.fidelity(candidate.logits, teacher.logits)),
+            else Fidelity(task.evaluator.fidelity(candidate.logits, teacher.logits)),
         )
         for candidate in candidates
     ]
 
 
 def compare_models(
-    models: Sequence[ModelReport], candidates: Sequence[EvaluatedModel], task
+    models: Sequence[ModelReport], candidates: Sequence[EvaluatedModel], task: Task
 ) -> Comparison:
     """Compare the student with teacher and control, on the same examples.
 
     Args:
-        models: What :func:`evaluate_models` measured.
+        models: The measurements of :func:`evaluate_models`.
         candidates: The models with their logits.
-        task: Has the metrics.
+        task: Evaluates the logits.
     """
     measured = {model.role: model for model in models}
-    judged = {
-        candidate.role: task.judge(candidate.logits, candidate.examples) for candidate in candidates
+    inputs = {
+        candidate.role: task.evaluator.metric_inputs(candidate.logits, candidate.examples)
+        for candidate in candidates
     }
-    said = {role: task.comparable(own) for role, (own, *_) in judged.items()}
-    shared = judged["teacher"][1:]
-    teacher, student = measured["teacher"], measured["student"]
-    metric = task.metric
+    predictions = {role: task.evaluator.standardize(own) for role, (own, *_) in inputs.items()}
+    shared = inputs[Role.TEACHER][1:]
+    teacher, student = measured[Role.TEACHER], measured[Role.STUDENT]
+    metric = task.evaluator.selection_metric
     paired = {
-        other: Difference(
-            **paired_comparison(
-                task.metrics[metric], said["student"], said[other], *shared
-            )._asdict()
+        role: Difference(
+            *paired_comparison(
+                metric.function, predictions[Role.STUDENT], predictions[role], *shared
+            )
         )
-        for other in ("teacher", "control")
-        if other in said
+        for role in (Role.TEACHER, Role.CONTROL)
+        if role in predictions
     }
     return Comparison(
-        metric=metric,
-        retention=quantity(metric).retention(
-            student.quality[metric].value, teacher.quality[metric].value
+        metric=metric.name,
+        retention=retention(
+            student.metric(metric.name).value,
+            teacher.metric(metric.name).value,
+            metric.higher_is_better,
         ),
         size_ratio=_ratio("parameters", teacher, student),
         speedup=_ratio("latency_ms", teacher, student),
-        gain_over_control=paired.get("control"),
-        difference_to_teacher=paired["teacher"],
+        gain_over_control=paired.get(Role.CONTROL),
+        difference_to_teacher=paired[Role.TEACHER],
     )
 
 
 def _ratio(name: str, teacher: ModelReport, student: ModelReport) -> float | None:
-    """Return how many times smaller a cost of the student is."""
-    costs = [quantity(name).read(model) for model in (teacher, student)]
-    return costs[0] / costs[1] if costs[0] is not None and costs[1] else None
+    """Return how many times smaller a cost of the student is than the teacher's."""
+    whole, reduced = (quantity(name).read(model) for model in (teacher, student))
+    return whole / reduced if whole is not None and reduced else None
 
 
-def _size(model: nn.Module, length: int) -> Size:
+def _size(model: nn.Module, task: Task, length: int) -> Size:
     parameters = size.count_parameters(model)
+    inputs = task.preprocessor.example_inputs(model.config, length)
     return Size(
         parameters=parameters.total,
         parameters_without_embeddings=parameters.without_embeddings,
         bytes=size.count_bytes(model),
-        multiply_accumulates=size.multiply_accumulates(model, length),
+        multiply_accumulates=size.multiply_accumulates(model, inputs),
         sequence_length=length,
     )
 
 
-def _quality(candidate: EvaluatedModel, task) -> dict[str, MetricValue]:
-    judged = task.judge(candidate.logits, candidate.examples)
+def _quality(candidate: EvaluatedModel, task: Task) -> dict[str, MetricValue]:
+    inputs = task.evaluator.metric_inputs(candidate.logits, candidate.examples)
     return {
-        name: MetricValue(*bootstrap_interval(metric, *judged))
-        for name, metric in task.metrics.items()
+        name: MetricValue(*bootstrap_interval(metric.function, *inputs))
+        for name, metric in task.evaluator.metrics.items()
     }
 
 
-def _per_class(candidate: EvaluatedModel, task) -> dict[str, ClassScores]:
-    if not task.per_class:
+def _per_class(candidate: EvaluatedModel, task: Task) -> dict[str, ClassScores]:
+    if not task.evaluator.per_class:
         return {}
     names = candidate.model.config.id2label
     names = [names[index] for index in range(len(names))]
-    scores = task.per_class_of(candidate.logits, candidate.examples, names)
-    return {name: ClassScores(**of_class) for name, of_class in scores.items()}
+    scores = task.evaluator.per_class_scores(candidate.logits, candidate.examples, names)
+    return {name: ClassScores.from_dict(of_class) for name, of_class in scores.items()}
 
 
-def _scores(kind: type[ScoresT], values: Mapping[str, float | None] | None) -> ScoresT | None:
-    return None if values is None else kind(values)
+def _calibration(candidate: EvaluatedModel, task: Task) -> Calibration | None:
+    scores = task.evaluator.calibration(candidate.logits, candidate.examples.labels)
+    return None if scores is None else Calibration(scores)

@@ -1,10 +1,10 @@
-"""The main flow, on one page: teacher, its outputs, student, control, measures, report."""
+"""The main flow on one page: teacher, its outputs, student, control, evaluation, report."""
 
 import copy
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,14 +14,20 @@ from pytorch_lightning.callbacks import Callback
 from transformers import PreTrainedModel
 
 from distill.data.prepare import PreparedData, prepare_data
-from distill.evaluation.evaluator import EvaluatedModel, compare_models, evaluate_models
+from distill.evaluation.evaluator import (
+    EvaluatedModel,
+    Measurements,
+    compare_models,
+    evaluate_models,
+)
 from distill.modeling.features import ModelOutputs
 from distill.pipeline import report_builder
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
 from distill.pipeline.run_directory import RunDirectory
-from distill.student.base import Student
-from distill.teacher.prepare import Teacher, prepare_teacher
+from distill.pipeline.trained_model import TrainedModel
+from distill.student.base import Student, StudentContext
+from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
 from distill.training.fine_tuning import fine_tune
 from distill.training.inference import predict_logits
 from distill.training.loggers import TensorBoardLogger
@@ -32,134 +38,133 @@ log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
-    """Distil once, and write everything into ``config.output_dir``.
+    """Run one distillation and write everything into ``config.output_dir``.
 
     Args:
-        config: composed and checked.
-        callbacks: look on while the student is trained; what they raise ends the run.
+        config: composed and validated.
+        callbacks: added to the student's training; an exception that they raise ends the run.
 
     Returns:
-        The report's short form, for a terminal.
+        The report's short form for a terminal.
 
     Raises:
-        UserError: for what the user can mend, before any training.
+        UserError: for mistakes of the user, before any training.
     """
     started = datetime.now(UTC)
-    job = RunComponents.from_config(config)
-    data = prepare_data(job.source, job.task, job.cache_dir)
-    log.info("data: %s, %s, %s", data.name, data.sizes, job.task.outputs(data.label_names))
+    components = RunComponents.from_config(config)
+    task = components.task
+    data = prepare_data(components.source, task.schema, components.cache_dir)
+    log.info(
+        "data: %s, %s, %s", data.name, data.sizes, task.schema.describe_outputs(data.label_names)
+    )
     for note in data.notes:
         log.info("data: %s", note)
-    job.bind(len(data.label_names))
-    folder = RunDirectory(Path(config.output_dir))
-    folder.write_config(config)
+    components.bind_objective(len(data.label_names))
+    directory = RunDirectory(Path(config.output_dir))
+    directory.write_config(config)
+    logger = TensorBoardLogger(directory.path)
 
-    logger = TensorBoardLogger(folder.path)
-
-    teacher = prepare_teacher(
-        job.teacher, data, job.task, job.fitter, job.source.max_length, job.cache_dir, logger
+    preparation = TeacherPreparation(
+        data, task, components.trainer, components.source.max_length, components.cache_dir, logger
     )
-    torch.manual_seed(job.seed)
-    student = job.student.build(teacher.primary, job.task, data.label_names, job.cache_dir, data)
-    pairing = DistillationDataModule(job, data, teacher, student)
+    teacher = prepare_teacher(components.teacher, preparation)
+    torch.manual_seed(components.seed)
+    student = components.student.build(
+        StudentContext(teacher.primary, task, data, components.cache_dir)
+    )
+    datamodule = DistillationDataModule(components, data, teacher, student)
 
-    trained = {"student": train_student(job, pairing, teacher, student, folder, logger, callbacks)}
-    if job.has_control:
-        trained["control"] = train_control(job, data, pairing, student, folder, logger)
-    measured = [pairing.teacher]
-    for role, one in trained.items():
-        logits = predict_logits(
-            one.model, pairing.test, job.fitter.hardware, condense=job.task.condense
+    trained = {
+        "student": train_student(
+            components, datamodule, teacher, student, directory, logger, callbacks
         )
-        measured.append(EvaluatedModel(role, student.name, one.model, pairing.test, logits))
+    }
+    if components.trains_control:
+        trained["control"] = train_control(components, data, datamodule, student, directory, logger)
 
-    log.info("measuring %d models on %d examples", len(measured), len(pairing.test))
+    evaluated = [datamodule.teacher_evaluation]
+    for role, result in trained.items():
+        logits = predict_logits(
+            result.model, datamodule.test, components.trainer.hardware,
+            reduce_logits=task.evaluator.reduce_logits,
+        )  # fmt: skip
+        evaluated.append(EvaluatedModel(role, student.name, result.model, datamodule.test, logits))
+    log.info("measuring %d models on %d examples", len(evaluated), len(datamodule.test))
     clock = time.perf_counter()
-    models = evaluate_models(measured, job.task, job.fitter.hardware.device)
-    comparison = compare_models(models, measured, job.task)
+    models = evaluate_models(evaluated, task, components.trainer.hardware.device)
+    comparison = compare_models(models, evaluated, task)
+    measurements = Measurements(models, comparison, time.perf_counter() - clock)
     report = report_builder.build_report(
-        config, job, data, teacher, pairing, models, comparison, trained, started,
-        measure_seconds=time.perf_counter() - clock,
+        report_builder.run_info(config, started),
+        components, data, teacher, datamodule, trained, measurements,
     )  # fmt: skip
     return report_builder.write_report(
-        report, folder.path, student, report_builder.hyperparameters(config, job, student, data)
+        report,
+        directory.path,
+        report_builder.provenance(components, student),
+        report_builder.hyperparameters(components, student, data),
     )
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model with the weights that were best on validation.
-
-    Attributes:
-        model: in memory; the same is saved in the run's folder.
-        fitted: what its training came to.
-        seconds: what it took in this run; 0 where it was reused.
-        reused: whether it was trained before.
-    """
-
-    model: PreTrainedModel
-    fitted: TrainingResult
-    seconds: float
-    reused: bool
 
 
 def train_student(
-    job: RunComponents,
-    pairing: DistillationDataModule,
+    components: RunComponents,
+    datamodule: DistillationDataModule,
     teacher: Teacher,
     student: Student,
-    folder: RunDirectory,
+    directory: RunDirectory,
     logger: TensorBoardLogger,
     callbacks: Sequence[Callback] = (),
 ) -> TrainedModel:
-    """Train the student, stage by stage, and save it; or take it, if this run has done it."""
-    fitted = folder.finished("student")
-    if fitted is not None:
+    """Train the student, stage by stage, and save it; or load it if this run has finished it."""
+    result = directory.finished("student")
+    if result is not None:
         log.info("student: trained before the run was interrupted")
-        model = type(student.model).from_pretrained(folder.path / "student", dtype=torch.float32)
-        return TrainedModel(model, fitted, fitted.seconds, False)
+        model = type(student.model).from_pretrained(directory.path / "student", dtype=torch.float32)
+        return TrainedModel(model, result, result.seconds, False)
     model = copy.deepcopy(student.model)
-    *before, last = [
-        _train_stage(number, job, pairing, teacher, model, folder, logger, callbacks)
-        for number in range(len(job.stages))
+    *earlier, last = [
+        _train_stage(number, components, datamodule, teacher, model, directory, logger, callbacks)
+        for number in range(len(components.stages))
     ]
-    seconds = last.seconds + sum(fitted.seconds for fitted in before)
-    epochs = last.epochs + sum(fitted.epochs for fitted in before)
-    fitted = replace(last, seconds=seconds, epochs=epochs)
-    folder.save_student(model, student.tokenizer, fitted)
-    return TrainedModel(model, fitted, fitted.seconds, False)
+    seconds = last.seconds + sum(result.seconds for result in earlier)
+    epochs = last.epochs + sum(result.epochs for result in earlier)
+    result = replace(last, seconds=seconds, epochs=epochs)
+    directory.save_student(model, student.processor, result)
+    return TrainedModel(model, result, result.seconds, False)
 
 
 def _train_stage(
     number: int,
-    job: RunComponents,
-    pairing: DistillationDataModule,
+    components: RunComponents,
+    datamodule: DistillationDataModule,
     teacher: Teacher,
     model: PreTrainedModel,
-    folder: RunDirectory,
+    directory: RunDirectory,
     logger: TensorBoardLogger,
     callbacks: Sequence[Callback],
 ) -> TrainingResult:
-    """One stage, from the weights that the model has to those it is left with."""
-    stage, is_last = job.stages[number], number == len(job.stages) - 1
-    if not is_last and (fitted := folder.finished_stage(stage.name, model)) is not None:
+    """Train one stage, from the weights that the model has; its best weights are left in it."""
+    stage, is_last = components.stages[number], number == len(components.stages) - 1
+    if not is_last and (result := directory.finished_stage(stage.name, model)) is not None:
         log.info("%s: done before the run was interrupted", stage.name)
-        return fitted
+        return result
+    learning_rate = stage.learning_rate or components.optimizer.learning_rate
     module = DistillationModule(
         model,
         stage.objective,
-        job.task,
-        replace(job.optimizer, learning_rate=stage.learning_rate or job.optimizer.learning_rate),
-        teacher=teacher.model if job.live(stage.objective) else None,
+        components.task,
+        replace(components.optimizer, learning_rate=learning_rate),
+        teacher=teacher.model if components.runs_teacher_live(stage.objective) else None,
         prefix="" if is_last else f"{stage.name}/",
         read_logits=teacher.model.read if teacher.members else ModelOutputs,
     )
-    fitted = job.fitter.fit(
+    datamodule.set_stage(stage, components.seed + number)
+    result = components.trainer.fit(
         module,
-        pairing.train(stage.objective).loader(job.source.batch_size, job.seed + number),
-        pairing.validation.loader(job.source.batch_size, None),
-        folder.checkpoints if is_last else folder.checkpoints / stage.name,
-        job.seed + number,
+        datamodule.train_dataloader(),
+        datamodule.val_dataloader(),
+        directory.checkpoints if is_last else directory.checkpoints / stage.name,
+        components.seed + number,
         logger=logger,
         max_epochs=stage.epochs,
         what=f"student, {stage.name}" if stage.name else "student",
@@ -167,32 +172,34 @@ def _train_stage(
         keep="best" if stage.objective.trains_head else "last",
     )
     if not is_last:
-        folder.save_stage(stage.name, model, fitted)
-    return fitted
+        directory.save_stage(stage.name, model, result)
+    return result
 
 
 def train_control(
-    job: RunComponents,
+    components: RunComponents,
     data: PreparedData,
-    pairing: DistillationDataModule,
+    datamodule: DistillationDataModule,
     student: Student,
-    folder: RunDirectory,
+    directory: RunDirectory,
     logger: TensorBoardLogger,
 ) -> TrainedModel:
-    """The same student without the teacher, saved beside it.
+    """Train the same student without the teacher, and save it beside the student.
 
     It starts from the same weights and sees the same batches in the same order with the same
     dropout; only the objective differs. (Beside a recipe of several stages it trains for as many
     epochs as all of them, in an order of its own after the first.) It does not depend on the
-    student's objective, so runs that differ in that alone share one. Texts without labels it cannot
-    use: it goes over the labelled examples for as many steps, see :class:`DistillationDataModule`.
+    student's objective, so runs that differ in that alone share one. It cannot use unlabeled
+    inputs: it repeats the labeled examples for as many steps, see
+    :class:`~distill.pipeline.datamodule.DistillationDataModule`.
     """
     model = copy.deepcopy(student.model)
     tuned = fine_tune(
-        "control", student.name, model, student.tokenizer, data, job.source.max_length,
-        pairing.train_alone, pairing.validation, job.task, job.optimizer, job.fitter,
-        job.epochs, job.source.batch_size, job.seed, job.cache_dir, logger,
+        "control", student.name, model, student.processor, data, components.source.max_length,
+        datamodule.control_train, datamodule.validation, components.task, components.optimizer,
+        components.trainer, components.max_epochs, components.source.batch_size, components.seed,
+        components.cache_dir, logger,
     )  # fmt: skip
-    folder.copy_control(tuned.folder)
+    directory.copy_control(tuned.folder)
     model = type(model).from_pretrained(tuned.folder, dtype=torch.float32)
-    return TrainedModel(model, tuned.fitted, tuned.seconds, tuned.reused)
+    return TrainedModel(model, tuned.result, tuned.seconds, tuned.reused)

@@ -84,15 +84,8 @@ class Quantity:
         return value > other if self.higher_is_better else value < other
 
     def retention(self, student: float | None, teacher: float | None) -> float | None:
-        """Return how much of the teacher's quality the student keeps.
-
-        The student's value over the teacher's, or the teacher's over the student's where lower is
-        better; None without a positive divisor.
-        """
-        if student is None or teacher is None:
-            return None
-        kept, whole = (student, teacher) if self.higher_is_better else (teacher, student)
-        return kept / whole if whole > 0 else None
+        """Return how much of the teacher's quality the student keeps."""
+        return retention(student, teacher, self.higher_is_better)
 
     @property
     def in_points(self) -> bool:
@@ -116,6 +109,18 @@ class Quantity:
             return written
         ends = (text.difference(end, self.in_points) for end in (low, high))
         return f"{written} [{', '.join(ends)}]"
+
+
+def retention(student: float | None, teacher: float | None, higher_is_better: bool) -> float | None:
+    """Return how much of the teacher's quality the student keeps.
+
+    The student's value over the teacher's, or the teacher's over the student's where lower is
+    better; None without a positive divisor.
+    """
+    if student is None or teacher is None:
+        return None
+    kept, whole = (student, teacher) if higher_is_better else (teacher, student)
+    return kept / whole if whole > 0 else None
 
 
 def _size(name: str) -> Callable[[ModelReport], float | None]:

@@ -1,8 +1,6 @@
 """The trials of a search: drawn by Optuna, run one after another, kept in a journal."""
 
-import json
 import logging
-import math
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -20,6 +18,7 @@ from optuna.trial import TrialState
 from distill.config.error_messages import user_message
 from distill.config.naming import job_dir
 from distill.core.errors import UserError
+from distill.reporting.schema import FILE_NAME, Role, load_report
 from distill.search.report import cost
 from distill.search.space import Compose, Space, combinations, suggest
 
@@ -237,7 +236,7 @@ class Study:
         spent, clock = trial.user_attrs.get("seconds", 0.0), time.monotonic()
         values, state = None, TrialState.FAIL
         try:
-            if not (folder / "report.json").is_file():
+            if not (folder / FILE_NAME).is_file():
                 self._train(folder, trial.user_attrs["overrides"], [self._callback(trial)])
             values, state = self._values(folder), TrialState.COMPLETE
         except StopTrial as reason:
@@ -256,7 +255,7 @@ class Study:
         missing = [
             trial
             for trial in self.front
-            if "control" not in {m["role"] for m in _report(self.folder / trial.folder)["models"]}
+            if load_report(self.folder / trial.folder).control is None
         ]
         for trial in missing:
             log.info("the control of %s", trial.folder)
@@ -316,12 +315,11 @@ class Study:
 
     def _values(self, folder: Path) -> list[float]:
         """What Optuna optimises of a finished run: validation metric, then the costs."""
-        report = _report(folder)
-        student = next(model for model in report["models"] if model["role"] == "student")
-        quality = report["training"]["student"]["best"]
-        if quality is None or math.isnan(quality):
+        report = load_report(folder)
+        student, training = report.student, report.training.get(Role.STUDENT)
+        if student is None or training is None or training.best is None:
             raise ValueError("the student has no value of the metric on validation")
-        return [quality, *(cost(student, name) for name in self._costs)]
+        return [training.best, *(cost(student, name) for name in self._costs)]
 
     def _runs(self) -> list[optuna.trial.FrozenTrial]:
         return [trial for trial in self._study.get_trials(deepcopy=False) if _is_run(trial)]
@@ -345,7 +343,3 @@ class Study:
 def _is_run(trial: optuna.trial.FrozenTrial) -> bool:
     """Whether it has a folder: draws that repeat an earlier trial have none."""
     return "folder" in trial.user_attrs
-
-
-def _report(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "report.json").read_text(encoding="utf-8"))

@@ -17,11 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from distill.core.cache import cache_key, get_or_create
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData
-from distill.data.tokenizers import tokenizer_hash
 from distill.modeling.loading import weights_hash
 from distill.objectives.objective import Objective
 from distill.objectives.pair import ModelPair
 from distill.objectives.terms.hard_labels import HardLabels
+from distill.tasks.base import Task
 from distill.training.loggers import TensorBoardLogger
 from distill.training.module import DistillationModule
 from distill.training.optimizer import AdamW
@@ -36,13 +36,13 @@ class FineTunedModel:
 
     Attributes:
         folder: in the cache, with weights, tokenizer and curves.
-        fitted: what its training came to.
+        result: what its training came to.
         seconds: what it took in this run; 0 where it was reused.
         reused: whether it was there already.
     """
 
     folder: Path
-    fitted: TrainingResult
+    result: TrainingResult
     seconds: float
     reused: bool
 
@@ -56,7 +56,7 @@ def fine_tune(
     max_length: int,
     train: DistillationDataset,
     validation: DistillationDataset,
-    task,
+    task: Task,
     optimizer: AdamW,
     fitter: TrainerFactory,
     epochs: int,
@@ -91,15 +91,15 @@ def fine_tune(
     """
     key = cache_key(
         kind="fine_tuned", format=1,
-        weights=weights_hash(model), tokenizer=tokenizer_hash(tokenizer),
-        task=task.name, metric=task.metric, train=data.hashes["train"],
+        weights=weights_hash(model), tokenizer=task.preprocessor.processor_hash(tokenizer),
+        task=task.name, metric=task.evaluator.metric_name, train=data.hashes["train"],
         validation=data.hashes["validation"], max_length=max_length,
         optimizer=asdict(optimizer) | {"learning_rate": optimizer.rate_for(model)},
         epochs=epochs, batch_size=batch_size, seed=seed, patience=fitter.patience,
         precision=fitter.hardware.precision, accelerator=fitter.hardware.accelerator,
         lightning=str(sorted(fitter.lightning.items())),
         **({} if train.as_many_as is None else {"as_many_as": train.as_many_as}),
-        **({"training": task.training} if task.training else {}),
+        **({"training": task.training_settings} if task.training_settings else {}),
     )  # fmt: skip
     folder = cache_dir / f"{role}s" / f"{name}-{data.name}-{key}"
     started = time.perf_counter()

@@ -19,7 +19,7 @@ def iter_logits(
     hardware: Hardware,
     batch_size: int = 64,
     progress: Callable[[Iterator], Iterator] = iter,
-    condense: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    reduce_logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Logits of every example, computed in evaluation mode and the run's precision.
 
@@ -31,7 +31,7 @@ def iter_logits(
         hardware: where and how precisely to compute.
         batch_size: examples at once.
         progress: wraps the batches.
-        condense: what is left of a batch's logits, given its labels; ``None``: all of them.
+        reduce_logits: what is left of a batch's logits, given its labels; ``None``: all of them.
 
     Yields:
         Indices of a batch's examples and their logits ``(B, ...)`` in fp32, or ``(U, ...)`` where
@@ -44,8 +44,8 @@ def iter_logits(
         for indices, batch in progress(zip(loader.sampler, loader, strict=True)):
             inputs = {key: value.to(hardware.device) for key, value in batch["student"].items()}
             logits = forward_at_positions(model, inputs).logits.float()
-            if condense is not None:
-                logits = condense(logits, batch["labels"].to(hardware.device))
+            if reduce_logits is not None:
+                logits = reduce_logits(logits, batch["labels"].to(hardware.device))
             own = indices[rank::count]
             yield own, (logits if own else logits[:0]).cpu().numpy()
 
@@ -55,13 +55,15 @@ def predict_logits(
     examples: DistillationDataset,
     hardware: Hardware,
     batch_size: int = 64,
-    condense: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    reduce_logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> ArrayOrJagged:
     """All logits of a split in the order of its rows, ``(N, ...)`` or ragged."""
     result: ArrayOrJagged | None = None
-    for indices, logits in iter_logits(model, examples, hardware, batch_size, condense=condense):
+    for indices, logits in iter_logits(
+        model, examples, hardware, batch_size, reduce_logits=reduce_logits
+    ):
         if result is None:
-            result = allocate_rows(examples.units, len(examples), logits)
+            result = allocate_rows(examples.position_counts, len(examples), logits)
         result[indices] = logits
     assert result is not None, "a split without examples is refused when the data are prepared"
     return result

@@ -171,7 +171,7 @@ class TrainerFactory:
             hardware.keep_freed_memory()
         if self.processes.shards:  # it is wrapped and cut into pieces: the caller keeps it whole
             module = copy.deepcopy(module)
-        monitor = f"{module.prefix}validation/{module.task.metric}"
+        monitor = f"{module.prefix}validation/{module.task.evaluator.metric_name}"
         best = ModelCheckpoint(
             checkpoints, "best", monitor=monitor, mode="max", save_weights_only=True,
             save_on_train_epoch_end=False, enable_version_counter=False,
@@ -217,7 +217,7 @@ class TrainerFactory:
                 **settings,
             )
             # FSDP cuts parameters by their shapes, which must be those of the checkpoint.
-            ids = None if self.processes.shards else train.dataset.occurring_ids()
+            ids = None if self.processes.shards else train.dataset.embedding_ids()
             try:
                 with train_active_rows(module.student, ids):
                     trainer.fit(

@@ -27,7 +27,7 @@ class HardLabels(Term):
 
     def bind(self, pair: ModelPair, path: str) -> None:
         """Take the loss from the task."""
-        self.loss = pair.task.hard_label_loss
+        self.loss = pair.task.criterion.hard_label_loss
 
     def forward(
         self, student: ModelOutputs, teacher: ModelOutputs | None, batch: dict[str, Any]

@@ -70,7 +70,7 @@ class HiddenStates(Term):
                 raise UserError(
                     f"{path}.{option}={getattr(self, option)}: choose {' or '.join(known)}"
                 )
-        if self.tokens == "first" and pair.task.per_token:
+        if self.tokens == "first" and pair.task.token_level:
             raise UserError(
                 f"{path} compares the first token, which no head of task={pair.task.name} reads: "
                 f"set {path}.tokens=all"

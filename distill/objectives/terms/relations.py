@@ -42,12 +42,12 @@ class _RelationTerm(Term):
         if self.vector not in ("first", "mean", "logits"):
             raise UserError(f"{path}.vector={self.vector}: choose first, mean or logits")
         self.check_teacher(pair, path)
-        if self.vector == "first" and pair.task.per_token:
+        if self.vector == "first" and pair.task.token_level:
             raise UserError(
                 f"{path} compares the first token, which no head of task={pair.task.name} reads: "
                 f"set {path}.vector=mean or logits"
             )
-        if self.vector == "logits" and pair.task.distribution == "spans":
+        if self.vector == "logits" and pair.task.criterion.distribution == "spans":
             raise UserError(
                 f"{path}.vector=logits has no form for {pair.task.name}: texts have different "
                 f"numbers of positions, set {path}.vector=mean"

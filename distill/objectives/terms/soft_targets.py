@@ -57,7 +57,7 @@ class LogitTerm(Term):
         """Check classes and temperature."""
         check_temperature(self.temperature, path)
         self.check_teacher(pair, path)
-        self.distribution = getattr(pair.task, "distribution", "categorical")
+        self.distribution = pair.task.criterion.distribution
         if self.distribution not in self.distributions:
             raise UserError(f"{path}: it has no form for {pair.task.name}")
         if self.distribution != "categorical" and getattr(self.temperature, "adaptive", False):

@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     from distill.reporting.quantities import costs
 
     load_plugins()
+    suffixes = " ".join(sorted(known.suffix for known in FORMATS.values()))
     parser = argparse.ArgumentParser(
         prog="distill-report",
         description="Compare runs: one table, the Pareto front, a figure or a page to send.",
@@ -118,8 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=Path,
         metavar="FILE",
-        help=f"write FILE ({' '.join(sorted(known.suffix for known in FORMATS.values()))}) instead of"
-        " printing; repeatable",
+        help=f"write FILE ({suffixes}) instead of printing; repeatable",
     )
     add(
         "--x",

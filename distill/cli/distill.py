@@ -1,124 +1,50 @@
-"""The command ``distill``: a thin Hydra shell around ``train.run``.
+"""The command ``distill``: one run, or a sweep with ``-m``."""
 
-Only what composing needs is imported here, so that help and mistakes answer at once.
-"""
-
-import os
-import shutil
 import sys
-import traceback
 from pathlib import Path
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from distill.cli.shell import HydraCommand
 from distill.cli.sweep import check_sweep, exit_code
-from distill.config.error_messages import hydra_errors_raised, user_message
-from distill.config.resolvers import conf_dir, register_resolvers
-from distill.config.validation import validate_config
-from distill.core.errors import UserError
 from distill.distributed.environment import external_launcher
-
-FAILED = "error.txt"
-UNTOUCHED = {"run.log", "config.yaml"}
+from distill.pipeline.execute import execute_run
 
 
-class Shell:
-    """Runs a command's jobs. Hydra must not see failures: it would add lines of its own."""
+class DistillCommand(HydraCommand):
+    """Distills once, or once for each combination of a sweep."""
 
-    def __init__(self):
-        self.failure: Exception | None = None
+    after_interrupt = "distill resume=FOLDER continues the run"
 
-    def job(self, config: DictConfig) -> None:
-        """One run, or one job of a sweep."""
-        hydra_config = HydraConfig.get()
-        folder = Path(hydra_config.runtime.output_dir)
-        try:
-            config = _resume(config, list(hydra_config.overrides.task))
-            config.output_dir = str(folder)
-            validate_config(config)
-            if hydra_config.mode == RunMode.MULTIRUN:
-                check_sweep(config)
-            # Heavy imports wait until the config is known to be right.
-            from distill.core.third_party_logging import silence_third_party_logging
-            from distill.distributed.workers import shutdown_workers
-
-            silence_third_party_logging()
-            from distill.pipeline.run import run
-
-            try:
-                print(run(config))
-            finally:
-                shutdown_workers()
-            (folder / FAILED).unlink(missing_ok=True)  # of an earlier attempt, resumed
-        except Exception as error:
-            message = user_message(error)
-            if hydra_config.mode == RunMode.MULTIRUN:  # the other jobs go on
-                print(f"error: {message or traceback.format_exc()}", file=sys.stderr)
-            else:
-                self.failure = error
-            if self.failure is None or not (message and _remove_if_untouched(folder)):
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / FAILED).write_text((message or repr(error)) + "\n", encoding="utf-8")
+    def run(self, config: DictConfig, overrides: list[str], folder: Path) -> str:
+        """Run once; in a sweep, the folder of a run that failed is kept with the reason in it."""
+        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        return execute_run(
+            config,
+            overrides,
+            folder,
+            check=check_sweep if in_sweep else None,
+            keep_folder=in_sweep,
+        )
 
 
 def main() -> None:
-    """Entry point: compose, run, and answer a mistake with one line and exit code 2."""
+    """Entry point of the command."""
     place = external_launcher()
     if place is not None and place.rank > 0:
         from distill.distributed.workers import worker_main
 
         return worker_main()
-    register_resolvers()
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    shell = Shell()
     try:
-        with hydra_errors_raised():
-            hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(
-                shell.job
-            )()
-        if shell.failure is not None:
-            raise shell.failure
-    except KeyboardInterrupt:
-        print("interrupted: distill resume=FOLDER continues the run", file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:
-        message = user_message(error)
-        if message is None or wants_traceback:
-            raise
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
+        code = DistillCommand().execute(sys.argv[1:])
     finally:
         if place is not None:
             from distill.distributed.workers import shutdown_external_workers
 
             shutdown_external_workers()
-    sys.exit(exit_code())
-
-
-def _resume(config: DictConfig, overrides: list[str]) -> DictConfig:
-    """The config to run: this one, or that of the run to continue."""
-    if config.resume is None:
-        config.overrides = overrides
-        return config
-    others = [override for override in overrides if not override.startswith("resume=")]
-    if others:
-        raise UserError(
-            f"resume continues a run with its own settings: leave out {' '.join(others)}"
-        )
-    from distill.pipeline.run_directory import load_interrupted_config
-
-    return load_interrupted_config(config.resume)
-
-
-def _remove_if_untouched(folder: Path) -> bool:
-    """Remove what would look like a run, if a mistake was found before anything was trained."""
-    untouched = folder.is_dir() and {file.name for file in folder.iterdir()} <= UNTOUCHED
-    if untouched:
-        shutil.rmtree(folder)
-    return untouched
+    sys.exit(code or exit_code())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from distill.modeling.families import attention_projections
 from distill.modeling.forward import forward_at_positions
 from distill.modeling.inputs import MASK
 from distill.modeling.needs import Need
-from distill.modeling.precision import fp32_matmul
+from distill.modeling.precision import attention_scores
 
 __all__ = ["AttentionStates", "ModelOutputs", "attention_projections", "forward_with_features"]
 
@@ -96,19 +96,6 @@ class ModelOutputs:
         if self.by_class:
             return temperature * (log_mean(F.logsigmoid) - log_mean(lambda z: F.logsigmoid(-z)))
         return temperature * log_mean(lambda z: F.log_softmax(z, -1))
-
-
-def attention_scores(queries: Tensor, keys: Tensor) -> Tensor:
-    r"""Scaled products before the softmax, :math:`Q K^T / \sqrt{d}`.
-
-    Args:
-        queries: ``(N, H, L, d)``.
-        keys: ``(N, H, L, d)``.
-
-    Returns:
-        ``(N, H, L, L)`` in fp32.
-    """
-    return fp32_matmul(queries, keys.transpose(-1, -2)) / queries.shape[-1] ** 0.5
 
 
 def forward_with_features(

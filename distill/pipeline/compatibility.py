@@ -5,18 +5,46 @@ A new rule is a function added to :data:`RULES`.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from distill.core.errors import UserError
+from distill.data.sources.base import DataSource
 from distill.modeling.needs import Need
+from distill.objectives.objective import Objective, Recipe
+from distill.student.base import StudentFactory
+from distill.tasks.base import Task
+from distill.teacher.config import TeacherConfig
+from distill.teacher.ensemble import EnsembleConfig
 
-if TYPE_CHECKING:
-    from distill.pipeline.components import RunComponents
 
-Rule = Callable[["RunComponents"], str | None]
+class Components(Protocol):
+    """The components that rules look at; ``RunComponents`` has them."""
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+
+    @property
+    def source(self) -> DataSource:
+        """The source of the examples."""
+
+    @property
+    def teacher(self) -> TeacherConfig | EnsembleConfig:
+        """The teacher's configuration."""
+
+    @property
+    def student(self) -> StudentFactory:
+        """The student's factory."""
+
+    @property
+    def objective(self) -> Objective | Recipe:
+        """The objective."""
 
 
-def check_compatibility(components: "RunComponents") -> None:
+Rule = Callable[[Components], str | None]
+
+
+def check_compatibility(components: Components) -> None:
     """Apply every rule.
 
     Raises:
@@ -27,7 +55,7 @@ def check_compatibility(components: "RunComponents") -> None:
             raise UserError(message)
 
 
-def token_level_task_needs_token_logits(components: "RunComponents") -> str | None:
+def token_level_task_needs_token_logits(components: Components) -> str | None:
     """Refuse students that answer once per text for tasks about single tokens."""
     task, student = components.task, components.student
     if not task.token_level or student.supports_tokens:
@@ -39,7 +67,7 @@ def token_level_task_needs_token_logits(components: "RunComponents") -> str | No
     )
 
 
-def masked_lm_needs_whole_word_table(components: "RunComponents") -> str | None:
+def masked_lm_needs_whole_word_table(components: Components) -> str | None:
     """Refuse factorized word tables for heads that write with the word table."""
     task = components.task
     rank = getattr(components.student, "embedding_size", None)
@@ -51,7 +79,7 @@ def masked_lm_needs_whole_word_table(components: "RunComponents") -> str | None:
     )
 
 
-def logits_must_be_small_enough_to_cache(components: "RunComponents") -> str | None:
+def logits_must_be_small_enough_to_cache(components: Components) -> str | None:
     """Refuse stored teacher outputs for tasks whose logits are too large."""
     if components.task.criterion.caches_logits or components.teacher.outputs != "cached":
         return None
@@ -61,7 +89,7 @@ def logits_must_be_small_enough_to_cache(components: "RunComponents") -> str | N
     )
 
 
-def label_options_need_labels(components: "RunComponents") -> str | None:
+def label_options_need_labels(components: Components) -> str | None:
     """Refuse options about labels for a task without labels."""
     if components.task.schema.has_labels:
         return None
@@ -76,7 +104,7 @@ def label_options_need_labels(components: "RunComponents") -> str | None:
     return None
 
 
-def augmentation_needs_text(components: "RunComponents") -> str | None:
+def augmentation_needs_text(components: Components) -> str | None:
     """Refuse augmentation for tasks whose inputs cannot be changed freely."""
     augmentation = components.source.augmentation
     if augmentation is None or components.task.schema.allows_augmentation:
@@ -87,7 +115,7 @@ def augmentation_needs_text(components: "RunComponents") -> str | None:
     )
 
 
-def cached_outputs_hold_logits_only(components: "RunComponents") -> str | None:
+def cached_outputs_hold_logits_only(components: Components) -> str | None:
     """Refuse stored outputs where the objective needs more than logits."""
     needs = components.objective.needs - {Need.LOGITS}
     if components.teacher.outputs != "cached" or not needs:
@@ -98,7 +126,7 @@ def cached_outputs_hold_logits_only(components: "RunComponents") -> str | None:
     )
 
 
-def unlabeled_inputs_need_a_teacher(components: "RunComponents") -> str | None:
+def unlabeled_inputs_need_a_teacher(components: Components) -> str | None:
     """Refuse unlabeled inputs where the objective does not use the teacher."""
     if components.objective.needs:
         return None

@@ -92,7 +92,7 @@ class DistillationModule(pl.LightningModule):
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         """One forward pass of the student; returns the weighted loss."""
         progress = self.progress
-        needs = self.objective.needs_now(progress)
+        needs = self.objective.needs_at(progress)
         student = self._arranged(
             forward_with_features(self.student, batch["student"], needs), batch
         )
@@ -104,7 +104,7 @@ class DistillationModule(pl.LightningModule):
         self.log(f"{self.prefix}train/loss", total.detach(), prog_bar=True, batch_size=size)
         for name, value in losses.items():
             self.log(f"{self.prefix}train/loss/{name}", value.detach(), batch_size=size)
-        for name, value in self.objective.scheduled(progress).items():
+        for name, value in self.objective.scheduled_values(progress).items():
             self.log(f"{self.prefix}train/{name}", value, batch_size=size)
         self.log(f"{self.prefix}learning_rate", self.lr_schedulers().get_last_lr()[0])
         return total

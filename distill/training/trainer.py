@@ -213,7 +213,9 @@ class TrainerFactory:
                 enable_progress_bar=sys.stderr.isatty(),
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
-                **self.processes.trainer_settings(module.objective.trains_all, module.student),
+                **self.processes.trainer_settings(
+                    module.objective.trains_every_parameter, module.student
+                ),
                 **settings,
             )
             # FSDP cuts parameters by their shapes, which must be those of the checkpoint.

@@ -8,6 +8,7 @@ import shutil
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,16 +20,24 @@ from distill.config.error_messages import hydra_errors_raised, user_message
 from distill.config.resolvers import conf_dir, register_resolvers
 from distill.config.validation import validate_config
 from distill.core.errors import UserError
-from distill.distributed.environment import external_launcher
+from distill.distributed.environment import external_process_rank
+
+if TYPE_CHECKING:
+    from distill.distributed.worker_group import WorkerGroup
 
 FAILED = "error.txt"
 UNTOUCHED = {"run.log", "config.yaml"}
 
 
 class Shell:
-    """Runs a command's jobs. Hydra must not see failures: it would add lines of its own."""
+    """Runs a command's jobs. Hydra must not see failures: it would add lines of its own.
 
-    def __init__(self):
+    Args:
+        workers: the other processes that torchrun or srun has started.
+    """
+
+    def __init__(self, workers: "WorkerGroup | None" = None):
+        self.workers = workers
         self.failure: Exception | None = None
 
     def job(self, config: DictConfig) -> None:
@@ -43,15 +52,11 @@ class Shell:
                 check_sweep(config)
             # Heavy imports wait until the config is known to be right.
             from distill.core.third_party_logging import silence_third_party_logging
-            from distill.distributed.workers import shutdown_workers
 
             silence_third_party_logging()
             from distill.pipeline.run import run
 
-            try:
-                print(run(config))
-            finally:
-                shutdown_workers()
+            print(run(config, workers=self.workers))
             (folder / FAILED).unlink(missing_ok=True)  # of an earlier attempt, resumed
         except Exception as error:
             message = user_message(error)
@@ -66,14 +71,17 @@ class Shell:
 
 def main() -> None:
     """Entry point: compose, run, and answer a mistake with one line and exit code 2."""
-    place = external_launcher()
-    if place is not None and place.rank > 0:
-        from distill.distributed.workers import worker_main
+    process, workers = external_process_rank(), None
+    if process is not None:
+        from distill.distributed.worker import worker_main
+        from distill.distributed.worker_group import WorkerGroup
 
-        return worker_main()
+        if process.rank > 0:
+            return worker_main()
+        workers = WorkerGroup.join_external(process)
     register_resolvers()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    shell = Shell()
+    shell = Shell(workers)
     try:
         with hydra_errors_raised():
             hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(
@@ -91,10 +99,8 @@ def main() -> None:
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
     finally:
-        if place is not None:
-            from distill.distributed.workers import shutdown_external_workers
-
-            shutdown_external_workers()
+        if workers is not None:
+            workers.shutdown()
     sys.exit(exit_code())
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from distill.config.naming import SWEPT
 from distill.config.resolvers import register_resolvers
 from distill.core.errors import UserError
-from distill.distributed.environment import external_launcher
+from distill.distributed.environment import external_process_rank
 
 _outcome = {"failed": False}
 
@@ -31,7 +31,7 @@ def check_sweep(config: DictConfig) -> None:
     if (
         strategy.startswith(("ddp", "fsdp"))
         and "spawn" not in strategy
-        and external_launcher() is None
+        and external_process_rank() is None
     ):
         raise UserError(
             f"-m with trainer.strategy={strategy}: its processes are for a single run; use "

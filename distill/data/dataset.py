@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from distill.core.jagged import ArrayOrJagged, JaggedArray
 from distill.data.collate import POSITIONS, PaddingCollator
 from distill.data.columns import arrow_column, numeric_column
-from distill.data.sampler import LengthGroupedBatchSampler
-from distill.distributed.collectives import rank_and_world_size
+from distill.data.sampler import BatchIndices, LengthGroupedBatchSampler
+from distill.distributed.environment import SINGLE_PROCESS, ProcessRank
 
 
 class DistillationDataset(torch.utils.data.Dataset):
@@ -119,12 +119,11 @@ class DistillationDataset(torch.utils.data.Dataset):
 
         Where several processes share the batch it is this one's part, and ``part`` says how large
         it is, from 0, as a multiple of the mean part. Where there is none an example stands in, and
-        ``rows`` is empty.
+        ``rows`` is empty. Plain lists are batches of a single process.
         """
-        draw = getattr(indices, "draw", None)
-        rank, count = rank_and_world_size()
-        whole, own = indices, indices[rank::count]
-        indices = own or indices[:1]
+        whole = indices if isinstance(indices, BatchIndices) else BatchIndices(indices)
+        own, draw, count = whole.own, whole.pass_seed, whole.process.world_size
+        indices = own or whole[:1]
         rows = self._rows(self.student, indices, draw)
         batch = {"student": self.collate(rows), "rows": torch.tensor(own, dtype=torch.int64)}
         labels, kind = rows["label"], None
@@ -146,11 +145,13 @@ class DistillationDataset(torch.utils.data.Dataset):
             return sum(map(len, self._rows(self.student, indices, draw)["label"])) if indices else 0
         return len(indices) if self.terms is None else int(self.terms[indices].sum())
 
-    def loader(self, batch_size: int, seed: int | None) -> DataLoader:
-        """Batches of like length; shuffled if a seed is given."""
+    def loader(
+        self, batch_size: int, seed: int | None, process: ProcessRank = SINGLE_PROCESS
+    ) -> DataLoader:
+        """Batches of like length, or a process's part of each; shuffled if a seed is given."""
         batches = None if self.as_many_as is None else -(-self.as_many_as // batch_size)
         sampler = LengthGroupedBatchSampler(
-            numeric_column(self.student, "length"), batch_size, seed, batches
+            numeric_column(self.student, "length"), batch_size, seed, batches, process
         )
         # sampler, not batch_sampler: the data set itself gives whole batches. It has a generator of
         # its own, for every pass draws from it, and a resumed training makes one pass less than one

@@ -101,7 +101,7 @@ class DistillationDataModule:
         if not job.task.stores:
             clock = time.perf_counter()
             logits = predict_logits(
-                teacher.model, seen, job.fitter.hardware, condense=job.task.condense
+                teacher.model, seen, job.fitter.hardware, reduce_logits=job.task.condense
             )
             self.seconds += time.perf_counter() - clock
             return logits
@@ -141,7 +141,7 @@ class DistillationDataModule:
         logits, seconds, reused = cached_logits(
             teacher, self._read_by(teacher, [split]), self._data.hashes[split], self._job.task,
             self._job.source.max_length, self._job.fitter.hardware, self._job.cache_dir, split,
-            self._job.fitter.processes,
+            self._job.fitter.launcher,
         )  # fmt: skip
         self.seconds += seconds
         self.reused &= reused

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from transformers import PreTrainedModel
 
 from distill.data.prepare import PreparedData, prepare_data
+from distill.distributed.worker_group import WorkerGroup
 from distill.evaluation.evaluator import EvaluatedModel, compare_models, evaluate_models
 from distill.modeling.features import ModelOutputs
 from distill.pipeline import report_builder
@@ -23,20 +24,25 @@ from distill.pipeline.run_directory import RunDirectory
 from distill.reporting import tensorboard
 from distill.student.base import Student
 from distill.teacher.prepare import Teacher, prepare_teacher
-from distill.training.fine_tuning import fine_tune
+from distill.training.fine_tuning import FineTuningPlan, fine_tune
 from distill.training.inference import predict_logits
 from distill.training.module import DistillationModule
-from distill.training.trainer import TrainingResult
+from distill.training.trainer import TrainingPlan, TrainingResult
 
 log = logging.getLogger(__name__)
 
 
-def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
+def run(
+    config: DictConfig,
+    callbacks: Sequence[Callback] = (),
+    workers: WorkerGroup | None = None,
+) -> str:
     """Distil once, and write everything into ``config.output_dir``.
 
     Args:
         config: composed and checked.
         callbacks: look on while the student is trained; what they raise ends the run.
+        workers: the other processes that torchrun or srun has started.
 
     Returns:
         The report's short form, for a terminal.
@@ -46,6 +52,14 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
     """
     started = datetime.now(UTC)
     job = RunComponents.from_config(config)
+    with job.fitter.launcher.worker_group(workers):
+        return _run(config, job, started, callbacks)
+
+
+def _run(
+    config: DictConfig, job: RunComponents, started: datetime, callbacks: Sequence[Callback]
+) -> str:
+    """The main flow, in one process."""
     data = prepare_data(job.source, job.task, job.cache_dir)
     log.info("data: %s, %s, %s", data.name, data.sizes, job.task.outputs(data.label_names))
     for note in data.notes:
@@ -69,7 +83,7 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
     measured = [pairing.teacher]
     for role, one in trained.items():
         logits = predict_logits(
-            one.model, pairing.test, job.fitter.hardware, condense=job.task.condense
+            one.model, pairing.test, job.fitter.hardware, reduce_logits=job.task.condense
         )
         measured.append(EvaluatedModel(role, student.name, one.model, pairing.test, logits))
 
@@ -155,16 +169,19 @@ def _train_stage(
         read_logits=teacher.model.read if teacher.members else ModelOutputs,
     )
     fitted = job.fitter.fit(
-        module,
-        pairing.train(stage.objective).loader(job.source.batch_size, job.seed + number),
-        pairing.validation.loader(job.source.batch_size, None),
-        folder.checkpoints if is_last else folder.checkpoints / stage.name,
-        job.seed + number,
-        logger=logger,
-        max_epochs=stage.epochs,
-        what=f"student, {stage.name}" if stage.name else "student",
-        extra_callbacks=callbacks if is_last else (),
-        keep="best" if stage.objective.trains_head else "last",
+        TrainingPlan(
+            module=module,
+            train=pairing.train(stage.objective),
+            validation=pairing.validation,
+            batch_size=job.source.batch_size,
+            seed=job.seed + number,
+            checkpoint_dir=folder.checkpoints if is_last else folder.checkpoints / stage.name,
+            logger=logger,
+            max_epochs=stage.epochs,
+            description=f"student, {stage.name}" if stage.name else "student",
+            callbacks=callbacks if is_last else (),
+            keep="best" if stage.objective.trains_head else "last",
+        )
     )
     if not is_last:
         folder.save_stage(stage.name, model, fitted)
@@ -188,11 +205,22 @@ def train_control(
     use: it goes over the labelled examples for as many steps, see :class:`DistillationDataModule`.
     """
     model = copy.deepcopy(student.model)
-    tuned = fine_tune(
-        "control", student.name, model, student.tokenizer, data, job.source.max_length,
-        pairing.train_alone, pairing.validation, job.task, job.optimizer, job.fitter,
-        job.epochs, job.source.batch_size, job.seed, job.cache_dir, logger,
-    )  # fmt: skip
+    plan = FineTuningPlan(
+        role="control",
+        name=student.name,
+        model=model,
+        processor=student.tokenizer,
+        data=data,
+        max_length=job.source.max_length,
+        train=pairing.train_alone,
+        validation=pairing.validation,
+        task=job.task,
+        optimizer=job.optimizer,
+        epochs=job.epochs,
+        batch_size=job.source.batch_size,
+        seed=job.seed,
+    )
+    tuned = fine_tune(plan, job.fitter, job.cache_dir, logger)
     folder.copy_control(tuned.folder)
     model = type(model).from_pretrained(tuned.folder, dtype=torch.float32)
-    return TrainedModel(model, tuned.fitted, tuned.seconds, tuned.reused)
+    return TrainedModel(model, tuned.result, tuned.seconds, tuned.reused)

@@ -17,7 +17,7 @@ from distill.data.prepare import PreparedData
 from distill.modeling import loading
 from distill.reporting.tensorboard import TensorBoardLogger
 from distill.teacher.config import TeacherConfig
-from distill.training.fine_tuning import fine_tune
+from distill.training.fine_tuning import FineTuningPlan, fine_tune
 from distill.training.optimizer import AdamW
 from distill.training.trainer import TrainerFactory
 
@@ -117,12 +117,22 @@ def prepare_single_teacher(
     }
     if not task.keeps_head:
         task.start(_output_layer(model), rows["train"].labels)
-    tuned = fine_tune(
-        "teacher", settings.name, model, tokenizer, data, max_length,
-        rows["train"], rows["validation"], task,
-        AdamW(learning_rate=settings.learning_rate), fitter, settings.epochs, settings.batch_size,
-        settings.seed, cache_dir, logger,
-    )  # fmt: skip
+    plan = FineTuningPlan(
+        role="teacher",
+        name=settings.name,
+        model=model,
+        processor=tokenizer,
+        data=data,
+        max_length=max_length,
+        train=rows["train"],
+        validation=rows["validation"],
+        task=task,
+        optimizer=AdamW(learning_rate=settings.learning_rate),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+    )
+    tuned = fine_tune(plan, fitter, cache_dir, logger)
     # Loaded either way, so that this run and the ones that reuse it hold the very same teacher.
     model = _load_model(task, str(tuned.folder), data.label_names, keep_head=True).eval()
     return Teacher(

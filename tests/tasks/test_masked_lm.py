@@ -206,7 +206,7 @@ def test_quality_against_a_loop(tokenizer):
                 right.append((int(np.argmax(odds)) == label, odds.max() / odds.sum()))
                 sums = [sums[0] + nll[-1], sums[1] + right[-1][0]]
             each.append(sums)
-    said = predict_logits(model, examples, CPU, condense=task.condense)
+    said = predict_logits(model, examples, CPU, reduce_logits=task.condense)
     sums, units = task.judge(said, examples)
     np.testing.assert_allclose(sums, each, rtol=1e-5)
     assert units.tolist() == [len(at) for at in masked["positions"]]
@@ -243,7 +243,7 @@ def test_neither_padding_nor_batches_change_what_is_said(tokenizer):
     )
     np.testing.assert_allclose(alone.values, together.values, atol=1e-5)
     subset = examples.select(range(7, 20))
-    part = predict_logits(model, subset, CPU, condense=task.condense)
+    part = predict_logits(model, subset, CPU, reduce_logits=task.condense)
     np.testing.assert_allclose(part.values, together[range(7, 20)], atol=1e-5)
 
 

@@ -26,6 +26,8 @@ LABEL_SEPARATOR = ","
 SPLITS = ("train", "validation", "test")
 # So many rows are in memory at a time.
 CHUNK_ROWS = 10_000
+# What options are called in cache keys where they were renamed: prepared data are found again.
+_KEY_NAMES = {"unlabeled": "unlabelled", "unlabeled_limit": "unlabelled_limit"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _prepared_key(
 ) -> str:
     """Of everything that determines what is prepared."""
     settings = {
-        option.name: getattr(source, option.name)
+        _KEY_NAMES.get(option.name, option.name): getattr(source, option.name)
         for option in fields(DataSource)
         if option.name not in ("name", "max_length", "batch_size", "augmentation")
     }

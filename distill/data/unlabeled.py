@@ -1,6 +1,6 @@
 """Texts without labels: what the student learns from the teacher alone.
 
-They come from ``data.unlabelled``, from ``data.augmentation``, or both. A text of the validation or
+They come from ``data.unlabeled``, from ``data.augmentation``, or both. A text of the validation or
 test split among them would be a leak, a text of train would be seen twice: both are left out.
 """
 
@@ -28,12 +28,12 @@ _UNLABELED_NOTE = (
 
 
 def read_unlabeled(source: DataSource, train: Dataset, task, cache_dir: Path) -> Dataset | None:
-    """The texts of ``data.unlabelled`` as they come; ``None`` if the source asks for none.
+    """The texts of ``data.unlabeled`` as they come; ``None`` if the source asks for none.
 
     Raises:
         UserError: if there is nothing to read.
     """
-    if source.unlabelled is None:
+    if source.unlabeled is None:
         return None
     return _read(source, _features(train), task, cache_dir)
 
@@ -73,16 +73,16 @@ def build_unlabeled(
     known = {split: near_duplicate_keys(rows, columns, task)[0] for split, rows in splits.items()}
     parts = []
     if given is not None:
-        what = f"data.unlabelled={source.unlabelled}"
+        what = f"data.unlabeled={source.unlabeled}"
         rows = _drop_known(given, columns, task, known, what, notes)
-        if source.unlabelled_limit is not None and source.unlabelled_limit < len(rows):
+        if source.unlabeled_limit is not None and source.unlabeled_limit < len(rows):
             notes.append(
-                f"{source.unlabelled_limit} of {len(rows)} texts without labels are used "
-                "(data.unlabelled_limit)."
+                f"{source.unlabeled_limit} of {len(rows)} texts without labels are used "
+                "(data.unlabeled_limit)."
             )
-            rows = rows.select(range(source.unlabelled_limit))
+            rows = rows.select(range(source.unlabeled_limit))
         notes.append(_UNLABELED_NOTE.format(len(rows), what))
-        known["data.unlabelled"] = near_duplicate_keys(rows, columns, task)[0]
+        known["data.unlabeled"] = near_duplicate_keys(rows, columns, task)[0]
         parts.append(rows)
     if source.augmentation is not None:
         what = f"augmentation={source.augmentation.name}"
@@ -152,9 +152,9 @@ def _drop_known(
 
 
 def _read(source: DataSource, features: Features, task, cache_dir: Path) -> Dataset:
-    path = Path(source.unlabelled).expanduser()
-    what = f"data.unlabelled={source.unlabelled}"
-    own = source.own_unlabelled(source.unlabelled, cache_dir)
+    path = Path(source.unlabeled).expanduser()
+    what = f"data.unlabeled={source.unlabeled}"
+    own = source.unlabeled_split(source.unlabeled, cache_dir)
     if own is not None:
         return _select(own, source, features, task, what)
     if path.is_file():
@@ -168,7 +168,7 @@ def _read(source: DataSource, features: Features, task, cache_dir: Path) -> Data
                 f"{what}: there is no file in it of {', '.join(FORMATS)} (or those .gz)"
             )
     else:
-        rows = _read_hub(source.unlabelled, what, cache_dir)
+        rows = _read_hub(source.unlabeled, what, cache_dir)
         return _select(rows, source, features, task, what)
     # What files are read with where the data are files.
     quotes, layout = getattr(source, "quotes", None), getattr(source, "layout", "auto")

@@ -4,11 +4,37 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+
+MetricFunction = Callable[..., float]
+"""``function(*arrays) -> float``, each array with the examples on axis 0, in any order."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric by name, with the direction in which it improves.
+
+    Attributes:
+        name: as reports and options spell it, ``accuracy`` for example.
+        function: computes it from arrays that hold the examples on axis 0.
+        higher_is_better: False for losses and errors such as perplexity.
+
+    >>> Metric("error", lambda predictions, labels: 0.25, higher_is_better=False)([0], [1])
+    0.25
+    """
+
+    name: str
+    function: MetricFunction
+    higher_is_better: bool = True
+
+    def __call__(self, *arrays: ArrayLike) -> float:
+        """Return the metric of these examples."""
+        return self.function(*arrays)
 
 
 class CountMetric:

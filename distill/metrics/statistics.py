@@ -20,11 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from distill.metrics.base import CountMetric, Floats, as_aligned_arrays
+from distill.metrics.base import CountMetric, Floats, Metric, MetricFunction, as_aligned_arrays
 from distill.metrics.classification import accuracy
-
-Metric = Callable[..., float]
-"""``metric(*arrays) -> float``, each array with the examples on axis 0, in any order."""
 
 # Values closer than this are equal: the same examples summed in another order.
 ROUNDING = 1e-12
@@ -51,7 +48,7 @@ class Comparison(NamedTuple):
 
 
 def bootstrap_interval(
-    metric: Metric,
+    metric: Metric | MetricFunction,
     *arrays: ArrayLike,
     resamples: int = 2000,
     confidence: float = 0.95,
@@ -93,6 +90,7 @@ def bootstrap_interval(
     >>> bootstrap_interval(np.mean, right)
     Interval(value=0.9, low=0.8775, high=0.92)
     """
+    metric = _metric_function(metric)
     arrays = as_aligned_arrays(*arrays)
     value = float(metric(*arrays))
     rows, counts = _distinct(metric, arrays)
@@ -108,7 +106,7 @@ def bootstrap_interval(
 
 
 def paired_comparison(
-    metric: Metric,
+    metric: Metric | MetricFunction,
     ours: ArrayLike,
     theirs: ArrayLike,
     *shared: ArrayLike,
@@ -147,6 +145,7 @@ def paired_comparison(
     >>> paired_comparison(accuracy, ours, theirs, labels).value.__round__(3)
     0.02
     """
+    metric = _metric_function(metric)
     ours, theirs, *shared = as_aligned_arrays(ours, theirs, *shared)
     value = float(metric(ours, *shared)) - float(metric(theirs, *shared))
     rows, counts = _distinct(metric, (ours, theirs, *shared))
@@ -268,8 +267,13 @@ def student_t_quantile(probability: float, degrees_of_freedom: int) -> float:
     return math.sqrt(degrees_of_freedom) * math.tan(low)
 
 
+def _metric_function(metric: Metric | MetricFunction) -> MetricFunction:
+    """Return the function behind a metric: whether it counts is known by its type."""
+    return metric.function if isinstance(metric, Metric) else metric
+
+
 def _distinct(
-    metric: Metric, arrays: Sequence[NDArray]
+    metric: MetricFunction, arrays: Sequence[NDArray]
 ) -> tuple[Sequence[NDArray], NDArray[np.int64]]:
     """The distinct examples and how often each occurs; all of them, once, for a plain metric."""
     if not isinstance(metric, CountMetric):  # it walks through every example anyway
@@ -287,7 +291,7 @@ def _distinct(
     return [array[first] for array in arrays], counts
 
 
-def _values(metric: Metric, rows: Sequence[NDArray], counts: NDArray[np.int64]) -> Floats:
+def _values(metric: MetricFunction, rows: Sequence[NDArray], counts: NDArray[np.int64]) -> Floats:
     """The metric of each of R samples given as counts ``(R, K)`` of the K rows; ``(R,)``."""
     if isinstance(metric, CountMetric):
         return metric.from_counts(*rows, counts.astype(np.float64))
@@ -333,7 +337,7 @@ def _bootstrap(
 
 
 def _permutation_p_value(
-    metric: Metric,
+    metric: MetricFunction,
     observed: float,
     rows: Sequence[NDArray],
     counts: NDArray[np.int64],

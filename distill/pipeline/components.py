@@ -197,7 +197,7 @@ class RunComponents:
             raise UserError(
                 f"augmentation={self.source.augmentation.name} makes new texts, and "
                 f"task={self.task.name} reads what cannot be changed so: leave it out, "
-                "data.unlabelled=... gives more to learn from"
+                "data.unlabeled=... gives more to learn from"
             )
         if self.teacher.outputs == "cached" and self.objective.needs - {"logits"}:
             wanted = ", ".join(sorted(self.objective.needs - {"logits"}))
@@ -205,7 +205,7 @@ class RunComponents:
                 f"teacher.outputs=cached stores logits only, the objective needs {wanted}: "
                 "leave it at auto"
             )
-        for option in ("unlabelled", "augmentation"):
+        for option in ("unlabeled", "augmentation"):
             if getattr(self.source, option) is not None and not self.objective.needs:
                 raise UserError(
                     f"data.{option} gives texts without labels, and this objective "
@@ -225,7 +225,7 @@ class RunComponents:
         """Refuse what is about labels where a task has none."""
         if getattr(self.teacher, "labels", None) is not None:
             raise UserError(f"teacher.labels names classes: task={self.task.name} has none")
-        for option in ("unlabelled", "augmentation"):
+        for option in ("unlabeled", "augmentation"):
             if getattr(self.source, option) is not None:
                 raise UserError(
                     f"data.{option} gives texts without labels, which is all that "

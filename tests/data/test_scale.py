@@ -185,9 +185,9 @@ def test_a_changed_compressed_file_is_noticed(tmp_path, file):
 def test_changed_texts_without_labels_are_noticed(prepared, tmp_path):
     more = tmp_path / "more.txt"
     more.write_text("".join(f"a text number {index}\n" for index in range(50)))
-    first = prepared(unlabelled=str(more))
+    first = prepared(unlabeled=str(more))
     replaced_unnoticed(more, b"number 7", b"number x")
-    second = prepared(unlabelled=str(more))
+    second = prepared(unlabeled=str(more))
     assert "a text number 7" in first.splits["unlabelled"]["text"]
     assert "a text number 7" not in second.splits["unlabelled"]["text"]
     assert "a text number x" in second.splits["unlabelled"]["text"]

@@ -38,7 +38,7 @@ def texts():
 @pytest.fixture
 def prepared(folder, tmp_path):
     def run(unlabelled, **settings):
-        source = FileSource(name="films", path=str(folder), unlabelled=str(unlabelled), **settings)
+        source = FileSource(name="films", path=str(folder), unlabeled=str(unlabelled), **settings)
         return prepare_data(source, TASK, tmp_path / "cache")
 
     return run
@@ -101,14 +101,14 @@ def test_a_smaller_limit_takes_a_part_of_a_larger_ones_texts(prepared, tmp_path,
     first = lines(tmp_path / "more.txt", texts)
     turned = lines(tmp_path / "turned.txt", texts[::-1])
     small, large = (
-        prepared(file, unlabelled_limit=limit).splits["unlabelled"]["text"]
+        prepared(file, unlabeled_limit=limit).splits["unlabelled"]["text"]
         for file, limit in ((first, 30), (turned, 90))
     )
     assert (len(small), len(large)) == (30, 90)
     assert list(small) == list(large)[:30]
     whole = prepared(first)
     assert whole.sizes["unlabelled"] > 90
-    assert whole.hashes["unlabelled"] != prepared(first, unlabelled_limit=30).hashes["unlabelled"]
+    assert whole.hashes["unlabelled"] != prepared(first, unlabeled_limit=30).hashes["unlabelled"]
 
 
 def test_training_examples_beyond_the_limit_may_serve(prepared, folder):
@@ -161,7 +161,7 @@ def test_the_column_is_called_as_in_the_labelled_data_but_in_txt(tmp_path, texts
                 name="d",
                 path=str(tmp_path / "d"),
                 text="review",
-                unlabelled=str(tmp_path / f"more.{suffix}"),
+                unlabeled=str(tmp_path / f"more.{suffix}"),
             ),
             TASK,
             tmp_path / "cache",
@@ -178,11 +178,11 @@ def test_pairs(tmp_path):
     write_csv(tmp_path / "d" / "train.csv", paired(60, 1))
     write_csv(tmp_path / "more.csv", paired(50, 5))
     settings = {"name": "d", "path": str(tmp_path / "d")}
-    source = FileSource(**settings, unlabelled=str(tmp_path / "more.csv"))
+    source = FileSource(**settings, unlabeled=str(tmp_path / "more.csv"))
     rows = prepare_data(source, TASK, tmp_path / "cache").splits["unlabelled"]
     assert rows.column_names == ["text", "text_pair", "label"]
     assert all(row["text_pair"] == "the film " + row["text"] for row in rows)
-    source = FileSource(**settings, unlabelled=str(lines(tmp_path / "more.txt", ["one text"])))
+    source = FileSource(**settings, unlabeled=str(lines(tmp_path / "more.txt", ["one text"])))
     with pytest.raises(UserError, match=r"data\.text_pair=text_pair: .*more\.txt has no such"):
         prepare_data(source, TASK, tmp_path / "cache")
 
@@ -210,7 +210,7 @@ def test_a_split_of_the_hub_set_itself(monkeypatch, tmp_path, texts):
         "unsupervised": Dataset.from_dict({"text": texts, "label": [-1] * len(texts)}),
     }
     monkeypatch.setattr("distill.data.sources.hub.read_with_datasets", lambda *_, **__: splits)
-    source = HubSource(name="d", path="someone/d", unlabelled="unsupervised")
+    source = HubSource(name="d", path="someone/d", unlabeled="unsupervised")
     data = prepare_data(source, TASK, tmp_path)
     assert data.sizes["train"] == 48
     assert set(data.splits["unlabelled"]["text"]) <= set(texts)
@@ -259,7 +259,7 @@ def few(folder, small, tmp_path, texts):
     """Overrides for a run with 40 labelled examples and some hundred texts without labels."""
     return [
         *small, f"data.path={folder}",
-        f"data.unlabelled={lines(tmp_path / 'more.txt', texts[:120])}",
+        f"data.unlabeled={lines(tmp_path / 'more.txt', texts[:120])}",
         "data.batch_size=16", "trainer.log_every_n_steps=1",
     ]  # fmt: skip
 
@@ -320,17 +320,17 @@ def test_a_live_teacher_gives_the_same_student_as_the_stored_outputs(few, comman
 
 
 def test_a_sweep_tells_runs_with_and_without_apart(few, command):
-    given = few.pop(next(i for i, o in enumerate(few) if o.startswith("data.unlabelled=")))
+    given = few.pop(next(i for i, o in enumerate(few) if o.startswith("data.unlabeled=")))
     code, out, err = command(
-        "-m", *few, f"data.unlabelled=null,{given.partition('=')[2]}", "control=false",
+        "-m", *few, f"data.unlabeled=null,{given.partition('=')[2]}", "control=false",
         "output_dir=sweep",
     )  # fmt: skip
     assert code == 0, err
     sweep = json.loads(Path("sweep/sweep.json").read_text())
     assert "more.txt" in json.dumps(sweep)
-    assert "unlabelled" in out
+    assert "unlabeled" in out
     folders = sorted(path.name for path in Path("sweep").iterdir() if path.is_dir())
-    assert folders == ["00-unlabelled=null", "01-unlabelled=more.txt"]
+    assert folders == ["00-unlabeled=null", "01-unlabeled=more.txt"]
 
 
 # --- mistakes ------------------------------------------------------------------------------------
@@ -356,15 +356,15 @@ def refused(command, few, monkeypatch):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("data.unlabelled=nowhere.txt", "data.unlabelled=nowhere.txt: there is no such file or"),
-        ("data.unlabelled=./nowhere", "there is no such file or folder"),
-        ("data.unlabelled=docstrings", "data.unlabelled=docstrings: there is no such file or"),
-        ("data.unlabelled=someone/unheard-of", "someone/unheard-of from the hub"),
-        ("data.unlabelled=3", "data.unlabelled=3: it must be text or null"),
-        ("data.unlabelled_limit=0", "data.unlabelled_limit=0: it must be 1 or more"),
-        ("data.unlabelled=null data.unlabelled_limit=9", "data.unlabelled_limit=9 limits nothing"),
+        ("data.unlabeled=nowhere.txt", "data.unlabeled=nowhere.txt: there is no such file or"),
+        ("data.unlabeled=./nowhere", "there is no such file or folder"),
+        ("data.unlabeled=docstrings", "data.unlabeled=docstrings: there is no such file or"),
+        ("data.unlabeled=someone/unheard-of", "someone/unheard-of from the hub"),
+        ("data.unlabeled=3", "data.unlabeled=3: it must be text or null"),
+        ("data.unlabeled_limit=0", "data.unlabeled_limit=0: it must be 1 or more"),
+        ("data.unlabeled=null data.unlabeled_limit=9", "data.unlabeled_limit=9 limits nothing"),
         ("data.augmentation=masking", "it is a group, set augmentation=masking"),
-        ("objective.soft_targets.weight=0", "data.unlabelled gives texts without labels, and this"),
+        ("objective.soft_targets.weight=0", "data.unlabeled gives texts without labels, and this"),
     ],
 )
 def test_options(refused, override, says):
@@ -388,13 +388,13 @@ def test_files(refused, tmp_path, name, content, says):
     file = tmp_path / "given" / name
     file.parent.mkdir()
     file.write_text(content)
-    refused(f"data.unlabelled={file}", says=says)
+    refused(f"data.unlabeled={file}", says=says)
 
 
 def test_a_folder_without_data(refused, tmp_path):
     (tmp_path / "given").mkdir()
-    refused(f"data.unlabelled={tmp_path}/given", says="there is no file in it of .csv")
+    refused(f"data.unlabeled={tmp_path}/given", says="there is no file in it of .csv")
 
 
 def test_nothing_but_the_test_split(refused, folder):
-    refused(f"data.unlabelled={folder}/test.csv", says="stand in test")
+    refused(f"data.unlabeled={folder}/test.csv", says="stand in test")

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from distill.metrics import statistics
-from distill.metrics.base import CountMetric
+from distill.metrics.base import CountMetric, Metric
 from distill.metrics.classification import accuracy, macro_f1, matthews_correlation
 from distill.metrics.regression import pearson, spearman
 from distill.metrics.statistics import (
@@ -109,6 +109,21 @@ def test_counting_is_resampling(metric, random):
     walked = bootstrap_interval(plain(metric), predictions, labels, resamples=10_000)
     # The intervals are about 0.15 wide; one example is 0.0067.
     assert tuple(counted) == pytest.approx(tuple(walked), abs=0.008)
+
+
+def test_a_named_metric_is_its_function(random):
+    labels = random.integers(3, size=150)
+    predictions = classifier(labels, 0.7, random)
+    other = like(predictions, labels, random)
+    for function in (accuracy, macro_f1):
+        metric = Metric("name", function)
+        assert metric(predictions, labels) == function(predictions, labels)
+        assert bootstrap_interval(metric, predictions, labels) == bootstrap_interval(
+            function, predictions, labels
+        )
+        assert paired_comparison(metric, predictions, other, labels) == paired_comparison(
+            function, predictions, other, labels
+        )
 
 
 def test_order_of_examples_does_not_matter(random):

@@ -193,7 +193,7 @@ def test_single_labels_refuse_lists(tmp_path):
 def test_texts_without_labels_say_so_in_the_tasks_own_way(task, rows, tmp_path):
     more = tmp_path / "more.txt"
     more.write_text("\n".join(f"{row['text']} again" for row in rows(10, 11)))
-    data = prepare_data(Given(splits(rows), unlabelled=str(more)), task, tmp_path)
+    data = prepare_data(Given(splits(rows), unlabeled=str(more)), task, tmp_path)
     labels = np.asarray(data.splits["unlabelled"]["label"], dtype=float)
     assert labels.shape == {1: (10,), 3: (10, 3)}[len(data.label_names)]
     assert (np.isnan(labels) | (labels == -100)).all()

@@ -442,7 +442,7 @@ def test_rows_of_a_long_text(command, given, tmp_path):
         ("data.max_length=3", "needs room for 2 special tokens and two others, 4 or more"),
         ("data.labels=[a,b]", "data.labels names classes"),
         ("data.text_pair=other", "has no second text"),
-        ("data.unlabelled=more.txt", "data.unlabelled gives texts without labels"),
+        ("data.unlabeled=more.txt", "data.unlabeled gives texts without labels"),
         ("augmentation=deletion", "data.augmentation gives texts without labels"),
         ("teacher.outputs=cached", "too many to be stored"),
         ("teacher.labels=[a]", "teacher.labels names classes"),

@@ -94,7 +94,7 @@ def test_a_trained_reader_teaches_as_it_is_and_texts_without_answers_help(
     (tmp_path / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
     code, _, err = command(
         *learning, f"data.path={answered}", "teacher.path=first", "teacher.fine_tune=false",
-        f"data.unlabelled={tmp_path}/more.jsonl", "trainer.max_epochs=2", "output_dir=second",
+        f"data.unlabeled={tmp_path}/more.jsonl", "trainer.max_epochs=2", "output_dir=second",
     )  # fmt: skip
     assert code == 0, err
     assert "is used as it is" in Path("second/run.log").read_text()
@@ -109,7 +109,7 @@ def test_a_trained_reader_teaches_as_it_is_and_texts_without_answers_help(
     # Repeated, everything is taken from the cache, and the same comes out.
     code, _, err = command(
         *learning, f"data.path={answered}", "teacher.path=first", "teacher.fine_tune=false",
-        f"data.unlabelled={tmp_path}/more.jsonl", "trainer.max_epochs=2", "output_dir=third",
+        f"data.unlabeled={tmp_path}/more.jsonl", "trainer.max_epochs=2", "output_dir=third",
     )  # fmt: skip
     assert code == 0, err
     third = json.loads(Path("third/report.json").read_text())

@@ -132,7 +132,7 @@ def test_texts_without_labels_and_a_second_run(command, small, task, rows, reque
     code, _, err = command(*given, "control=false", "output_dir=first")
     assert code == 0, err
     code, _, err = command(
-        *given, "teacher.path=first", "data.unlabelled=more.txt", "output_dir=second"
+        *given, "teacher.path=first", "data.unlabeled=more.txt", "output_dir=second"
     )
     assert code == 0, err
     assert "is used as it is" in Path("second/run.log").read_text()

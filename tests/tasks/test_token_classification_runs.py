@@ -118,7 +118,7 @@ def test_sentences_without_tags_and_a_second_run(command, tagging):
     code, _, err = command(*tagging, "control=false", "output_dir=first")
     assert code == 0, err
     code, _, err = command(
-        *tagging, "teacher.path=first", f"data.unlabelled={more}", "output_dir=second"
+        *tagging, "teacher.path=first", f"data.unlabeled={more}", "output_dir=second"
     )
     assert code == 0, err
     assert "is used as it is" in Path("second/run.log").read_text()
@@ -215,7 +215,7 @@ def test_every_objective_takes_a_step_or_says_what_to_set(command, tagging, obje
         ("data.path=texts data.text=text", "holds string in train, not lists of words"),
         ("data.max_length=2", "leaves no room for a word beside 2 special tokens"),
         ("data.layout=columns", "data.layout=columns: it must be auto or conll"),
-        ("data.unlabelled=texts/train.csv data.text=tokens", "no such column"),
+        ("data.unlabeled=texts/train.csv data.text=tokens", "no such column"),
         ("task=sequence_classification", "train has no such column, it has tokens, ner_tags"),
     ],
 )

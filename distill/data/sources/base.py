@@ -32,10 +32,10 @@ class DataSource(ABC):
         label_separator: what stands between the labels of one example where they are text, for
             tasks with many; ``None``: a comma.
         limit: at most so many training examples; validation and test stay whole.
-        unlabelled: texts without labels for the student's training: a file, a folder of files, a
+        unlabeled: texts without labels for the student's training: a file, a folder of files, a
             hub id (``ID:SUBSET`` for one of several configurations), or what the source itself
-            knows by that name, see :meth:`own_unlabelled`.
-        unlabelled_limit: at most so many of them.
+            knows by that name, see :meth:`unlabeled_split`.
+        unlabeled_limit: at most so many of them.
         augmentation: makes further texts without labels out of the training examples.
         empty: what to do with empty texts: ``error`` or ``drop``.
         max_length: tokens an example is cut to.
@@ -49,8 +49,8 @@ class DataSource(ABC):
     labels: list[str] | None = None
     label_separator: str | None = None
     limit: int | None = None
-    unlabelled: str | None = None
-    unlabelled_limit: int | None = None
+    unlabeled: str | None = None
+    unlabeled_limit: int | None = None
     augmentation: Any = None
     empty: Literal["error", "drop"] = "error"
     max_length: int = 128
@@ -60,7 +60,7 @@ class DataSource(ABC):
         self.text, self.label = (
             str(column) if isinstance(column, int) else column for column in (self.text, self.label)
         )
-        for key in ("limit", "unlabelled_limit", "max_length", "batch_size"):
+        for key in ("limit", "unlabeled_limit", "max_length", "batch_size"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise UserError(f"data.{key}={value}: it must be 1 or more")
@@ -68,10 +68,10 @@ class DataSource(ABC):
             raise UserError("data.label_separator is empty: give what stands between labels")
         if self.empty not in ("error", "drop"):
             raise UserError(f"data.empty={self.empty}: choose error or drop")
-        if self.unlabelled_limit is not None and self.unlabelled is None:
+        if self.unlabeled_limit is not None and self.unlabeled is None:
             raise UserError(
-                f"data.unlabelled_limit={self.unlabelled_limit} limits nothing: "
-                "give texts with data.unlabelled=..."
+                f"data.unlabeled_limit={self.unlabeled_limit} limits nothing: "
+                "give texts with data.unlabeled=..."
             )
         if isinstance(self.augmentation, str):
             raise UserError(
@@ -87,7 +87,7 @@ class DataSource(ABC):
             UserError: if there is nothing to read.
         """
 
-    def own_unlabelled(self, name: str, cache_dir: Path) -> Dataset | None:
+    def unlabeled_split(self, name: str, cache_dir: Path) -> Dataset | None:
         """Texts without labels that the source itself has by a name; ``None``: it has not."""
         return None
 

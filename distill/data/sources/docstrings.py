@@ -40,7 +40,7 @@ class DocstringSource(DataSource):
             for split in ("train", "validation", "test")
         }
 
-    def own_unlabelled(self, name: str, cache_dir: Path) -> Dataset | None:
+    def unlabeled_split(self, name: str, cache_dir: Path) -> Dataset | None:
         """``docstrings``: the paragraphs that the balanced set leaves over."""
         if name != "docstrings":
             return None

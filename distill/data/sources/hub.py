@@ -42,7 +42,7 @@ class HubSource(DataSource):
             raise UserError(f"{self.path} has no train split: set data.splits={{train: NAME}}")
         return splits
 
-    def own_unlabelled(self, name: str, cache_dir: Path) -> Dataset | None:
+    def unlabeled_split(self, name: str, cache_dir: Path) -> Dataset | None:
         """A split of the data set that serves as nothing else, such as imdb's ``unsupervised``."""
         return self._load(cache_dir).get(name)
 

@@ -400,7 +400,7 @@ def test_beside_texts_without_labels_of_their_own(noise, tmp_path):
         data = prepare_data(Given(splits, **settings), SequenceClassification(), tmp_path)
         return data.sizes["unlabelled"]
 
-    more = {"unlabelled": str(tmp_path / "more.txt")}
+    more = {"unlabeled": str(tmp_path / "more.txt")}
     made = {"augmentation": noise(ngram=1.0)}
     both = sizes(**more, **made)
     assert max(sizes(**more), sizes(**made)) < both <= sizes(**more) + sizes(**made)

@@ -137,7 +137,7 @@ def test_a_layout_that_cannot_be(tmp_path):
 def test_sentences_without_tags(tmp_path):
     written(tmp_path / "data", many(40))
     more = written(tmp_path, "a\nb\n\nRome1\nc\n\nw1\nin\nRome1\n", "more.conll")
-    source = FileSource(name="own", path=str(tmp_path / "data"), unlabelled=str(more))
+    source = FileSource(name="own", path=str(tmp_path / "data"), unlabeled=str(more))
     data = prepare_data(source, TokenClassification(), tmp_path)
     # The third stands in train, or in what was cut from it.
     assert sorted(data.splits["unlabelled"]["text"][:]) == [["Rome1", "c"], ["a", "b"]]

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from distill.cli.sweep import check_sweep, exit_code
+from distill.cli.sweep import exit_code
 from distill.config.error_messages import hydra_errors_raised, user_message
 from distill.config.resolvers import conf_dir, register_resolvers
 from distill.config.validation import validate_config
@@ -48,8 +48,6 @@ class Shell:
             config = _resume(config, list(hydra_config.overrides.task))
             config.output_dir = str(folder)
             validate_config(config)
-            if hydra_config.mode == RunMode.MULTIRUN:
-                check_sweep(config)
             # Heavy imports wait until the config is known to be right.
             from distill.core.third_party_logging import silence_third_party_logging
 

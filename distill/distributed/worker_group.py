@@ -175,7 +175,7 @@ class WorkerGroup:
             return
         if accelerator == "cuda":
             torch.cuda.set_device(self.process.local_rank)
-        rank_zero_only.rank = self.process.rank
+        rank_zero_only.rank = self.process.rank  # type: ignore[attr-defined]
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if accelerator == "cuda" else "gloo",
             store=distributed.PrefixStore("distill", self.store),

@@ -78,7 +78,7 @@ class EpochLogger(Callback):
         log.info(
             "%s: epoch %d of %d, mean loss %.4f, %s %.4f, %.0f s",
             self.description, epoch, trainer.max_epochs, loss,
-            self.monitor.removeprefix(module.prefix), value, time.perf_counter() - self.started,
+            self.monitor.removeprefix(str(module.prefix)), value, time.perf_counter() - self.started,
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def iter_logits(
         examples: a split.
         hardware: device and precision.
         batch_size: examples of a batch in one process.
-        reduce_logits: computes what is kept of a batch's logits, given its labels; ``None``: all of them.
+        reduce_logits: computes what is kept of a batch's logits, given its labels; ``None``: all.
         process: whose part of each batch is computed.
 
     Yields:

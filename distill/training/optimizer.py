@@ -100,9 +100,8 @@ class AdamW:
             steps: number of optimizer steps of the training.
             fused: whether a step is one kernel.
         """
-        optimizer = torch.optim.AdamW(
-            groups, betas=tuple(self.betas), eps=self.epsilon, fused=fused
-        )
+        first, second = self.betas
+        optimizer = torch.optim.AdamW(groups, betas=(first, second), eps=self.epsilon, fused=fused)
         return optimizer, LambdaLR(optimizer, lambda step: self.schedule_factor(step, steps))
 
     def schedule_factor(self, step: int, steps: int) -> float:

@@ -82,9 +82,9 @@ class TrainingPlan:
         max_epochs: maximum number of epochs; ``None``: the trainer's own setting.
         description: of the module, in log lines.
         callbacks: further ones, such as a search's pruning.
-        keep: ``best`` leaves the weights in the module that were best on validation; ``last`` leaves
-            the last ones and never stops early, for an objective that does not train the head and
-            whose validation by the task's metric therefore means nothing.
+        keep: ``best`` leaves the weights in the module that were best on validation; ``last``
+            leaves the last ones and never stops early, for an objective that does not train the
+            head and whose validation by the task's metric therefore means nothing.
     """
 
     module: DistillationModule
@@ -208,10 +208,12 @@ class TrainerFactory:
         module: DistillationModule,
         callbacks: list[Callback],
     ) -> pl.Trainer:
-        settings = {"deterministic": self.hardware.accelerator == "cuda"} | self.lightning
+        settings: dict[str, Any] = {
+            "precision": self.hardware.precision,
+            "deterministic": self.hardware.accelerator == "cuda",
+        }
         return pl.Trainer(
             accelerator=self.hardware.accelerator,
-            precision=self.hardware.precision,
             max_epochs=plan.max_epochs or self.max_epochs,
             callbacks=callbacks,
             logger=(plan.logger if process.rank == 0 else None) or False,
@@ -219,7 +221,7 @@ class TrainerFactory:
             enable_model_summary=False,
             num_sanity_val_steps=0,
             **self.launcher.trainer_settings(process, module.objective.trains_all, module.student),
-            **settings,
+            **(settings | self.lightning),
         )
 
     def _fit_module(

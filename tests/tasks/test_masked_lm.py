@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, pipeline
 
 from distill.core import hardware
-from distill.data import dataset, sampler
 from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
+from distill.data.sampler import BatchIndices
 from distill.data.token_masking import TokenMasking
+from distill.distributed.environment import ProcessRank
 from distill.evaluation import speed
 from distill.metrics.statistics import bootstrap_interval
 from distill.modeling import size
@@ -247,14 +248,10 @@ def test_neither_padding_nor_batches_change_what_is_said(tokenizer):
     np.testing.assert_allclose(part.values, together[range(7, 20)], atol=1e-5)
 
 
-def test_processes_share_the_masked_tokens(tokenizer, monkeypatch):
+def test_processes_share_the_masked_tokens(tokenizer):
     _, _, _, examples = measured(tokenizer)
-    indices = sampler.BatchIndices(range(7), (0, 3))
-    whole = examples[indices]
-    parts = []
-    for rank in range(2):
-        monkeypatch.setattr(dataset, "share", lambda rank=rank: (rank, 2))
-        parts.append(examples[indices])
+    whole = examples[BatchIndices(range(7), pass_seed=(0, 3))]
+    parts = [examples[BatchIndices(range(7), ProcessRank(rank, 2), (0, 3))] for rank in range(2)]
     assert sum(len(part["labels"]) for part in parts) == len(whole["labels"])
     for part in parts:
         assert part["part"] == pytest.approx(2 * len(part["labels"]) / len(whole["labels"]))

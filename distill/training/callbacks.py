@@ -75,10 +75,11 @@ class EpochLogger(Callback):
             self.best, self.best_epoch = value, epoch
         # Lightning gives a micro-batch's share of its step's loss.
         loss = torch.cat(self.losses).mean().item() * trainer.accumulate_grad_batches
+        name = self.monitor.removeprefix(str(module.prefix))
         log.info(
             "%s: epoch %d of %d, mean loss %.4f, %s %.4f, %.0f s",
-            self.description, epoch, trainer.max_epochs, loss,
-            self.monitor.removeprefix(str(module.prefix)), value, time.perf_counter() - self.started,
+            self.description, epoch, trainer.max_epochs, loss, name, value,
+            time.perf_counter() - self.started,
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:

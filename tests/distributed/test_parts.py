@@ -23,7 +23,7 @@ from tests.factories import NO_DROPOUT, encoded, make_model, teacher_logits
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_every_example_is_in_one_process_s_part_of_the_same_batch(tokenizer, count):
+def test_every_example_is_in_the_part_of_one_process_of_the_same_batch(tokenizer, count):
     rows = encoded(tokenizer, 22)  # of batches of 7, the last has 1 example
     dataset = DistillationDataset(rows, PaddingCollator(tokenizer))
     whole = list(dataset.loader(7, 0).sampler)

@@ -120,7 +120,7 @@ def assert_same_run(one: Path, other: Path):
         assert second["quality"]["accuracy"] == first["quality"]["accuracy"]
 
 
-def test_two_processes_come_to_the_same_and_make_everything_once(runs, alone):
+def test_two_processes_give_the_same_and_make_everything_once(runs, alone):
     code, out, err = runs(
         "trainer=ddp", "trainer.devices=2", "output_dir=two", "cache_dir=cache_two"
     )
@@ -133,14 +133,14 @@ def test_two_processes_come_to_the_same_and_make_everything_once(runs, alone):
     assert len(list((cache / "outputs").glob("*/logits.npy"))) == 2
     assert not list(cache.rglob("*.partial"))
     assert len(list((runs.folder / "two").rglob("report.json"))) == 1
-    # What they have made serves one process too.
+    # A run of one process reuses what they have cached.
     code, out, err = runs("output_dir=again", "cache_dir=cache_two", "control=false")
     assert (code, err) == (0, "")
     report = json.loads((runs.folder / "again" / "report.json").read_text())
     assert report["reused"]["teacher"] and report["reused"]["teacher_outputs"]
 
 
-def test_stages_with_a_live_teacher_come_to_the_same(runs, alone):
+def test_stages_with_a_live_teacher_give_the_same(runs, alone):
     """The first stage leaves out the student's head."""
     stages = (
         "objective=tinybert", "objective.intermediate.epochs=null", "objective.prediction.epochs=1",
@@ -201,7 +201,7 @@ def test_a_sweep_over_processes_from_outside_gives_the_same(runs, alone):
         start=torchrun,
     )  # fmt: skip
     assert code == 0, err
-    assert_same_run(alone, runs.folder / "outside" / "00-student=half")
-    assert (runs.folder / "outside" / "01-student=third" / "report.json").is_file()
+    assert_same_run(alone, runs.folder / "outside" / "00-half")
+    assert (runs.folder / "outside" / "01-third" / "report.json").is_file()
     assert out.count("teacher: fine-tuning") == 1
     assert out.count("measuring") == 2

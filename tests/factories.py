@@ -24,9 +24,19 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from distill.config.resolvers import conf_dir, register_resolvers
+from distill.config.composition import set_up_hydra
+from distill.config.resolvers import conf_dir
+from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
+from distill.data.prepare import PreparedData
+from distill.data.preprocessor import BatchTransform
 from distill.data.sources.base import DataSource
+from distill.data.text_preprocessor import TextPreprocessor
+from distill.modeling.size import multiply_accumulates
+from distill.student.base import StudentContext
+from distill.tasks.base import Task
+from distill.tasks.sequence_classification import SequenceClassification
+from distill.teacher.prepare import Teacher
 
 GOOD = ["good", "great", "lovely", "fine", "bright", "warm"]
 
@@ -114,6 +124,32 @@ def encoded(tokenizer, count: int, seed: int = 1) -> Dataset:
     return Dataset.from_dict({**ids, "label": labels, "length": lengths})
 
 
+def collator(tokenizer, transform: BatchTransform | None = None) -> PaddingCollator:
+    """A collator of texts that a tokenizer has encoded."""
+    return PaddingCollator(TextPreprocessor("text").fields(tokenizer), transform)
+
+
+def prepared(rows: list[dict], names=("negative", "positive")) -> PreparedData:
+    """The same rows as every split of prepared data."""
+    splits = {split: Dataset.from_list(rows) for split in ("train", "validation", "test")}
+    return PreparedData("films", splits, list(names), "test", "f", dict.fromkeys(splits, "h"))
+
+
+def student_context(
+    teacher: Teacher, cache_dir: Path, data: PreparedData | None = None, task: Task | None = None
+) -> StudentContext:
+    """What a student of negative and positive texts is built from."""
+    data = data or prepared([row | {"label": 0} for row in sentences(4, 1)])
+    return StudentContext(teacher, task or SequenceClassification(), data, cache_dir)
+
+
+def counted_operations(model, tokens: int) -> int:
+    """Multiply-accumulates of a text of so many tokens."""
+    return multiply_accumulates(
+        model, TextPreprocessor("text").example_inputs(model.config, tokens)
+    )
+
+
 def teacher_logits(teacher, rows: Dataset, collate) -> np.ndarray:
     """One example at a time, in order: nothing shared with the program's own pass."""
     batches = DistillationDataset(rows, collate)
@@ -138,7 +174,7 @@ class Given(DataSource):
 
 
 def composed(*overrides):
-    register_resolvers()
+    set_up_hydra()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         return compose("config", overrides=list(overrides))
 

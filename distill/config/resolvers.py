@@ -1,4 +1,4 @@
-"""distill.config.resolvers"""
+"""The folder of config files, and the interpolations that they use."""
 
 from pathlib import Path
 
@@ -11,18 +11,18 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def conf_dir() -> str:
-    """Absolute path of conf/: the checkout's, or the copy that a wheel carries."""
+    """Return the absolute path of conf/: the checkout's, or the copy that a wheel carries."""
     checkout = PACKAGE.parent / "conf"
     return str(checkout if (checkout / "config.yaml").is_file() else PACKAGE / "conf")
 
 
 def register_resolvers() -> None:
-    """Interpolations that conf/ uses."""
+    """Register the interpolations that conf/ uses."""
     OmegaConf.register_new_resolver(
         "user_cache", lambda: platformdirs.user_cache_dir("distill"), replace=True
     )
-    # Kept once it is known: a sweep stays in one folder however long it takes, and so do the jobs
-    # that a launcher runs in other processes.
+    # Cached: all runs of a sweep share one folder however long it takes, also those that a
+    # launcher starts in other processes.
     OmegaConf.register_new_resolver("sweep_dir", naming.sweep_dir, replace=True, use_cache=True)
     for resolver in (
         naming.run_dir,

@@ -1,49 +1,46 @@
-"""distill.data.collate"""
+"""Encoded rows collated into tensors."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-# The column of the tokens that a head reads, where it does not read the whole text.
-POSITIONS = "positions"
+from distill.data.preprocessor import BatchTransform, Field
 
 
 class PaddingCollator:
-    """Rows -> tensors, padded to the longest row of the batch.
+    """Collates the declared fields of encoded rows, padded to the longest row of the batch.
 
     Args:
-        tokenizer: whose padding values are used.
-        transform: what the task makes of rows before, ``(rows, draw) -> rows``; ``draw`` is the
-            pass of a training they are read in, ``None`` in an evaluation. It gives positions.
+        fields: model inputs that the preprocessor declares.
+        transform: applied to the rows before, whenever a batch is made; ``None``: nothing.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, transform: Callable | None = None):
-        self.transform = transform
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        self.padding = {
-            "input_ids": tokenizer.pad_token_id,
-            "token_type_ids": tokenizer.pad_token_type_id,
-        }
+    def __init__(self, fields: Sequence[Field], transform: BatchTransform | None = None):
+        self.fields, self.transform = tuple(fields), transform
 
-    def __call__(self, rows: Mapping[str, list]) -> dict[str, Tensor]:
-        """Ids ``(B, L)``, ``attention_mask`` ``(B, L)``, and ``positions`` ``(B, P)`` if given."""
-        lengths = np.array([len(ids) for ids in rows["input_ids"]])
-        batch = {"attention_mask": (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)}
-        for key, value in self.padding.items():
-            if key in rows:
-                batch[key] = _pad(rows[key], value)
-        if POSITIONS in rows:
-            batch[POSITIONS] = _pad(rows[POSITIONS], -1)
-        return {key: torch.from_numpy(value) for key, value in batch.items()}
+    def __call__(self, rows: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return a tensor for each field that the rows have: ``(B, longest)`` or ``(B, ...)``."""
+        batch = {}
+        for field in self.fields:
+            column = rows.get(field.mask_of or field.name)
+            if column is None:
+                continue
+            if field.mask_of is not None:
+                column = [[1] * len(row) for row in column]
+            make = _pad if field.padded else _stack
+            batch[field.name] = torch.from_numpy(make(column, field))
+        return batch
 
 
-def _pad(rows: Sequence[Sequence[int]], value: int) -> np.ndarray:
-    """Whole numbers of several lengths, filled up: ``(B, longest)``."""
-    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+def _pad(rows: Sequence[Sequence[int]], field: Field) -> np.ndarray:
+    padded = np.full((len(rows), max(map(len, rows))), field.fill, dtype=field.dtype)
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row
     return padded
+
+
+def _stack(rows: Sequence[Any], field: Field) -> np.ndarray:
+    return np.stack([np.asarray(row, dtype=field.dtype) for row in rows])

@@ -1,8 +1,9 @@
-"""distill.data.dataset"""
+"""Examples of one split that return whole batches."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,28 +14,37 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from distill.core.jagged import ArrayOrJagged, JaggedArray
-from distill.data.collate import POSITIONS, PaddingCollator
+from distill.data.collate import PaddingCollator
 from distill.data.columns import arrow_column, numeric_column
+from distill.data.preprocessor import LENGTH, POSITIONS, PassSeed
 from distill.data.sampler import BatchIndices, LengthGroupedBatchSampler
+from distill.data.schema import LABEL
 from distill.distributed.environment import SINGLE_PROCESS, ProcessRank
 
 
-class DistillationDataset(torch.utils.data.Dataset):
-    """Examples of one split that give whole batches: indices in, tensors out.
+class LogitsByIndex(Protocol):
+    """Stored logits that are read by the indices of examples."""
 
-    An example has one row of logits; or, where its tokens are what is asked about (rows with a
-    column ``positions``), one for each of these, its units. The units of a batch stand one after
-    another: U in all, and ``labels`` are as many or whatever the task makes of them.
+    def __getitem__(self, indices: Sequence[int]) -> np.ndarray:
+        """Return the logits of some examples, ``(B, C)`` or those of all their positions."""
+
+
+class DistillationDataset(torch.utils.data.Dataset):
+    """Encoded examples of one split: indices in, a batch of tensors out.
+
+    An example has one row of logits; or, where the head reads single positions (rows with a column
+    ``positions``), one row for each of them. The labeled positions of a batch are concatenated: U
+    in all, and ``labels`` are as many or whatever the task makes of them.
 
     Args:
         student: rows encoded for the student.
-        collate: pads them.
+        collate: collates them.
         teacher: the same examples encoded for a teacher that runs live.
-        collate_teacher: pads those.
-        teacher_logits: the teacher's stored logits, ``(N, C)`` or ragged, in the order of the rows.
-        as_many_as: an epoch has as many batches as it has with so many examples, for a control
-            beside a student that also sees texts without labels; ``None``: one pass.
-        source: the split before it was encoded, for tasks whose metrics look at the texts.
+        collate_teacher: collates those.
+        teacher_logits: the teacher's stored logits, ``(N, C)`` or jagged, in the order of the rows.
+        as_many_as: number of examples that one epoch has batches for, for a control beside a
+            student that also learns from unlabeled inputs; ``None``: one pass.
+        source: the split before it was encoded, for metrics that look at the inputs.
     """
 
     def __init__(
@@ -43,7 +53,7 @@ class DistillationDataset(torch.utils.data.Dataset):
         collate: PaddingCollator,
         teacher: Dataset | None = None,
         collate_teacher: PaddingCollator | None = None,
-        teacher_logits: Sequence | None = None,
+        teacher_logits: LogitsByIndex | None = None,
         as_many_as: int | None = None,
         source: Dataset | None = None,
     ):
@@ -57,8 +67,8 @@ class DistillationDataset(torch.utils.data.Dataset):
         return len(self.student)
 
     @cached_property
-    def units(self) -> np.ndarray | None:
-        """Units of each example, ``(N,)``; ``None`` where the example itself is the only one."""
+    def position_counts(self) -> np.ndarray | None:
+        """Positions with logits of each example, ``(N,)``; ``None`` for one row per example."""
         if self.collate.transform is not None:
             return self.labels.counts
         if POSITIONS not in self.student.column_names:
@@ -66,12 +76,17 @@ class DistillationDataset(torch.utils.data.Dataset):
         return self._counts(POSITIONS)
 
     @cached_property
-    def terms(self) -> np.ndarray | None:
-        """Over how many rows a loss is a mean, for each example ``(N,)``: one for each label."""
-        return None if self.units is None else self._counts("label")
+    def label_counts(self) -> np.ndarray | None:
+        """Labels of each example, ``(N,)``, which a loss averages over; ``None`` for one each."""
+        return None if self.position_counts is None else self._counts(LABEL)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Cost of each example as the preprocessor states it, ``(N,)``."""
+        return numeric_column(self.student, LENGTH)
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A column of the rows as it is stored, none of it turned into Python's own objects."""
+        """Return a column as it is stored, without converting it to Python objects."""
         return arrow_column(getattr(self.student, "first", self.student), name)
 
     def _counts(self, column: str) -> np.ndarray:
@@ -79,81 +94,98 @@ class DistillationDataset(torch.utils.data.Dataset):
 
     @cached_property
     def labels(self) -> ArrayOrJagged:
-        """All labels: ``(N, ...)``, or one for each unit; those of an evaluation."""
+        """All labels, ``(N, ...)`` or one per labeled position; with a transform, of evaluation."""
         if self.collate.transform is not None:
             return self._transformed_labels()
-        if self.units is None:
-            return numeric_column(self.student, "label")
-        return JaggedArray(pc.list_flatten(self.column("label")).to_numpy(), self._counts("label"))
+        if self.position_counts is None:
+            return numeric_column(self.student, LABEL)
+        return JaggedArray(pc.list_flatten(self.column(LABEL)).to_numpy(), self._counts(LABEL))
 
     def _transformed_labels(self, size: int = 1000) -> JaggedArray:
         values, counts = [np.empty(0, np.int64)], []
         for start in range(0, len(self), size):
             rows = self._rows(self.student, list(range(start, min(start + size, len(self)))), None)
-            counts += map(len, rows["label"])
-            values.append(np.fromiter(chain.from_iterable(rows["label"]), np.int64))
+            counts += map(len, rows[LABEL])
+            values.append(np.fromiter(chain.from_iterable(rows[LABEL]), np.int64))
         return JaggedArray(np.concatenate(values), np.asarray(counts, dtype=np.int64))
 
-    def _rows(self, split: Dataset, indices: list[int], draw: tuple[int, int] | None) -> Mapping:
+    def _rows(self, split: Dataset, indices: list[int], pass_seed: PassSeed) -> Mapping[str, Any]:
         transform = self.collate.transform
-        return split[indices] if transform is None else transform(split[indices], draw)
+        return split[indices] if transform is None else transform(split[indices], pass_seed)
 
-    def occurring_ids(self) -> np.ndarray | None:
-        """Every token id that a batch for the student may hold, sorted; ``None``: any."""
-        if self.collate.transform is not None:
+    def embedding_ids(self) -> np.ndarray | None:
+        """Return the sorted ids that index the student's embeddings in any batch.
+
+        ``None`` if they cannot be known: batches are transformed, or no field indexes embeddings.
+        """
+        fields = [field for field in self.collate.fields if field.embedding_ids]
+        if self.collate.transform is not None or not fields:
             return None
-        seen = {self.collate.padding["input_ids"]}
-        for chunk in self.column("input_ids").chunks:
-            seen.update(np.unique(chunk.flatten().to_numpy()).tolist())
-        return np.array(sorted(seen), dtype=np.int64)
+        ids = {int(field.fill) for field in fields}
+        for field in fields:
+            for chunk in self.column(field.name).chunks:
+                ids.update(np.unique(chunk.flatten().to_numpy()).tolist())
+        return np.array(sorted(ids), dtype=np.int64)
 
     def select(self, indices: Sequence[int]) -> "DistillationDataset":
-        """Some of the examples, without a teacher."""
+        """Return some of the examples, without a teacher."""
         return DistillationDataset(self.student.select(indices), self.collate, source=self.source)
 
-    def __getitem__(self, indices: list[int]) -> dict[str, dict[str, Tensor] | Tensor]:
-        """Inputs by role, ``labels``, ``rows``, and ``teacher_logits`` where stored.
+    def __getitem__(self, indices: list[int]) -> dict[str, Any]:
+        """Return a batch.
 
-        ``labels`` are ``(B,)`` or one for each unit, ``teacher_logits`` ``(B, C)`` or ``(U, C)``,
-        ``units`` ``(B,)`` where the examples have any; ``rows`` are the indices.
+        Keys: ``student``, the model's inputs; ``labels`` ``(B,)`` or one per labeled position;
+        ``rows`` ``(B,)``, the indices; where the head reads positions ``position_counts`` ``(B,)``;
+        where there is a teacher ``teacher``, its inputs, or ``teacher_logits`` ``(B, C)`` or
+        ``(U, C)``.
 
-        Where several processes share the batch it is this one's part, and ``part`` says how large
-        it is, from 0, as a multiple of the mean part. Where there is none an example stands in, and
-        ``rows`` is empty. Plain lists are batches of a single process.
+        Where several processes share the batch this is the rank's own part, and ``batch_share`` is
+        its size as a multiple of the mean part. If it is empty a placeholder example is returned
+        and ``rows`` is empty. A plain list is a batch of a single process.
         """
         whole = indices if isinstance(indices, BatchIndices) else BatchIndices(indices)
-        own, draw, count = whole.own, whole.pass_seed, whole.process.world_size
+        own, pass_seed, world_size = whole.own, whole.pass_seed, whole.process.world_size
         indices = own or whole[:1]
-        rows = self._rows(self.student, indices, draw)
-        batch = {"student": self.collate(rows), "rows": torch.tensor(own, dtype=torch.int64)}
-        labels, kind = rows["label"], None
+        rows = self._rows(self.student, indices, pass_seed)
+        batch: dict[str, Any] = {
+            "student": self.collate(rows),
+            "rows": torch.tensor(own, dtype=torch.int64),
+        }
+        labels, dtype = rows[LABEL], None
         if POSITIONS in rows:
-            labels, kind = list(chain.from_iterable(labels)), torch.int64  # there may be none
-            batch["units"] = torch.tensor([len(positions) for positions in rows[POSITIONS]])
-        batch["labels"] = torch.tensor(labels, dtype=kind)
-        if count > 1:
-            # There may be nothing to weigh.
-            batch["part"] = self._weight(own, draw) * count / max(1, self._weight(whole, draw))
-        if self.teacher is not None:
-            batch["teacher"] = self.collate_teacher(self._rows(self.teacher, indices, draw))
+            labels, dtype = list(chain.from_iterable(labels)), torch.int64  # there may be none
+            counts = [len(positions) for positions in rows[POSITIONS]]
+            batch["position_counts"] = torch.tensor(counts)
+        batch["labels"] = torch.tensor(labels, dtype=dtype)
+        if world_size > 1:
+            total = max(1, self._weight(whole, pass_seed))  # there may be nothing to weigh
+            batch["batch_share"] = self._weight(own, pass_seed) * world_size / total
+        if self.teacher is not None and self.collate_teacher is not None:
+            batch["teacher"] = self.collate_teacher(self._rows(self.teacher, indices, pass_seed))
         if self.teacher_logits is not None:
             batch["teacher_logits"] = torch.from_numpy(self.teacher_logits[indices])
         return batch
 
-    def _weight(self, indices: list[int], draw: tuple[int, int] | None) -> int:
+    def _weight(self, indices: list[int], pass_seed: PassSeed) -> int:
+        """Number of rows that a loss averages over."""
         if self.collate.transform is not None:
-            return sum(map(len, self._rows(self.student, indices, draw)["label"])) if indices else 0
-        return len(indices) if self.terms is None else int(self.terms[indices].sum())
+            if not indices:
+                return 0
+            return sum(map(len, self._rows(self.student, indices, pass_seed)[LABEL]))
+        return len(indices) if self.label_counts is None else int(self.label_counts[indices].sum())
 
     def loader(
         self, batch_size: int, seed: int | None, process: ProcessRank = SINGLE_PROCESS
     ) -> DataLoader:
-        """Batches of like length, or a process's part of each; shuffled if a seed is given."""
+        """Return a process's parts of batches of similar length; shuffled if a seed is given."""
         batches = None if self.as_many_as is None else -(-self.as_many_as // batch_size)
-        sampler = LengthGroupedBatchSampler(
-            numeric_column(self.student, "length"), batch_size, seed, batches, process
-        )
-        # sampler, not batch_sampler: the data set itself gives whole batches. It has a generator of
-        # its own, for every pass draws from it, and a resumed training makes one pass less than one
-        # that was never stopped: dropout's random state must not notice.
+        sampler = LengthGroupedBatchSampler(self.lengths, batch_size, seed, batches, process)
+        # sampler, not batch_sampler: the dataset itself returns whole batches. It has a generator
+        # of its own because every pass draws from it, and a resumed training makes one pass less
+        # than an uninterrupted one: the random state of dropout must not depend on that.
         return DataLoader(self, sampler=sampler, batch_size=None, generator=torch.Generator())
+
+
+def batch_inputs(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return a model's inputs on a device."""
+    return {name: value.to(device) for name, value in batch.items()}

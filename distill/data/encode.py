@@ -1,54 +1,59 @@
-"""distill.data.encode"""
+"""Splits encoded for one model, once."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
 from distill.core.cache import cache_key, file_lock
 from distill.core.errors import UserError
-from distill.data.tokenizers import tokenizer_hash
+from distill.data.collate import PaddingCollator
+from distill.data.prepare import PreparedData
+from distill.data.preprocessor import LENGTH, BatchTransform, Preprocessor
+from distill.data.schema import DataSchema
 
 
 def encode_split(
     rows: Dataset,
     content: str,
-    tokenizer: PreTrainedTokenizerBase,
-    task,
+    processor: Any,
+    preprocessor: Preprocessor[Any],
+    schema: DataSchema,
     max_length: int,
     cache_dir: Path,
 ) -> Dataset:
-    """Tokenise a split once; a later call with the same content maps the stored file.
+    """Encode a split, or map the stored file if the same content was encoded before.
 
     Args:
-        rows: examples with the task's columns and ``label``.
+        rows: prepared rows.
         content: hash of their content.
-        tokenizer: any tokenizer.
-        task: its ``encode_split`` turns rows into ids and labels.
-        max_length: tokens an example is cut to.
+        processor: the model's own.
+        preprocessor: encodes the rows.
+        schema: names the inputs, for messages.
+        max_length: maximum number of tokens of an example.
         cache_dir: where the result is kept.
 
     Returns:
-        Memory-mapped rows with the tokenizer's ids, ``label`` and ``length``.
+        Memory-mapped rows with the encoded fields, ``label`` and ``length``.
 
     Raises:
-        UserError: if the task leaves out every row.
+        UserError: if no example is left.
     """
     key = cache_key(
-        kind="encoded", format=1, content=content, tokenizer=tokenizer_hash(tokenizer),
-        task=task.encoding, max_length=max_length,
+        kind="encoded", format=1, content=content, tokenizer=preprocessor.processor_hash(processor),
+        task=preprocessor.cache_key, max_length=max_length,
     )  # fmt: skip
 
-    def tokenise(batch: Mapping[str, list], indices: list[int]) -> dict[str, list]:
-        encoded = task.encode(tokenizer, {**batch, "row": indices}, max_length)
-        lengths = [len(ids) for ids in encoded["input_ids"]]
-        return encoded | {"length": lengths}
+    def encode(batch: Mapping[str, list], indices: list[int]) -> dict[str, list]:
+        encoded = preprocessor.encode(processor, {**batch, "row": indices}, max_length)
+        return encoded | {LENGTH: preprocessor.cost(encoded)}
 
     file = cache_dir / "encoded" / f"{key}.arrow"
     with file_lock(file):
         encoded = rows.map(
-            tokenise,
+            encode,
             batched=True,
             with_indices=True,
             remove_columns=rows.column_names,
@@ -56,8 +61,37 @@ def encode_split(
             new_fingerprint=key,
         )
     if not len(encoded):
+        role, kind = next(iter(schema.inputs.items()))
         raise UserError(
             f"nothing is left of a split of {len(rows)}, which begins with "
-            f"'{task.plain(rows[0]['text'])[:40]}': {type(tokenizer).__name__} knows no token of it"
+            f"'{kind.key(rows[0][role])[:40]}': {type(processor).__name__} knows no token of it"
         )
     return encoded
+
+
+@dataclass(frozen=True)
+class SplitEncoder:
+    """Encodes the splits of prepared data for any model of a task.
+
+    Attributes:
+        data: the prepared splits.
+        schema: columns and labels of the task.
+        preprocessor: encoding of the task.
+        cache_dir: where encoded splits are kept.
+    """
+
+    data: PreparedData
+    schema: DataSchema
+    preprocessor: Preprocessor[Any]
+    cache_dir: Path
+
+    def encode(self, split: str, processor: Any, max_length: int) -> Dataset:
+        """Encode a split with a model's processor, see :func:`encode_split`."""
+        return encode_split(
+            self.data.splits[split], self.data.hashes[split], processor, self.preprocessor,
+            self.schema, max_length, self.cache_dir,
+        )  # fmt: skip
+
+    def collator(self, processor: Any, transform: BatchTransform | None = None) -> PaddingCollator:
+        """Return the collator of a model's fields."""
+        return PaddingCollator(self.preprocessor.fields(processor), transform)

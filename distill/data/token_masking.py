@@ -9,10 +9,10 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from distill.data.preprocessor import PassSeed
+
 # Which word of its text each token belongs to, -1 for none; where whole words are masked.
 WORDS = "words"
-# A pass over the examples: the seed of the training, and which pass of it; None: of an evaluation.
-PassSeed = tuple[int, int] | None
 
 
 class TokenMasking:

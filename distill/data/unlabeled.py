@@ -1,11 +1,11 @@
-"""Texts without labels: what the student learns from the teacher alone.
+"""Inputs without labels, from which the student learns the teacher's outputs alone.
 
-They come from ``data.unlabeled``, from ``data.augmentation``, or both. A text of the validation or
-test split among them would be a leak, a text of train would be seen twice: both are left out.
+They come from ``data.unlabeled``, from ``data.augmentation``, or both. An input of the validation
+or test split among them would be a leak and an input of train would be seen twice: both are left
+out.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,13 @@ from datasets import Dataset, Features, concatenate_datasets
 
 from distill.core.errors import UserError
 from distill.data.augmentation.base import augment
-from distill.data.columns import iter_chunks
+from distill.data.row_hashes import near_duplicate_keys
+from distill.data.schema import DataSchema
 from distill.data.sources.base import DataSource
 from distill.data.sources.files import FORMATS, data_suffix, read_file
 from distill.data.sources.hub import read_hub
 
-# What data sets of the hub call texts that nobody has labelled.
+# Names of the split without labels in data sets of the hub, tried in this order.
 HUB_SPLITS = ("unsupervised", "unlabelled", "unlabeled", "train")
 
 _UNLABELED_NOTE = (
@@ -27,199 +28,193 @@ _UNLABELED_NOTE = (
 )
 
 
-def read_unlabeled(source: DataSource, train: Dataset, task, cache_dir: Path) -> Dataset | None:
-    """The texts of ``data.unlabeled`` as they come; ``None`` if the source asks for none.
+def read_unlabeled(
+    source: DataSource,
+    columns: Mapping[str, str],
+    train: Dataset,
+    schema: DataSchema,
+    cache_dir: Path,
+) -> Dataset | None:
+    """Return the rows of ``data.unlabeled`` as they come; ``None`` if the source has none.
+
+    Args:
+        source: its ``unlabeled`` names a file, a folder, a hub id or a split of its own.
+        columns: the source's column of each role.
+        train: the training split; the result has its input columns.
+        schema: validates the columns.
+        cache_dir: where files are read to.
 
     Raises:
         UserError: if there is nothing to read.
     """
     if source.unlabeled is None:
         return None
-    return _read(source, _features(train), task, cache_dir)
+    return _UnlabeledReader(source, columns, _input_features(train, schema), schema).read(cache_dir)
 
 
 def build_unlabeled(
     source: DataSource,
-    given: Dataset | None,
+    rows: Dataset | None,
     splits: Mapping[str, Dataset],
-    task,
+    schema: DataSchema,
     cache_dir: Path,
     notes: list[str],
 ) -> Dataset | None:
-    """Read and make the texts without labels that a source asks for.
+    """Return everything unlabeled that the student learns from, without duplicates.
 
-    Texts that differ in case and white space alone count as the same: a file often holds a test
-    set's texts stripped or in lower case.
+    Inputs that differ in case and white space only count as equal: a file often holds the texts of
+    a test set stripped or in lower case.
 
     Args:
-        source: its ``build_unlabeled`` and ``augmentation`` say what is wanted.
-        given: what :func:`read_unlabeled` has read.
-        splits: the labelled examples; none of their texts is among the result.
-        task: what it reads as a text.
-        cache_dir: where what is read and made is kept.
-        notes: what was left out, and how many there are, is added to it.
+        source: its ``unlabeled_limit`` and ``augmentation`` apply.
+        rows: result of :func:`read_unlabeled`.
+        splits: the labeled examples; none of their inputs is among the result.
+        schema: says when two inputs are equal.
+        cache_dir: where augmented rows are kept.
+        notes: numbers of rows used and left out are appended.
 
     Returns:
-        Rows with the text columns of ``splits``; those of either origin in the order of a hash of
-        their text. ``None`` if the source asks for none.
+        Rows with the input columns of ``splits``; those of either origin in the order of a hash of
+        their inputs. ``None`` if the source has none.
 
     Raises:
         UserError: if nothing remains.
     """
-    if given is None and source.augmentation is None:
+    if rows is None and source.augmentation is None:
         return None
-    features = _features(splits["train"])
-    columns = list(features)
-    known = {split: near_duplicate_keys(rows, columns, task)[0] for split, rows in splits.items()}
+    features = _input_features(splits["train"], schema)
+    known = {split: near_duplicate_keys(labeled, schema)[0] for split, labeled in splits.items()}
     parts = []
-    if given is not None:
-        what = f"data.unlabeled={source.unlabeled}"
-        rows = _drop_known(given, columns, task, known, what, notes)
+    if rows is not None:
+        origin = f"data.unlabeled={source.unlabeled}"
+        rows = _drop_known(rows, schema, known, origin, notes)
         if source.unlabeled_limit is not None and source.unlabeled_limit < len(rows):
             notes.append(
                 f"{source.unlabeled_limit} of {len(rows)} texts without labels are used "
                 "(data.unlabeled_limit)."
             )
             rows = rows.select(range(source.unlabeled_limit))
-        notes.append(_UNLABELED_NOTE.format(len(rows), what))
-        known["data.unlabeled"] = near_duplicate_keys(rows, columns, task)[0]
+        notes.append(_UNLABELED_NOTE.format(len(rows), origin))
+        known["data.unlabeled"] = near_duplicate_keys(rows, schema)[0]
         parts.append(rows)
     if source.augmentation is not None:
-        what = f"augmentation={source.augmentation.name}"
-        rows = augment(source.augmentation, splits["train"], columns, cache_dir)
-        rows = _drop_known(rows.cast(features), columns, task, known, what, notes)
-        notes.append(_UNLABELED_NOTE.format(len(rows), what))
-        parts.append(rows)
+        origin = f"augmentation={source.augmentation.name}"
+        augmented = augment(source.augmentation, splits["train"], list(features), cache_dir)
+        augmented = _drop_known(augmented.cast(features), schema, known, origin, notes)
+        notes.append(_UNLABELED_NOTE.format(len(augmented), origin))
+        parts.append(augmented)
     return concatenate_datasets(parts)
 
 
-def near_duplicate_keys(
-    rows: Dataset, columns: Sequence[str], task
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keys that are equal for texts that differ in case and white space alone.
-
-    Returns:
-        64 bits of SHA-256 a row, ``(N,)``, and whether one of the row's texts is empty, ``(N,)``.
-    """
-    keys, empty = np.empty(len(rows), dtype=np.uint64), np.zeros(len(rows), dtype=bool)
-    for index, texts in enumerate(_texts(rows, columns)):
-        plain = [
-            "" if task.is_empty(text) else " ".join(task.plain(text).split()).casefold()
-            for text in texts
-        ]
-        digest = hashlib.sha256("\x1f".join(plain).encode()).digest()
-        keys[index] = int.from_bytes(digest[:8], "little")
-        empty[index] = not all(plain)
-    return keys, empty
-
-
-def _features(rows: Dataset) -> Features:
-    """The columns that hold texts, and their types."""
-    names = [name for name in ("text", "text_pair") if name in rows.column_names]
-    return Features({name: rows.features[name] for name in names})
-
-
-def _texts(rows: Dataset, columns: Sequence[str]) -> Iterator[tuple]:
-    for _, piece in iter_chunks(rows, columns):
-        yield from zip(*(piece[column] for column in columns), strict=True)
+def _input_features(rows: Dataset, schema: DataSchema) -> Features:
+    return Features(
+        {role: rows.features[role] for role in schema.inputs if role in rows.column_names}
+    )
 
 
 def _drop_known(
     rows: Dataset,
-    columns: Sequence[str],
-    task,
+    schema: DataSchema,
     known: Mapping[str, np.ndarray],
-    what: str,
+    origin: str,
     notes: list[str],
 ) -> Dataset:
-    """Rows without empty texts, repetitions and what a labelled split holds, by their hash."""
-    keys, empty = near_duplicate_keys(rows, columns, task)
+    """Drop rows that are empty, repeated or among the known ones; sort by hash."""
+    keys, empty = near_duplicate_keys(rows, schema)
     kept = ~empty
-    left_out = {"are empty": int(empty.sum())}
-    for split, theirs in known.items():
-        shared = kept & np.isin(keys, theirs)
-        left_out[f"stand in {split}"] = int(shared.sum())
+    dropped = {"are empty": int(empty.sum())}
+    for split, split_keys in known.items():
+        shared = kept & np.isin(keys, split_keys)
+        dropped[f"stand in {split}"] = int(shared.sum())
         kept &= ~shared
-    chosen = np.flatnonzero(kept)
-    unique, first = np.unique(keys[chosen], return_index=True)  # sorted by key
-    left_out["repeat another one"] = len(chosen) - len(unique)
-    said = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
+    indices = np.flatnonzero(kept)
+    unique, first = np.unique(keys[indices], return_index=True)  # sorted by key
+    dropped["repeat another one"] = len(indices) - len(unique)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
     if not len(unique):
-        raise UserError(f"{what}: no text is left of {len(rows)} ({said or 'there are none'})")
-    if said:
-        notes.append(f"Left out of the texts without labels ({what}): {said}.")
-    return rows.select(chosen[first])
+        raise UserError(f"{origin}: no text is left of {len(rows)} ({reasons or 'there are none'})")
+    if reasons:
+        notes.append(f"Left out of the texts without labels ({origin}): {reasons}.")
+    return rows.select(indices[first])
 
 
-def _read(source: DataSource, features: Features, task, cache_dir: Path) -> Dataset:
-    path = Path(source.unlabeled).expanduser()
-    what = f"data.unlabeled={source.unlabeled}"
-    own = source.unlabeled_split(source.unlabeled, cache_dir)
-    if own is not None:
-        return _select(own, source, features, task, what)
-    if path.is_file():
-        files = [path]
-        if data_suffix(path) not in FORMATS:
-            raise UserError(f"{what}: its format is none of {', '.join(FORMATS)} (or those .gz)")
-    elif path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if data_suffix(file) in FORMATS]
-        if not files:
-            raise UserError(
-                f"{what}: there is no file in it of {', '.join(FORMATS)} (or those .gz)"
+class _UnlabeledReader:
+    """Reads ``data.unlabeled`` from wherever it is."""
+
+    def __init__(
+        self,
+        source: DataSource,
+        columns: Mapping[str, str],
+        features: Features,
+        schema: DataSchema,
+    ):
+        self.source, self.columns, self.features, self.schema = source, columns, features, schema
+
+    def read(self, cache_dir: Path) -> Dataset:
+        source = self.source
+        assert source.unlabeled is not None
+        path = Path(source.unlabeled).expanduser()
+        option = f"data.unlabeled={source.unlabeled}"
+        split = source.unlabeled_split(source.unlabeled, cache_dir)
+        if split is not None:
+            return self._select(split, option)
+        if path.is_file():
+            files: Sequence[Path] = [path]
+            if data_suffix(path) not in FORMATS:
+                raise UserError(
+                    f"{option}: its format is none of {', '.join(FORMATS)} (or those .gz)"
+                )
+        elif path.is_dir():
+            files = [file for file in sorted(path.iterdir()) if data_suffix(file) in FORMATS]
+            if not files:
+                raise UserError(
+                    f"{option}: there is no file in it of {', '.join(FORMATS)} (or those .gz)"
+                )
+        else:
+            return self._select(_read_hub(source.unlabeled, option, cache_dir), option)
+        # The same reading options as for labeled files.
+        quotes, layout = getattr(source, "quotes", None), getattr(source, "layout", "auto")
+        parts = [
+            self._select(
+                read_file(file, cache_dir, quotes, layout if _is_line_based(file) else "auto"),
+                str(file),
+                data_suffix(file),
             )
-    else:
-        rows = _read_hub(source.unlabeled, what, cache_dir)
-        return _select(rows, source, features, task, what)
-    # What files are read with where the data are files.
-    quotes, layout = getattr(source, "quotes", None), getattr(source, "layout", "auto")
-    parts = [
-        _select(
-            read_file(file, cache_dir, quotes, layout if _is_text(file) else "auto"),
-            source,
-            features,
-            task,
-            str(file),
-            data_suffix(file),
-        )
-        for file in files
-    ]
-    return concatenate_datasets(parts)
+            for file in files
+        ]
+        return concatenate_datasets(parts)
+
+    def _select(self, rows: Dataset, origin: str, suffix: str = "") -> Dataset:
+        """Select the columns of the labeled data; the only column of a txt file is ``text``."""
+        names = {
+            role: self.columns.get(role, self.schema.columns[role].names[0])
+            for role in self.features
+        }
+        if suffix == ".txt" and "text" in rows.column_names and "text" in names:
+            names["text"] = "text"
+        for role, name in names.items():
+            if name not in rows.column_names:
+                raise UserError(
+                    f"data.{role}={name}: {origin} has no such column, "
+                    f"it has {', '.join(rows.column_names)}"
+                )
+            self.schema.inputs[role].validate(role, origin, rows.features[name])
+        rows = rows.select_columns(list(names.values()))
+        rows = rows.rename_columns({name: role for role, name in names.items() if role != name})
+        # Files of several formats can be concatenated only if their types are identical.
+        return rows.select_columns(list(self.features)).cast(self.features)
 
 
-def _is_text(file: Path) -> bool:
-    """Whether its lines may be words, should the labelled files' be."""
+def _is_line_based(file: Path) -> bool:
     return FORMATS[data_suffix(file)] not in ("json", "parquet")
 
 
-def _read_hub(name: str, what: str, cache_dir: Path) -> Dataset:
+def _read_hub(name: str, option: str, cache_dir: Path) -> Dataset:
     path, _, subset = name.partition(":")
     if path.count("/") != 1 or path.startswith((".", "~", "/")) or data_suffix(Path(path)):
-        raise UserError(f"{what}: there is no such file or folder")
+        raise UserError(f"{option}: there is no such file or folder")
     splits = read_hub(path, subset or None, cache_dir)
     for split in HUB_SPLITS:
         if split in splits:
             return splits[split]
-    raise UserError(f"{what} has none of the splits {', '.join(HUB_SPLITS)}: {', '.join(splits)}")
-
-
-def _select(
-    rows: Dataset, source: DataSource, features: Features, task, what: str, suffix: str = ""
-) -> Dataset:
-    """The columns of the labelled data, under our names; a txt file's only one is ``text``."""
-    pair = "text_pair" if source.text_pair == "auto" else source.text_pair
-    wanted = {
-        "text": "text" if suffix == ".txt" and "text" in rows.column_names else source.text,
-        "text_pair": pair,
-    }
-    wanted = {ours: wanted[ours] for ours in features}
-    for ours, theirs in wanted.items():
-        if theirs not in rows.column_names:
-            raise UserError(
-                f"data.{ours}={theirs}: {what} has no such column, "
-                f"it has {', '.join(rows.column_names)}"
-            )
-        task.check_texts(ours, what, rows.features[theirs])
-    rows = rows.select_columns(list(wanted.values()))
-    rows = rows.rename_columns({theirs: ours for ours, theirs in wanted.items() if ours != theirs})
-    # Files of several formats join only if their types are the very same.
-    return rows.select_columns(list(features)).cast(features)
+    raise UserError(f"{option} has none of the splits {', '.join(HUB_SPLITS)}: {', '.join(splits)}")

@@ -12,7 +12,7 @@ from distill.core.errors import UserError
 from distill.distributed.cluster_environment import WorkerEnvironment
 from distill.distributed.environment import SINGLE_PROCESS, ProcessRank, external_process_rank
 from distill.distributed.worker_group import WorkerGroup
-from distill.modeling.loading import layer_stack
+from distill.modeling.families import layer_stack
 
 STRATEGIES = ("auto", "ddp", "ddp_spawn", "fsdp")
 
@@ -67,13 +67,13 @@ class ProcessLauncher:
         return self.strategy == "fsdp" and self.world_size > 1
 
     def trainer_settings(
-        self, process: ProcessRank, trains_all: bool, student: nn.Module
+        self, process: ProcessRank, trains_every_parameter: bool, student: nn.Module
     ) -> dict[str, Any]:
         """Return the arguments for Lightning's Trainer in one process.
 
         Args:
             process: that process.
-            trains_all: whether every step trains every parameter.
+            trains_every_parameter: whether every step trains every parameter.
             student: the model that is trained.
         """
         # Given, or Lightning would take a cluster job of one task for a part of several.
@@ -85,9 +85,9 @@ class ProcessLauncher:
             return settings
         strategy: str | FSDPStrategy
         if self.shards:
-            strategy = self.sharding({type(layer) for layer in layer_stack(student)[1]})
+            strategy = self.sharding({type(layer) for layer in layer_stack(student).layers})
         else:
-            strategy = "ddp" if trains_all else "ddp_find_unused_parameters_true"
+            strategy = "ddp" if trains_every_parameter else "ddp_find_unused_parameters_true"
         return settings | {
             "num_nodes": self.num_nodes,
             "strategy": strategy,

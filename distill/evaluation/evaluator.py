@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from distill.core.jagged import ArrayOrJagged
-from distill.data.columns import numeric_column
 from distill.data.dataset import DistillationDataset
 from distill.evaluation import speed
+from distill.metrics.base import Metric
 from distill.metrics.statistics import bootstrap_interval, paired_comparison
 from distill.modeling import size
+from distill.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class EvaluatedModel:
 
 
 def evaluate_models(
-    candidates: Sequence[EvaluatedModel], task, device: torch.device
+    candidates: Sequence[EvaluatedModel], task: Task, device: torch.device
 ) -> list[dict[str, Any]]:
     """Size, speed, quality, calibration and fidelity of each; the teacher comes first.
 
@@ -47,7 +48,7 @@ def evaluate_models(
     teacher = candidates[0]
     assert teacher.role == "teacher"
     # The teacher's tokens state the length, so that all are counted at the same one.
-    length = int(np.median(numeric_column(teacher.examples.student, "length")))
+    length = int(np.median(teacher.examples.lengths))
     speeds = speed.measure_speed(
         {candidate.role: candidate.model for candidate in candidates},
         {candidate.role: candidate.examples for candidate in candidates},
@@ -57,21 +58,25 @@ def evaluate_models(
         {
             "role": candidate.role,
             "name": candidate.name,
-            "size": _size(candidate.model, length),
+            "size": _size(
+                candidate.model,
+                task.preprocessor.example_inputs(candidate.model.config, length),
+                length,
+            ),
             "speed": _speed(speeds[candidate.role], device),
             "quality": _quality(candidate, task),
             "per_class": _per_class(candidate, task),
-            "calibration": task.calibration(candidate.logits, candidate.examples.labels),
+            "calibration": task.evaluator.calibration(candidate.logits, candidate.examples.labels),
             "fidelity": None
             if candidate is teacher
-            else task.fidelity(candidate.logits, teacher.logits),
+            else task.evaluator.fidelity(candidate.logits, teacher.logits),
         }
         for candidate in candidates
     ]
 
 
 def compare_models(
-    models: Sequence[dict[str, Any]], candidates: Sequence[EvaluatedModel], task
+    models: Sequence[dict[str, Any]], candidates: Sequence[EvaluatedModel], task: Task
 ) -> dict[str, Any]:
     """The ``comparison`` of report.json.
 
@@ -82,24 +87,23 @@ def compare_models(
     """
     measured = {model["role"]: model for model in models}
     judged = {
-        candidate.role: task.judge(candidate.logits, candidate.examples) for candidate in candidates
+        candidate.role: task.evaluator.metric_inputs(candidate.logits, candidate.examples)
+        for candidate in candidates
     }
-    said = {role: task.comparable(own) for role, (own, *_) in judged.items()}
+    said = {role: task.evaluator.standardize(own) for role, (own, *_) in judged.items()}
     shared = judged["teacher"][1:]
     teacher, student = measured["teacher"], measured["student"]
-    metric = task.metric
-    reference = teacher["quality"][metric]["value"]
+    metric = task.evaluator.selection_metric
+    reference = teacher["quality"][metric.name]["value"]
     paired = {
-        other: paired_comparison(
-            task.metrics[metric], said["student"], said[other], *shared
-        )._asdict()
+        other: paired_comparison(metric.function, said["student"], said[other], *shared)._asdict()
         for other in ("teacher", "control")
         if other in said
     }
     latency = {role: model["speed"]["latency_ms"]["p50"] for role, model in measured.items()}
     return {
-        "metric": metric,
-        "retention": student["quality"][metric]["value"] / reference if reference > 0 else None,
+        "metric": metric.name,
+        "retention": _retention(student["quality"][metric.name]["value"], reference, metric),
         "size_ratio": teacher["size"]["parameters"] / student["size"]["parameters"],
         "speedup": latency["teacher"] / latency["student"],
         "gain_over_control": paired.get("control"),
@@ -107,13 +111,23 @@ def compare_models(
     }
 
 
-def _size(model: nn.Module, length: int) -> dict[str, int]:
+def _retention(student: float, teacher: float, metric: Metric) -> float | None:
+    """Return the share of the teacher's quality that the student keeps.
+
+    ``student / teacher``, or ``teacher / student`` where smaller is better; ``None`` unless the
+    denominator is above 0.
+    """
+    numerator, denominator = (student, teacher) if metric.higher_is_better else (teacher, student)
+    return numerator / denominator if denominator > 0 else None
+
+
+def _size(model: nn.Module, inputs: dict[str, torch.Tensor], length: int) -> dict[str, int]:
     parameters = size.count_parameters(model)
     return {
         "parameters": parameters.total,
         "parameters_without_embeddings": parameters.without_embeddings,
         "bytes": size.count_bytes(model),
-        "multiply_accumulates": size.multiply_accumulates(model, length),
+        "multiply_accumulates": size.multiply_accumulates(model, inputs),
         "sequence_length": length,
     }
 
@@ -131,16 +145,17 @@ def _speed(measured: speed.Speed, device: torch.device) -> dict[str, Any]:
     }
 
 
-def _quality(candidate: EvaluatedModel, task) -> dict[str, dict[str, float]]:
-    judged = task.judge(candidate.logits, candidate.examples)
+def _quality(candidate: EvaluatedModel, task: Task) -> dict[str, dict[str, float]]:
+    judged = task.evaluator.metric_inputs(candidate.logits, candidate.examples)
     return {
-        name: bootstrap_interval(metric, *judged)._asdict() for name, metric in task.metrics.items()
+        name: bootstrap_interval(metric.function, *judged)._asdict()
+        for name, metric in task.evaluator.metrics.items()
     }
 
 
-def _per_class(candidate: EvaluatedModel, task) -> dict[str, dict] | None:
-    if not task.per_class:
+def _per_class(candidate: EvaluatedModel, task: Task) -> dict[str, dict] | None:
+    if not task.evaluator.per_class:
         return None
     names = candidate.model.config.id2label
     names = [names[index] for index in range(len(names))]
-    return task.per_class_of(candidate.logits, candidate.examples, names)
+    return task.evaluator.per_class_scores(candidate.logits, candidate.examples, names)

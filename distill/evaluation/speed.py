@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from distill.data.columns import numeric_column
 from distill.data.dataset import DistillationDataset
 from distill.modeling.loading import call_model
 from distill.modeling.size import count_bytes
@@ -122,7 +121,7 @@ def _batches_across_lengths(
     examples: DistillationDataset, count: int, batch_size: int, device: torch.device
 ) -> list[dict[str, Tensor]]:
     """Batches spread evenly over the lengths, the longest last."""
-    order = np.argsort(numeric_column(examples.student, "length"), kind="stable")
+    order = np.argsort(examples.lengths, kind="stable")
     batch_size = min(batch_size, len(order))
     starts = np.linspace(0, len(order) - batch_size, min(count, len(order)), dtype=int)
     return [

@@ -1,1 +1,1 @@
-"""metrics"""
+"""Metrics and statistics on arrays: numpy alone, no torch."""

@@ -1,14 +1,17 @@
-"""distill.metrics.base"""
+"""What a metric is, and the form of it that the bootstrap computes on many samples at once."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Array = NDArray[Any]
+"""An array of any type."""
 Floats = NDArray[np.float64]
 
 MetricFunction = Callable[..., float]
@@ -40,11 +43,11 @@ class Metric:
 class CountMetric:
     """A metric that depends on the examples only through how often each distinct one occurs.
 
-    Decorates a function ``from_counts(*rows, counts)``: each of ``rows`` holds K kinds of example
-    on axis 0, ``counts`` of shape ``(R, K)`` says how often each kind occurs in each of R samples,
-    and the answer is the R values of the metric. Every metric of a confusion matrix has this form,
-    and the bootstrap and the permutation test are fast because of it: they draw counts, and no
-    metric walks through single examples.
+    Decorates a function ``from_counts(*rows, counts)``: each of ``rows`` holds K distinct examples
+    on axis 0, ``counts`` of shape ``(R, K)`` how often each of them occurs in each of R samples,
+    and the result is the metric of the R samples. Every metric of a confusion matrix has this form.
+    The bootstrap and the permutation test are fast because of it: they draw counts, and no metric
+    iterates over single examples.
 
     The decorated name is called like any metric, ``metric(*arrays) -> float``.
 
@@ -52,18 +55,20 @@ class CountMetric:
         ValueError: on a call with no examples, or with arrays of different lengths.
     """
 
+    __name__: str
+
     def __init__(self, from_counts: Callable[..., Floats]) -> None:
         functools.update_wrapper(self, from_counts)
         self.from_counts = from_counts
 
     def __call__(self, *arrays: ArrayLike) -> float:
-        """The metric of these examples, each on axis 0 of every array."""
+        """Return the metric of these examples, each on axis 0 of every array."""
         rows = as_aligned_arrays(*arrays)
         return float(self.from_counts(*rows, np.ones((1, len(rows[0]))))[0])
 
 
-def as_aligned_arrays(*arrays: ArrayLike) -> tuple[NDArray, ...]:
-    """The arguments as arrays, after checking that they hold the same examples on axis 0.
+def as_aligned_arrays(*arrays: ArrayLike) -> tuple[Array, ...]:
+    """Convert the arguments to arrays that hold the same examples on axis 0.
 
     Raises:
         ValueError: no examples, or arrays of different lengths.

@@ -1,4 +1,4 @@
-"""distill.metrics.fidelity"""
+"""How closely a student reproduces its teacher's predictions and distributions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from distill.metrics.classification import accuracy
 
 
 def agreement(predictions: ArrayLike, teacher_predictions: ArrayLike) -> float:
-    """Share of the examples on which two models predict the same class; two arrays ``(N,)``.
+    """Compute the fraction of examples for which two models predict the same class.
 
-    The fidelity of Stanton et al. 2021 (eq. 2), whether or not the teacher is right.
+    The fidelity of Stanton et al. 2021 (eq. 2), whether or not the teacher is right. Both arrays
+    are ``(N,)``.
 
     Raises:
         ValueError: no examples, or arrays of different lengths.
@@ -24,26 +25,27 @@ def agreement(predictions: ArrayLike, teacher_predictions: ArrayLike) -> float:
 
 
 def log_softmax(logits: ArrayLike) -> Floats:
-    """Logarithm of the softmax over the last axis, in float64; shape ``(..., C)`` is kept.
+    """Compute the logarithm of the softmax over the last axis, ``(..., C)``, in float64.
 
     The maximum is subtracted first, so that no exponential overflows.
 
     >>> log_softmax([1000.0, 1000.0]).round(4).tolist()
     [-0.6931, -0.6931]
     """
-    logits = np.asarray(logits, dtype=np.float64)
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    values: Floats = np.asarray(logits, dtype=np.float64)
+    shifted: Floats = values - values.max(axis=-1, keepdims=True)
+    log_sum: Floats = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted - log_sum
 
 
 def kl_divergence(teacher_logits: ArrayLike, student_logits: ArrayLike) -> float:
-    r"""Mean over the examples of KL(teacher || student) at temperature 1, in nats.
+    r"""Compute KL(teacher || student) at temperature 1, averaged over the examples, in nats.
 
     .. math:: \frac{1}{N} \sum_i \sum_c p_{ic} (\log p_{ic} - \log q_{ic})
 
     with the teacher's p and the student's q; logits of shape ``(N, C)``. A class to which the
-    teacher gives no probability (a logit of minus infinity) adds 0; one that only the student
-    rules out makes the divergence infinite.
+    teacher gives no probability (a logit of minus infinity) adds 0; one to which only the student
+    gives none makes the divergence infinite.
 
     Raises:
         ValueError: no examples, or shapes that differ.
@@ -53,7 +55,7 @@ def kl_divergence(teacher_logits: ArrayLike, student_logits: ArrayLike) -> float
     """
     teacher, student = as_aligned_arrays(teacher_logits, student_logits)
     if teacher.shape != student.shape:
-        raise ValueError(f"logits of shapes {teacher.shape} and {student.shape} do not compare")
+        raise ValueError(f"logits of shapes {teacher.shape} and {student.shape} cannot be compared")
     teacher, student = log_softmax(teacher), log_softmax(student)
     possible = np.isfinite(teacher)
     gap = np.subtract(teacher, student, out=np.zeros_like(teacher), where=possible)
@@ -61,12 +63,12 @@ def kl_divergence(teacher_logits: ArrayLike, student_logits: ArrayLike) -> float
 
 
 def bernoulli_divergence(teacher_logits: ArrayLike, student_logits: ArrayLike) -> float:
-    r"""Mean over the examples of the divergences of each class's yes or no, summed, in nats.
+    r"""Compute the divergence of independent Bernoulli distributions, one per class, in nats.
 
     .. math:: \frac{1}{N} \sum_i \sum_c KL(\mathrm{B}(\sigma(z^t_{ic})) \|
        \mathrm{B}(\sigma(z^s_{ic})))
 
-    with B the Bernoulli distribution and finite logits ``(N, C)``.
+    with B the Bernoulli distribution and finite logits ``(N, C)``: for multi-label tasks.
 
     Raises:
         ValueError: no examples, or shapes that differ.
@@ -79,9 +81,9 @@ def bernoulli_divergence(teacher_logits: ArrayLike, student_logits: ArrayLike) -
         for logits in as_aligned_arrays(teacher_logits, student_logits)
     )
     if teacher.shape != student.shape:
-        raise ValueError(f"logits of shapes {teacher.shape} and {student.shape} do not compare")
+        raise ValueError(f"logits of shapes {teacher.shape} and {student.shape} cannot be compared")
     # log sigmoid(z) = -log(1 + exp(-z)), without overflow
-    yes, no = -np.logaddexp(0, -teacher), -np.logaddexp(0, teacher)
-    divergence = np.exp(yes) * (yes + np.logaddexp(0, -student))
-    divergence += np.exp(no) * (no + np.logaddexp(0, student))
+    log_p, log_not_p = -np.logaddexp(0, -teacher), -np.logaddexp(0, teacher)
+    divergence = np.exp(log_p) * (log_p + np.logaddexp(0, -student))
+    divergence += np.exp(log_not_p) * (log_not_p + np.logaddexp(0, student))
     return float(divergence.sum(axis=-1).mean())

@@ -1,16 +1,16 @@
-"""distill.metrics.regression"""
+"""Metrics of regression."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from distill.metrics.base import CountMetric, Floats, as_aligned_arrays
+from distill.metrics.base import Array, CountMetric, Floats, as_aligned_arrays
 
 
 @CountMetric
-def mean_squared_error(predictions: NDArray, targets: NDArray, counts: Floats) -> Floats:
-    """Mean squared difference of two arrays ``(N,)``.
+def mean_squared_error(predictions: Array, targets: Array, counts: Floats) -> Floats:
+    """Mean squared error of two arrays ``(N,)``.
 
     Called as ``mean_squared_error(predictions, targets) -> float``.
 
@@ -21,15 +21,16 @@ def mean_squared_error(predictions: NDArray, targets: NDArray, counts: Floats) -
     2.0
     """
     error = predictions.astype(np.float64) - targets
-    return counts @ (error * error) / counts.sum(axis=1)
+    mean: Floats = counts @ (error * error) / counts.sum(axis=1)
+    return mean
 
 
 @CountMetric
-def correlation(predictions: NDArray, targets: NDArray, counts: Floats) -> Floats:
+def correlation(predictions: Array, targets: Array, counts: Floats) -> Floats:
     """Pearson's linear correlation, 0 where one of the arrays is constant.
 
-    What :func:`pearson` is, in the form that the bootstrap and the permutation test are fast with.
-    Called as ``correlation(predictions, targets) -> float`` with two arrays ``(N,)``.
+    :func:`pearson` in the form that the bootstrap and the permutation test are fast with. Called as
+    ``correlation(predictions, targets) -> float`` with two arrays ``(N,)``.
 
     Raises:
         ValueError: no examples, or arrays of different lengths.
@@ -39,7 +40,7 @@ def correlation(predictions: NDArray, targets: NDArray, counts: Floats) -> Float
     >>> correlation([2.0, 2.0, 2.0], [1.0, 3.0, 2.0])
     0.0
     """
-    # Centred and brought to size first: the moments then lose no digits and do not overflow.
+    # Centered and scaled first, so that the moments lose no digits and do not overflow.
     x, y = (array - array.mean() for array in (predictions.astype(float), targets.astype(float)))
     x, y = (array / max(np.abs(array).max(), np.finfo(float).tiny) for array in (x, y))
     moments = counts @ np.stack([x, y, x * x, y * y, x * y], axis=1)
@@ -51,9 +52,9 @@ def correlation(predictions: NDArray, targets: NDArray, counts: Floats) -> Float
 
 
 def pearson(predictions: ArrayLike, targets: ArrayLike) -> float:
-    """Pearson's linear correlation of two arrays ``(N,)``.
+    """Compute Pearson's linear correlation of two arrays ``(N,)``.
 
-    NaN where one of them is constant: the correlation does not exist there.
+    NaN if one of them is constant, because the correlation is then undefined.
 
     Raises:
         ValueError: no examples, or arrays of different lengths.
@@ -65,14 +66,14 @@ def pearson(predictions: ArrayLike, targets: ArrayLike) -> float:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     x, y = x - x.mean(), y - y.mean()
-    # Sums, not dot products: BLAS takes every core for these, and stalls where one is busy.
+    # Sums, not dot products: BLAS uses every core for these, and stalls if one is busy.
     return float((x * y).sum() / np.sqrt((x * x).sum()) / np.sqrt((y * y).sum()))
 
 
 def spearman(predictions: ArrayLike, targets: ArrayLike) -> float:
-    """Spearman's correlation: Pearson's of the ranks, equal values sharing their average rank.
+    """Compute Spearman's rank correlation of two arrays ``(N,)``; ties have their average rank.
 
-    Two arrays ``(N,)``; NaN where one of them is constant.
+    NaN if one of them is constant.
 
     Raises:
         ValueError: no examples, or arrays of different lengths.
@@ -83,7 +84,8 @@ def spearman(predictions: ArrayLike, targets: ArrayLike) -> float:
     return pearson(*(average_ranks(array) for array in as_aligned_arrays(predictions, targets)))
 
 
-def average_ranks(values: NDArray) -> Floats:
-    """Ranks from 1 of an array ``(N,)``; equal values share their average rank."""
+def average_ranks(values: Array) -> Floats:
+    """Return the ranks, from 1, of an array ``(N,)``; ties have their average rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    ranks: Floats = np.cumsum(counts) - (counts - 1) / 2
+    return ranks[inverse]

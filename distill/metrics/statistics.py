@@ -1,13 +1,12 @@
-"""How sure a number is: intervals, paired comparisons, correction for many, spread over seeds.
+"""Confidence intervals, paired comparisons, and corrections for multiple tests.
 
-The unit of chance is the test example: intervals and tests say how a number would vary on another
-test set of the same size from the same source. They say nothing about another training seed;
-that is what :func:`mean_interval` over several runs is for.
+The unit of resampling is the test example: intervals and tests describe how a number would vary on
+another test set of the same size from the same source. They do not describe other training seeds;
+:func:`mean_interval` over several runs does.
 
-Every resample here is a vector of counts, how often each distinct example occurs in it. Drawing
-these from the multinomial distribution is the same as drawing examples one by one with
-replacement, and takes a time that depends on the number of distinct examples: for classification,
-few.
+Every resample is a vector of counts: how often each distinct example occurs in it. Drawing these
+from the multinomial distribution is equivalent to drawing examples one by one with replacement, and
+takes time in proportion to the number of distinct examples, which is small in classification.
 """
 
 from __future__ import annotations
@@ -20,17 +19,26 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from distill.metrics.base import CountMetric, Floats, Metric, MetricFunction, as_aligned_arrays
+from distill.metrics.base import (
+    Array,
+    CountMetric,
+    Floats,
+    Metric,
+    MetricFunction,
+    as_aligned_arrays,
+)
 from distill.metrics.classification import accuracy
 
-# Values closer than this are equal: the same examples summed in another order.
+# Values closer than this are equal: they differ by the order of summation.
 ROUNDING = 1e-12
+
+Counts = NDArray[np.int64]
 
 
 class Interval(NamedTuple):
-    """A value and its confidence interval; the ends are None where there is no interval.
+    """A value and its confidence interval; the ends are None if there is no interval.
 
-    The value is NaN where the metric itself does not exist.
+    The value is NaN if the metric itself is undefined.
     """
 
     value: float
@@ -39,7 +47,7 @@ class Interval(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A difference, its confidence interval (None where there is none), a two-sided p-value."""
+    """A difference, its confidence interval (None if there is none) and its two-sided p-value."""
 
     value: float
     low: float | None
@@ -54,34 +62,34 @@ def bootstrap_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Bias-corrected percentile bootstrap over the examples (Efron & Tibshirani 1993, chapter 14).
+    """Compute a bias-corrected percentile bootstrap interval (Efron & Tibshirani 1993, chapter 14).
 
-    With z0 the normal quantile of the share of resamples below the value (ties count half), the
+    With z0 the normal quantile of the fraction of resamples below the value (ties count half), the
     ends are the resamples' quantiles at Phi(2 z0 +- 1.96), for 95 %. Without bias z0 is 0 and this
     is the plain percentile interval. The correction matters for macro F1: resampling loses members
     of rare classes, so that resamples lie below the value. On 77 classes of 2 to 1,300 examples the
-    plain interval held the truth in 52 % of the simulations, this one in 90 %; the acceleration of
-    the full BCa interval changed nothing there.
+    plain interval covered the true value in 52 % of the simulations, this one in 90 %; the
+    acceleration of the full BCa interval changed nothing there.
 
-    The ends are None where the bootstrap has nothing to say: every resample gives the same value
-    (all answers right, say, which does not make the interval [1, 1]), all of them lie on one side
-    of the value, or some resample has no value (NaN: a correlation with predictions that are
-    constant but for a few).
+    The ends are None if the bootstrap cannot estimate them: every resample gives the same value
+    (all predictions correct, for example, which does not make the interval [1, 1]), all of them lie
+    on one side of the value, or the metric of some resample is undefined (NaN: a correlation with
+    predictions that are constant but for a few).
 
     Coverage of the 95 % intervals of accuracy, summed over all outcomes for test sets of
-    200 to 1,821 examples: 93 to 97 % where ten or more answers are expected to be wrong (and
-    right), 88 to 98 % from three to ten. With fewer, the truth lies outside in at most 4 % of the
-    test sets, but some have no interval: 13 % of them where two mistakes are expected. Macro F1,
-    simulated with 8 to 150 classes: 93 to 96 % where every class has ten examples or more, 87 to
-    96 % where the rarest has two to eight, 61 % where half of them have fewer than three.
+    200 to 1,821 examples: 93 to 97 % if ten or more predictions are expected to be wrong (and
+    right), 88 to 98 % from three to ten. With fewer, the true value lies outside in at most 4 % of
+    the test sets, but some have no interval: 13 % of them if two mistakes are expected. Macro F1,
+    simulated with 8 to 150 classes: 93 to 96 % if every class has ten examples or more, 87 to
+    96 % if the rarest has two to eight, 61 % if half of them have fewer than three.
 
     Args:
         metric: ``metric(*arrays) -> float``; a :class:`~distill.metrics.base.CountMetric` is
-            evaluated on all resamples at once, any other function on one after the other.
+            evaluated on all resamples at once, any other function on one after another.
         arrays: each with the examples on axis 0.
         resamples: number of bootstrap resamples.
-        confidence: of the interval, between 0 and 1.
-        seed: of the resampling; the same seed gives the same interval.
+        confidence: confidence level of the interval, between 0 and 1.
+        seed: seed of the resampling; the same seed gives the same interval.
 
     Raises:
         ValueError: no examples, or arrays of different lengths.
@@ -90,12 +98,12 @@ def bootstrap_interval(
     >>> bootstrap_interval(np.mean, right)
     Interval(value=0.9, low=0.8775, high=0.92)
     """
-    metric = _metric_function(metric)
-    arrays = as_aligned_arrays(*arrays)
-    value = float(metric(*arrays))
-    rows, counts = _distinct(metric, arrays)
+    function = _metric_function(metric)
+    examples = as_aligned_arrays(*arrays)
+    value = float(function(*examples))
+    rows, counts = _distinct(function, examples)
     low, high = _bootstrap(
-        lambda drawn: _values(metric, rows, drawn),
+        lambda samples: _values(function, rows, samples),
         value,
         counts,
         resamples,
@@ -107,95 +115,97 @@ def bootstrap_interval(
 
 def paired_comparison(
     metric: Metric | MetricFunction,
-    ours: ArrayLike,
-    theirs: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
     *shared: ArrayLike,
     resamples: int = 2000,
     permutations: int = 9999,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
-    """Difference of two models on the same examples, ``metric(ours) - metric(theirs)``.
+    """Compare two models on the same examples by ``metric(first) - metric(second)``.
 
     The interval is the paired bootstrap (Koehn 2004): :func:`bootstrap_interval` with both models
-    on the same resampled examples, and with its limits. It is None where the models never differ.
+    on the same resampled examples, and with its limits. It is None if the models never differ.
 
-    The p-value is that of the paired permutation test, approximate randomisation (Noreen 1989;
-    recommended for metrics such as F1 by Dror et al. 2018): were the models alike, each example's
-    two predictions could be swapped. It is (1 + c) / (1 + permutations) with c random swaps whose
-    difference is at least as large, never 0. For ``metric is accuracy`` the swaps need not be
-    drawn, their distribution is binomial: the p-value is then exact, see :func:`mcnemar`.
-    (Another share of right answers is had as accuracy too: which are right, against all ones.)
+    The p-value is that of the paired permutation test, approximate randomization (Noreen 1989;
+    recommended for metrics such as F1 by Dror et al. 2018): if the models were equally good, each
+    example's two predictions could be swapped. It is (1 + c) / (1 + permutations) with c random
+    swaps whose difference is at least as large, never 0. For ``accuracy`` the distribution of the
+    swaps is binomial and the p-value exact, see :func:`mcnemar`. (Any other fraction of correct
+    predictions can be passed as accuracy too: which ones are correct, against all ones.)
 
     Args:
         metric: ``metric(predictions, *shared) -> float``.
-        ours: one model's predictions, any type and shape with the examples on axis 0.
-        theirs: the other model's predictions on the same examples.
-        shared: what the metric needs beside them, the labels for one.
+        first: predictions of one model, any type and shape with the examples on axis 0.
+        second: predictions of the other model on the same examples.
+        shared: further arguments of the metric that both models share, such as the labels.
         resamples: number of bootstrap resamples.
         permutations: number of random swaps; not used where the p-value is exact.
-        confidence: of the interval, between 0 and 1.
-        seed: of resampling and swapping.
+        confidence: confidence level of the interval, between 0 and 1.
+        seed: seed of resampling and swapping.
 
     Raises:
         ValueError: no examples, or arrays of different lengths.
 
     >>> labels = np.zeros(1000, dtype=int)
-    >>> ours, theirs = np.arange(1000) < 80, np.arange(1000) % 10 == 0
-    >>> paired_comparison(accuracy, ours, theirs, labels).value.__round__(3)
+    >>> first, second = np.arange(1000) < 80, np.arange(1000) % 10 == 0
+    >>> paired_comparison(accuracy, first, second, labels).value.__round__(3)
     0.02
     """
-    metric = _metric_function(metric)
-    ours, theirs, *shared = as_aligned_arrays(ours, theirs, *shared)
-    value = float(metric(ours, *shared)) - float(metric(theirs, *shared))
-    rows, counts = _distinct(metric, (ours, theirs, *shared))
+    function = _metric_function(metric)
+    one, two, *common = as_aligned_arrays(first, second, *shared)
+    value = float(function(one, *common)) - float(function(two, *common))
+    rows, counts = _distinct(function, (one, two, *common))
     random = np.random.default_rng(seed)
 
-    def difference(drawn: NDArray) -> Floats:
-        our_rows, their_rows, *shared_rows = rows
-        return _values(metric, (our_rows, *shared_rows), drawn) - _values(
-            metric, (their_rows, *shared_rows), drawn
+    def difference(samples: Counts) -> Floats:
+        first_rows, second_rows, *shared_rows = rows
+        return _values(function, (first_rows, *shared_rows), samples) - _values(
+            function, (second_rows, *shared_rows), samples
         )
 
     low, high = _bootstrap(difference, value, counts, resamples, confidence, random)
-    if metric is accuracy:
-        ours_right, theirs_right = (predictions == shared[0] for predictions in (ours, theirs))
+    if function is accuracy:
+        first_correct, second_correct = one == common[0], two == common[0]
         p_value = mcnemar(
-            int((ours_right & ~theirs_right).sum()), int((theirs_right & ~ours_right).sum())
+            int((first_correct & ~second_correct).sum()),
+            int((second_correct & ~first_correct).sum()),
         )
     else:
-        p_value = _permutation_p_value(metric, value, rows, counts, permutations, random)
+        p_value = _permutation_p_value(function, value, rows, counts, permutations, random)
     return Comparison(value, low, high, p_value)
 
 
-def mcnemar(only_ours: int, only_theirs: int) -> float:
-    """Exact two-sided p-value of McNemar's test for two models on the same examples.
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Compute the exact two-sided p-value of McNemar's test.
 
-    Of the examples that only one model gets right, half should be ours if the models were equally
-    accurate: the tail of the binomial distribution with probability 1/2, doubled (McNemar 1947;
-    the exact form, not the chi-squared approximation that Edwards 1948 corrects). It is the
-    paired permutation test of accuracy with every possible swap.
+    Of the examples that only one model predicts correctly, half should be the first model's if both
+    were equally accurate: the tail of the binomial distribution with probability 1/2, doubled
+    (McNemar 1947; the exact form, not the chi-squared approximation that Edwards 1948 corrects). It
+    is the paired permutation test of accuracy with every possible swap.
 
     Args:
-        only_ours: number of examples that only our model gets right.
-        only_theirs: number of examples that only their model gets right.
+        only_first: number of examples that only the first model predicts correctly.
+        only_second: number of examples that only the second model predicts correctly.
 
     >>> mcnemar(1, 5)
     0.21875
     """
-    trials = only_ours + only_theirs
-    tail, ways = 0, 1  # ways: trials choose k; in whole numbers, hence exact
-    for k in range(min(only_ours, only_theirs) + 1):
+    trials = only_first + only_second
+    # In whole numbers, hence exact, which scipy.special.bdtr is up to rounding only.
+    tail, ways = 0, 1  # ways: trials choose k
+    for k in range(min(only_first, only_second) + 1):
         tail += ways
         ways = ways * (trials - k) // (k + 1)
-    return min(1.0, 2 * tail / 2**trials)
+    return float(min(1.0, 2 * tail / 2**trials))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values of several tests, in their order (Holm 1979).
+    """Adjust the p-values of several tests, in their order (Holm 1979).
 
-    Rejecting those that are at most 0.05 keeps the probability of any false rejection at 5 % at
-    most, however the tests depend on each other.
+    Rejecting those of at most 0.05 bounds the probability of any false rejection by 5 %, however
+    the tests depend on each other.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -204,14 +214,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     factors = np.arange(len(order), 0, -1)
     adjusted = np.empty(len(order))
     adjusted[order] = np.maximum.accumulate(np.asarray(p_values, dtype=float)[order] * factors)
-    return np.minimum(adjusted, 1).tolist()
+    return [float(p_value) for p_value in np.minimum(adjusted, 1)]
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean over runs, seeds for one, with Student's t interval.
+    """Compute the mean over runs, such as several seeds, with Student's t interval.
 
-    The values are taken as independent and roughly normal. With few of them the interval is
-    rightly wide: two have a t of 12.7. A single value has no interval.
+    The values are assumed to be independent and roughly normal. With few of them the interval is
+    wide, as it should be: t is 12.7 for two. A single value has no interval.
 
     Raises:
         ValueError: no values.
@@ -220,21 +230,17 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     >>> [round(float(x), 4) for x in interval]
     [0.91, 0.8852, 0.9348]
     """
-    (values,) = as_aligned_arrays(values)
-    mean = float(values.mean())
-    if len(values) == 1:
+    (runs,) = as_aligned_arrays(values)
+    mean = float(runs.mean())
+    if len(runs) == 1:
         return Interval(mean, None, None)
-    t = student_t_quantile((1 + confidence) / 2, len(values) - 1)
-    half_width = t * float(values.std(ddof=1)) / math.sqrt(len(values))
+    t = student_t_quantile((1 + confidence) / 2, len(runs) - 1)
+    half_width = t * float(runs.std(ddof=1)) / math.sqrt(len(runs))
     return Interval(mean, mean - half_width, mean + half_width)
 
 
-def student_t_quantile(probability: float, degrees_of_freedom: int) -> float:
-    """Quantile of Student's t distribution for a whole number of degrees of freedom.
-
-    Inverts by bisection the finite series of the distribution function in the angle
-    theta = atan(t / sqrt(degrees of freedom)) (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4), whose
-    terms are all positive: accurate to rounding, without scipy.
+def student_t_quantile(probability: float, degrees_of_freedom: float) -> float:
+    """Return a quantile of Student's t distribution.
 
     Args:
         probability: from 0.5 up to, not including, 1.
@@ -243,47 +249,32 @@ def student_t_quantile(probability: float, degrees_of_freedom: int) -> float:
     >>> round(student_t_quantile(0.975, 2), 4)
     4.3027
     """
+    from scipy.special import stdtrit  # takes a while to import: commands start without it
+
     assert 0.5 <= probability < 1
     assert degrees_of_freedom >= 1
-    odd = degrees_of_freedom % 2
-    # even: 1, 1/2, 1*3/(2*4), ...; odd: 1, 2/3, 2*4/(3*5), ...
-    steps = np.arange(1, (degrees_of_freedom - odd) // 2)
-    terms = np.cumprod(np.concatenate([[1.0], (2 * steps - 1 + odd) / (2 * steps + odd)]))
-
-    def central_probability(theta: float) -> float:
-        """P(|T| < t)."""
-        cosine, sine = math.cos(theta), math.sin(theta)
-        series = float(terms @ cosine ** (2 * np.arange(len(terms)) + odd))
-        if not odd:
-            return sine * series
-        return 2 / math.pi * (theta + (sine * series if degrees_of_freedom > 1 else 0.0))
-
-    low, high = 0.0, math.pi / 2
-    while low < (middle := (low + high) / 2) < high:  # until no float lies between them
-        if central_probability(middle) < 2 * probability - 1:
-            low = middle
-        else:
-            high = middle
-    return math.sqrt(degrees_of_freedom) * math.tan(low)
+    return float(stdtrit(degrees_of_freedom, probability))
 
 
 def _metric_function(metric: Metric | MetricFunction) -> MetricFunction:
-    """Return the function behind a metric: whether it counts is known by its type."""
+    """Return the function behind a metric: its type tells whether it works on counts."""
     return metric.function if isinstance(metric, Metric) else metric
 
 
-def _distinct(
-    metric: MetricFunction, arrays: Sequence[NDArray]
-) -> tuple[Sequence[NDArray], NDArray[np.int64]]:
-    """The distinct examples and how often each occurs; all of them, once, for a plain metric."""
-    if not isinstance(metric, CountMetric):  # it walks through every example anyway
+def _distinct(metric: MetricFunction, arrays: Sequence[Array]) -> tuple[Sequence[Array], Counts]:
+    """Return the distinct examples and how often each occurs.
+
+    For a metric that does not work on counts: all examples, each once.
+    """
+    if not isinstance(metric, CountMetric):
         return arrays, np.ones(len(arrays[0]), dtype=np.int64)
-    kind = np.zeros(len(arrays[0]), dtype=np.int64)
+    group = np.zeros(len(arrays[0]), dtype=np.int64)
+    counts = group
     for array in arrays:
         values, code = np.unique(array, axis=0, return_inverse=True)
-        # Numbered anew each time, lest the product of many arrays' sizes overflow.
-        _, first, kind, counts = np.unique(
-            kind * len(values) + code.reshape(-1),
+        # Renumbered after each array, so that the product of their sizes cannot overflow.
+        _, first, group, counts = np.unique(
+            group * len(values) + code.reshape(-1),
             return_index=True,
             return_inverse=True,
             return_counts=True,
@@ -291,8 +282,8 @@ def _distinct(
     return [array[first] for array in arrays], counts
 
 
-def _values(metric: MetricFunction, rows: Sequence[NDArray], counts: NDArray[np.int64]) -> Floats:
-    """The metric of each of R samples given as counts ``(R, K)`` of the K rows; ``(R,)``."""
+def _values(metric: MetricFunction, rows: Sequence[Array], counts: Counts) -> Floats:
+    """Return the metric of R samples, ``(R,)``, given as counts ``(R, K)`` of the K rows."""
     if isinstance(metric, CountMetric):
         return metric.from_counts(*rows, counts.astype(np.float64))
     return np.array(
@@ -300,30 +291,30 @@ def _values(metric: MetricFunction, rows: Sequence[NDArray], counts: NDArray[np.
     )
 
 
-def _blocks(total: int, width: int) -> Iterator[int]:
-    """Sizes that sum to ``total``, so that a block of samples takes some 16 MiB of counts."""
+def _block_sizes(total: int, width: int) -> Iterator[int]:
+    """Yield sizes that sum to ``total``; a block of samples takes about 16 MiB of counts."""
     block = max(1, 2**21 // width)
     for start in range(0, total, block):
         yield min(block, total - start)
 
 
 def _bootstrap(
-    statistic: Callable[[NDArray[np.int64]], Floats],
+    statistic: Callable[[Counts], Floats],
     value: float,
-    counts: NDArray[np.int64],
+    counts: Counts,
     resamples: int,
     confidence: float,
     random: np.random.Generator,
 ) -> tuple[float | None, float | None]:
-    """Ends of the bias-corrected interval around ``value``, the statistic of ``counts``."""
+    """Return the ends of the bias-corrected interval around ``value``."""
     examples = counts.sum()
     values = np.concatenate(
         [
             statistic(random.multinomial(examples, counts / examples, size=size))
-            for size in _blocks(resamples, len(counts))
+            for size in _block_sizes(resamples, len(counts))
         ]
     )
-    if not np.ptp(values) > ROUNDING:  # all the same, or some NaN
+    if not np.ptp(values) > ROUNDING:  # all equal, or some NaN
         return None, None
     below = float(np.mean((values < value - ROUNDING) / 2 + (values <= value + ROUNDING) / 2))
     if not 0 < below < 1:
@@ -339,25 +330,25 @@ def _bootstrap(
 def _permutation_p_value(
     metric: MetricFunction,
     observed: float,
-    rows: Sequence[NDArray],
-    counts: NDArray[np.int64],
+    rows: Sequence[Array],
+    counts: Counts,
     permutations: int,
     random: np.random.Generator,
 ) -> float:
-    ours, theirs, *shared = rows
-    differs = (ours != theirs).reshape(len(ours), -1).any(axis=1)
+    first, second, *shared = rows
+    differs = (first != second).reshape(len(first), -1).any(axis=1)
     if not differs.any():
         return 1.0
-    pool = [np.concatenate([ours, theirs]), *(np.concatenate([row, row]) for row in shared)]
+    pool = [np.concatenate([first, second]), *(np.concatenate([row, row]) for row in shared)]
     extreme = 0
-    for size in _blocks(permutations, len(counts)):
+    for size in _block_sizes(permutations, len(counts)):
         swapped = np.zeros((size, len(counts)), dtype=np.int64)
-        # Of m examples alike, the number swapped is binomial.
+        # Of m equal examples, the number swapped is binomial.
         swapped[:, differs] = random.binomial(counts[differs], 0.5, (size, differs.sum()))
         kept = counts - swapped
         difference = _values(metric, pool, np.hstack([kept, swapped])) - _values(
             metric, pool, np.hstack([swapped, kept])
         )
-        # A difference without a value (NaN) counts as extreme.
+        # An undefined difference (NaN) counts as extreme.
         extreme += int((~(np.abs(difference) < abs(observed) - ROUNDING)).sum())
     return (1 + extreme) / (1 + permutations)

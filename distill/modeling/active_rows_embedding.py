@@ -89,6 +89,9 @@ def train_active_rows(model: nn.Module, ids: np.ndarray | None) -> Iterator[None
         model: with its word table; whole again afterwards.
         ids: that occur in the training examples, padding included; ``None``: not known.
     """
+    if ids is None:  # all rows, or a model without input embeddings
+        yield
+        return
     table = model.get_input_embeddings()
     plain = type(table) is nn.Embedding and table.max_norm is None and not table.sparse
     used = [p for module in model.modules() for p in module._parameters.values()]

@@ -5,12 +5,8 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from distill.core.errors import UserError
-from distill.modeling.architectures import COMPACT, PREFIX
-
-
-def model_family(config: PretrainedConfig) -> str:
-    """Whose shape a model has: ``bert`` of a BERT and of a compact one."""
-    return config.model_type.removeprefix(PREFIX)
+from distill.modeling.architectures import COMPACT
+from distill.modeling.families import family_name
 
 
 def head_size(config: PretrainedConfig) -> int:
@@ -32,7 +28,7 @@ def as_compact(
     Raises:
         UserError: for a masked language model whose word table would be a product.
     """
-    config_type, models = COMPACT[model_family(config)]
+    config_type, models = COMPACT[family_name(config)]
     if head == "ForMaskedLM" and changes.get("embedding_rank") is not None:
         raise UserError(
             "student.embedding_size: a masked language model writes with its word table too, which "
@@ -56,7 +52,7 @@ def check_embedding_rank(config: PretrainedConfig, rank: int, widest: int) -> No
     Raises:
         UserError: saying why.
     """
-    if model_family(config) not in COMPACT:
+    if family_name(config) not in COMPACT:
         raise UserError(
             f"student.embedding_size={rank}: the word table of {', '.join(COMPACT)} can be "
             f"factorised, the teacher is {config.model_type}"

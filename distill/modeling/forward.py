@@ -1,90 +1,89 @@
-"""Forward passes that compute what the head reads, and no more.
+"""Forward passes that compute only what the head reads.
 
 A head reads few of the last layer's hidden states: a classifier the first token's, a tagger those
-of the words' first pieces, a masked language model the masked ones. The last layer's queries, its
-feed-forward half and the head are therefore computed for these positions alone; keys and values
-for all. The result is that of the whole layer, up to rounding, at 2 to 4 of its 12 parts of work;
-and a language model's logits never exist for tokens that nobody asks about.
+of the words' first tokens, a masked language model the masked ones. The last layer's queries, its
+feed-forward half and the head are therefore computed at these positions alone; keys and values at
+all. The result is that of the whole layer, up to rounding, at 2 to 4 of its 12 parts of work; and a
+language model's logits never exist for tokens that are not needed.
 """
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from distill.modeling.architectures import PREFIX
-from distill.modeling.loading import call_model, layer_stack
-
-# Architectures whose layers are known: attention, residual and feed-forward of each token alone.
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
-# How these call the three projections of self-attention.
-PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"))
-TEXT_HEAD = "ForSequenceClassification"
+from distill.modeling.families import Projections, find_family, layer_stack
+from distill.modeling.inputs import POSITIONS, batch_size
+from distill.modeling.loading import call_model
 
 
 def forward_at_positions(
-    model: nn.Module, inputs: Mapping[str, Tensor], full_sequence: bool = False, **settings
-):
-    """Run a model on a batch, its head on those positions only that count.
+    model: nn.Module, inputs: Mapping[str, Tensor], full_sequence: bool = False, **settings: Any
+) -> Any:
+    """Run a model on a batch, with its head at the requested positions only.
 
     Args:
-        model: a transformers model with a head.
-        inputs: ``input_ids`` ``(B, L)`` and what else it takes. Where ``positions`` ``(B, P)`` is
-            among them, these tokens of each example are read, -1 filling up; U in all.
-        full_sequence: compute the last layer for every token, for terms that look at it.
-        **settings: of the model's forward pass.
+        model: a transformers model with a head, or an ensemble of them.
+        inputs: the model's inputs. With ``positions`` ``(B, P)`` among them, logits are computed at
+            these tokens of each example, -1 being padding; U in all.
+        full_sequence: whether to compute the last layer at every token, for terms that look at it.
+        **settings: arguments of the model's forward pass.
 
     Returns:
         The model's output. With positions its logits are ``(U, C)``: example by example, in the
-        order of the positions; of a model with start and end logits these are the two columns.
+        order of the positions; start and end logits are its two columns.
     """
     if hasattr(model, "outputs"):  # an ensemble
         return ModelOutput(logits=model.outputs(inputs, (), draws=False).logits)
-    positions = inputs.get("positions")
+    positions = inputs.get(POSITIONS)
     with ExitStack() as stack:
         if positions is None:
             if not full_sequence and _head_reads_first_token(model):
-                first = inputs["input_ids"].new_zeros((len(inputs["input_ids"]), 1))
+                device = next(iter(inputs.values())).device
+                first = torch.zeros((batch_size(inputs), 1), dtype=torch.long, device=device)
                 stack.enter_context(_last_layer_at(model, first))
             return call_model(model, inputs, **settings)
         rows, columns = (positions >= 0).nonzero(as_tuple=True)
-        chosen = positions[rows, columns]
-        if not full_sequence and _has_known_layers(model):
+        indices = positions[rows, columns]
+        if not full_sequence and _splits_last_layer(model):
             stack.enter_context(_last_layer_at(model, positions.clamp(min=0)))
-            chosen = columns
-        hook = model.base_model.register_forward_hook(_gather_hidden_states(rows, chosen))
+            indices = columns
+        hook = model.base_model.register_forward_hook(_gather_hidden_states(rows, indices))
         stack.callback(hook.remove)
         result = call_model(model, inputs, **settings)
     result.logits = output_logits(result).squeeze(0)
     return result
 
 
-def output_logits(result) -> Tensor:
-    """The logits of a model's output; start and end stand in the last axis."""
+def output_logits(result: Any) -> Tensor:
+    """Return the logits of a model's output; start and end logits in the last axis."""
     if "logits" in result:
         return result.logits
     return torch.stack((result.start_logits, result.end_logits), -1)
 
 
-def _gather_hidden_states(rows: Tensor, columns: Tensor) -> Callable:
-    """A hook that leaves ``(1, U, D)`` of the base model's last hidden states."""
+def _gather_hidden_states(rows: Tensor, columns: Tensor) -> Callable[..., Any]:
+    """Return a hook that leaves ``(1, U, D)`` of the base model's last hidden states."""
 
-    def hook(module: nn.Module, arguments: tuple, output):
+    def hook(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
         output.last_hidden_state = output.last_hidden_state[rows, columns].unsqueeze(0)
         return output
 
     return hook
 
 
-def _has_known_layers(model: nn.Module) -> bool:
-    """Whether its layers are those of a family, by transformers' code or this program's."""
-    config = model.config
+def _splits_last_layer(model: nn.Module) -> bool:
+    """Return whether the last layer can be computed at some positions, and the code is known."""
+    config: Any = model.config
+    family = find_family(config)
     return (
-        config.model_type.removeprefix(PREFIX) in FAMILIES
+        family is not None
+        and family.splits_last_layer
         and type(model).__module__.split(".")[0] in ("transformers", "distill")
         and not getattr(config, "is_decoder", False)
         and config._attn_implementation in ("sdpa", "eager")
@@ -92,64 +91,79 @@ def _has_known_layers(model: nn.Module) -> bool:
 
 
 def _head_reads_first_token(model: nn.Module) -> bool:
-    return _has_known_layers(model) and type(model).__name__.endswith(TEXT_HEAD)
+    family = find_family(model.config)
+    return (
+        family is not None
+        and _splits_last_layer(model)
+        and type(model).__name__.endswith(family.first_token_heads)
+    )
 
 
 @contextmanager
 def _last_layer_at(model: nn.Module, positions: Tensor) -> Iterator[None]:
-    """For one forward pass: the last layer takes ``(B, L, D)`` and gives ``(B, P, D)``.
+    """For one forward pass, let the last layer map ``(B, L, D)`` to ``(B, P, D)``.
 
-    Its attention looks from the positions ``(B, P)`` at all tokens.
+    Its attention attends from the positions ``(B, P)`` to all tokens.
     """
     layer, attention = _last_layer(model)
-    seen: list[Tensor] = []
+    family = find_family(model.config)
+    assert family is not None
+    all_tokens: list[Tensor] = []
 
-    def choose(module: nn.Module, arguments: tuple):
+    def select(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden, *others = arguments
-        seen.append(hidden)
+        all_tokens.append(hidden)
         index = positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
         return hidden.gather(1, index), *others
 
-    def attend(hidden_states: Tensor, attention_mask: Tensor | None = None, *_, **__):
-        return _attend(attention, hidden_states, seen.pop(), attention_mask), None
+    def attend(
+        hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any
+    ) -> tuple[Tensor, None]:
+        tokens = all_tokens.pop()
+        return _attend(attention, family.projections, hidden_states, tokens, attention_mask), None
 
-    hook = layer.register_forward_pre_hook(choose)
+    hook = layer.register_forward_pre_hook(select)
     attention.forward = attend
     try:
         yield
     finally:
         hook.remove()
-        del attention.forward  # the class's own is found again
+        del attention.forward  # back to the method of its class
 
 
-def _last_layer(model: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The last layer and in it the module that holds the projections."""
+def _last_layer(model: nn.Module) -> tuple[nn.Module, Any]:
+    """Return the last layer and in it the module that holds the projections."""
     if model not in _LAST_LAYERS:  # walking through all modules takes as long as a small layer
-        layer = layer_stack(model)[1][-1]
-        holders = (
-            module
-            for module in layer.modules()
-            if any(hasattr(module, query) for query, _, _ in PROJECTIONS)
+        layer = layer_stack(model).layers[-1]
+        family = find_family(model.config)
+        assert family is not None
+        holder = next(
+            module for module in layer.modules() if hasattr(module, family.projections.query)
         )
-        _LAST_LAYERS[model] = weakref.ref(layer), weakref.ref(next(holders))
-    layer, attention = (kept() for kept in _LAST_LAYERS[model])
+        _LAST_LAYERS[model] = weakref.ref(layer), weakref.ref(holder)
+    layer, attention = (reference() for reference in _LAST_LAYERS[model])
     assert layer is not None and attention is not None
     return layer, attention
 
 
-_LAST_LAYERS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_LAST_LAYERS: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Any]] = weakref.WeakKeyDictionary()
 
 
-def _attend(module: nn.Module, states: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+def _attend(
+    module: Any, projections: Projections, states: Tensor, tokens: Tensor, mask: Tensor | None
+) -> Tensor:
     """Self-attention of some states ``(B, P, D)`` over all tokens ``(B, L, D)``: ``(B, P, D)``."""
-    names = next(names for names in PROJECTIONS if hasattr(module, names[0]))
     size = module.attention_head_size
     query, key, value = (
-        getattr(module, name)(what).unflatten(-1, (-1, size)).transpose(1, 2)
-        for name, what in zip(names, (states, tokens, tokens), strict=True)
+        getattr(module, name)(hidden).unflatten(-1, (-1, size)).transpose(1, 2)
+        for name, hidden in (
+            (projections.query, states),
+            (projections.key, tokens),
+            (projections.value, tokens),
+        )
     )
     if mask is not None:
-        mask = mask[:, :, :1]  # the same for every query: it hides padding
+        mask = mask[:, :, :1]  # equal for every query: it hides padding
     dropout = module.dropout.p if module.training else 0.0
     attended = F.scaled_dot_product_attention(
         query, key, value, mask, dropout, scale=module.scaling

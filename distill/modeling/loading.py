@@ -20,7 +20,9 @@ from transformers import (
 
 from distill.core import hub
 from distill.core.errors import UserError
-from distill.modeling import architectures  # registers its classes: a folder alone finds them
+from distill.modeling.families import (
+    find_family,  # registers its classes: a folder alone finds them
+)
 
 # Models that a package index carries: package, folder inside of it, checksum of the weights.
 PACKAGES = {
@@ -146,22 +148,6 @@ def meta_model(config: PretrainedConfig) -> nn.Module:
             return AutoModel.from_config(config)
 
 
-def check_head(config: PretrainedConfig, task) -> None:
-    """Refuse an architecture that has no class with the task's head.
-
-    Raises:
-        UserError: naming it.
-    """
-    with torch.device("meta"):
-        try:
-            task.auto_model.from_config(config)
-        except ValueError as error:
-            raise UserError(
-                f"{config.model_type} has no head for task={task.name} (...{task.head}): choose "
-                "another model"
-            ) from error
-
-
 def check_max_length(config: PretrainedConfig, max_length: int) -> int:
     """``max_length``, if a model has positions for so many tokens.
 
@@ -171,9 +157,8 @@ def check_max_length(config: PretrainedConfig, max_length: int) -> int:
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None:
         return max_length
-    # RoBERTa's positions start behind the padding id.
-    family = config.model_type.removeprefix(architectures.PREFIX)
-    if family in ("roberta", "xlm-roberta", "camembert"):
+    family = find_family(config)
+    if family is not None and family.positions_after_padding:
         positions -= config.pad_token_id + 1
     if max_length > positions:
         raise UserError(
@@ -198,28 +183,6 @@ def call_model(model: nn.Module, inputs: Mapping[str, Tensor], **settings):
     if accepted is not None:
         inputs = {key: value for key, value in inputs.items() if key in accepted}
     return model(**inputs, **settings)
-
-
-def layer_stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The stack of equal layers that ``config.num_hidden_layers`` counts, and its name.
-
-    Raises:
-        UserError: if the model has none or several.
-    """
-    depth = getattr(model.config, "num_hidden_layers", None)
-    stacks = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList)
-        and len(module) == depth
-        and len({type(layer) for layer in module}) == 1
-        and len(list(module.parameters())) > 0
-    ]
-    # The outermost one: a model may keep lists inside of its layers.
-    stacks = [s for s in stacks if not any(s[0].startswith(o[0] + ".") for o in stacks)]
-    if len(stacks) != 1:
-        raise UserError(f"{type(model).__name__} has no single stack of layers to choose from")
-    return stacks[0]
 
 
 def weights_hash(model: nn.Module) -> str:

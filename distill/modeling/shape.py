@@ -1,35 +1,57 @@
-"""distill.modeling.shape"""
+"""Number and widths of a model's layers, as loss terms need to know them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What terms that look inside a model need to know of it.
+    """Shape of a model, or of one of its stacks of layers.
 
     Attributes:
-        layers: how many.
-        width: of the hidden states.
-        heads: of its attention; 0 if it has none.
+        layers: number of layers; 0 if the model is no stack of equal layers.
+        width: width of the hidden states.
+        heads: number of attention heads; 0 without attention.
         head_size: width of each head; ``None``: the heads share the width.
+        stacks: shapes of the single stacks of a model with several, such as ``encoder`` and
+            ``decoder``.
     """
 
     layers: int
     width: int
     heads: int
     head_size: int | None = None
+    stacks: Mapping[str, "ModelShape"] = field(default_factory=dict)
 
     @property
     def attention_width(self) -> int:
-        """Of queries, keys and values, all heads together."""
+        """Width of queries, keys and values, all heads together."""
         return self.heads * self.head_size if self.head_size else self.width
 
 
-def model_shape(config) -> ModelShape:
-    """The shape that a transformers config describes."""
-    return ModelShape(
-        config.num_hidden_layers,
-        config.hidden_size,
-        getattr(config, "num_attention_heads", 0),
+def model_shape(config: PreTrainedConfig) -> ModelShape:
+    """Return the shape that a transformers configuration describes."""
+    width = getattr(config, "hidden_size", None)
+    if width is None:  # convolutional models have a width for each stage
+        width = (getattr(config, "hidden_sizes", None) or [0])[-1]
+    heads = getattr(config, "num_attention_heads", None) or 0
+    shape = ModelShape(
+        getattr(config, "num_hidden_layers", None) or 0,
+        width,
+        heads,
         getattr(config, "attention_head_size", None),
     )
+    if not getattr(config, "is_encoder_decoder", False):
+        return shape
+    depths = {
+        "encoder": getattr(config, "encoder_layers", None) or shape.layers,
+        "decoder": getattr(config, "decoder_layers", None)
+        or getattr(config, "num_decoder_layers", None)
+        or shape.layers,
+    }
+    stacks = {
+        name: ModelShape(depth, width, heads, shape.head_size) for name, depth in depths.items()
+    }
+    return ModelShape(shape.layers, width, heads, shape.head_size, stacks)

@@ -1,10 +1,11 @@
 """How large a model is: parameters, bytes, multiply-accumulates."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -36,7 +37,7 @@ def count_bytes(model: nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
-def multiply_accumulates(model: nn.Module, sequence_length: int) -> int:
+def multiply_accumulates(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
     """Multiply-accumulates of one example's forward pass, counted as it runs.
 
     Every matrix product counts, those of attention included: fused attention kernels are switched
@@ -45,18 +46,15 @@ def multiply_accumulates(model: nn.Module, sequence_length: int) -> int:
     product (normalisation, activations, softmax, look-ups) does not count.
 
     Args:
-        model: takes ``input_ids`` and ``attention_mask``.
-        sequence_length: tokens of the example.
+        model: any model.
+        inputs: of one example, see ``Preprocessor.example_inputs``.
     """
     device = next(model.parameters()).device
-    ids = torch.zeros((1, sequence_length), dtype=torch.long, device=device)
-    # RoBERTa's positions follow the padding id: the ids must not be padding.
-    ids += 1 if model.config.pad_token_id == 0 else 0
     counter = FlopCounterMode(display=False, custom_mapping=_RECURRENT)
     training = model.training
     model.eval()
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
-        model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        model(**{name: value.to(device) for name, value in inputs.items()})
     model.train(training)
     return counter.get_total_flops() // 2
 

@@ -1,147 +1,177 @@
-"""The objective: a weighted sum of named terms, each one a file under ``losses/``."""
+"""Objectives: weighted sums of loss terms, and recipes of several objectives one after another."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import cast
 
 from torch import Tensor, nn
 
 from distill.core.errors import UserError
 from distill.modeling.features import ModelOutputs
+from distill.modeling.needs import Need, as_needs
 from distill.objectives.pair import ModelPair
-from distill.objectives.schedules import schedule_bounds, value_at
-from distill.objectives.terms.base import Term
+from distill.objectives.schedules import Schedule, schedule_bounds, value_at
+from distill.objectives.terms.base import Batch, Term
 
 
 class Objective(nn.Module):
     r"""Weighted sum of terms, :math:`\sum_k w_k L_k`.
 
-    Parameters that a term trains (projections) are this module's, and so part of the training.
+    Parameters of the terms (projections) belong to this module and are trained with the student.
 
     Args:
-        name: what reports call it.
-        terms: the terms by the names they are logged under (``train/loss/NAME``).
+        name: name of the objective in reports.
+        terms: terms by the name they are logged under (``train/loss/NAME``). ``None`` leaves a term
+            of a preset out (``objective.hard_labels=null``).
+
+    Attributes:
+        terms: the terms whose weight is above 0 at any time of the training.
     """
 
-    def __init__(self, name: str, **terms: Term):
+    def __init__(self, name: str, **terms: Term | None):
         super().__init__()
         self.name = name
-        # objective.hard_labels=null leaves a term out.
-        self.given = {key: term for key, term in terms.items() if term is not None}
-        for key, term in self.given.items():
+        self.configured: dict[str, Term] = {}
+        for key, term in terms.items():
+            if term is None:
+                continue
             if not isinstance(term, Term):
                 raise UserError(f"objective.{key}={term}: it is no term of an objective")
             if hasattr(nn.ModuleDict, key):
                 raise UserError(f"objective.{key}: a term cannot have this name, choose another")
-        # A term whose weight is 0 all along is left out: it needs nothing and costs nothing.
+            as_needs(term.needs, type(term).__name__)
+            self.configured[key] = term
+        # A term that never counts is left out: it needs nothing and costs nothing.
         self.terms = nn.ModuleDict(
-            {key: term for key, term in self.given.items() if max(schedule_bounds(term.weight)) > 0}
+            {
+                key: term
+                for key, term in self.configured.items()
+                if max(schedule_bounds(term.weight)) > 0
+            }
         )
 
+    @property
+    def active_terms(self) -> dict[str, Term]:
+        """The terms whose weight is above 0 at any time of the training, by name."""
+        return {key: cast(Term, term) for key, term in self.terms.items()}
+
     def check(self, path: str = "objective") -> None:
-        """Refuse weights that are none.
+        """Validate the weights.
 
         Raises:
-            UserError: naming the first.
+            UserError: for the first invalid one, or if no term counts.
         """
-        for key, term in self.given.items():
+        for key, term in self.configured.items():
             term.check_weight(f"{path}.{key}")
-        if not self.given:
+        if not self.configured:
             raise UserError(f"{path} has no terms: give it one")
         if not self.terms:
-            names = ", ".join(f"{path}.{key}.weight" for key in self.given)
-            raise UserError(f"the objective's weights sum to nothing: raise one of {names}")
+            names = ", ".join(f"{path}.{key}.weight" for key in self.configured)
+            raise UserError(f"the objective's weights sum to 0: raise one of {names}")
 
     @property
-    def needs(self) -> frozenset[str]:
-        """What its terms read of the teacher at any time."""
-        return frozenset().union(*(term.needs for term in self.terms.values()))
+    def needs(self) -> frozenset[Need]:
+        """What the terms read of the models at any time of the training."""
+        return _union_of_needs(self.active_terms.values())
 
     @property
     def trains_head(self) -> bool:
-        """Whether any term teaches the head; if not, validation cannot tell what is best."""
-        return any(term.trains_head for term in self.terms.values())
+        """Whether any term trains the head; if not, no checkpoint is best by validation."""
+        return any(term.trains_head for term in self.active_terms.values())
 
     @property
-    def trains_all(self) -> bool:
-        """Whether every step trains every parameter: no term comes, goes or passes the head by."""
-        return self.trains_head and not any(callable(term.weight) for term in self.terms.values())
+    def trains_every_parameter(self) -> bool:
+        """Whether every step gives every parameter a gradient.
+
+        False if the head is not trained or a term's weight follows a schedule and may be 0.
+        """
+        terms = self.active_terms.values()
+        return self.trains_head and not any(isinstance(term.weight, Schedule) for term in terms)
 
     def bind(self, pair: ModelPair, path: str = "objective") -> "Objective":
-        """Tell every term who is paired; returns itself.
+        """Validate every term against the models; return the objective itself.
 
         Raises:
-            UserError: if a term cannot work for them.
+            UserError: if a term cannot be computed for them.
         """
         self.check(path)
-        for key, term in self.terms.items():
+        for key, term in self.active_terms.items():
             term.bind(pair, f"{path}.{key}")
         return self
 
-    def weights(self, progress: float) -> dict[str, float]:
-        """The weights of the terms that count when so much of the training is done."""
-        weights = {key: value_at(term.weight, progress) for key, term in self.terms.items()}
+    def weights_at(self, progress: float) -> dict[str, float]:
+        """Return the weights above 0 at this fraction of the training, by term."""
+        weights = {key: value_at(term.weight, progress) for key, term in self.active_terms.items()}
         return {key: weight for key, weight in weights.items() if weight > 0}
 
-    def scheduled(self, progress: float) -> dict[str, float]:
-        """What follows a schedule over time: ``weight/TERM`` and ``temperature/TERM``."""
-        return {
-            f"{what}/{key}": float(value_at(getattr(term, what), progress))
-            for key, term in self.terms.items()
-            for what in ("weight", "temperature")
-            if callable(value := getattr(term, what, None)) and not value.adaptive
-        }
+    def needs_at(self, progress: float) -> frozenset[Need]:
+        """Return what the terms with a weight above 0 at this fraction of the training need."""
+        terms = self.active_terms
+        return _union_of_needs(terms[key] for key in self.weights_at(progress))
 
-    def needs_now(self, progress: float) -> frozenset[str]:
-        """What the terms that count now read of the teacher."""
-        return frozenset().union(*(self.terms[key].needs for key in self.weights(progress)))
+    def scheduled_values(self, progress: float) -> dict[str, float]:
+        """Return the values of schedules of time, for logging.
+
+        Returns:
+            ``weight/TERM`` and ``temperature/TERM`` of those that follow one.
+        """
+        return {
+            f"{option}/{key}": float(value_at(value, progress))
+            for key, term in self.active_terms.items()
+            for option in ("weight", "temperature")
+            if isinstance(value := getattr(term, option, None), Schedule) and not value.adaptive
+        }
 
     def forward(
         self,
         student: ModelOutputs,
         teacher: ModelOutputs | None,
-        batch: dict[str, Any],
+        batch: Batch,
         progress: float = 0.0,
     ) -> dict[str, Tensor]:
-        """Unweighted terms by name and their weighted sum as ``"loss"``.
+        """Compute the terms with a weight above 0, and their weighted sum.
 
         Args:
-            student: what the student says.
-            teacher: what the teacher says; ``None`` where no term asks for it.
-            batch: labels and inputs.
-            progress: how much of the training is done, from 0 to 1.
+            student: the student's outputs.
+            teacher: the teacher's outputs; ``None`` if no term needs them.
+            batch: with ``labels``.
+            progress: fraction of the training that is done, from 0 to 1.
+
+        Returns:
+            The unweighted losses by term, and their weighted sum as ``loss``, scalars.
         """
-        weights, losses = self.weights(progress), {}
+        weights, losses, terms = self.weights_at(progress), {}, self.active_terms
         for key in weights:
-            term = self.terms[key]
+            term = terms[key]
             term.progress = progress
-            seen = (
-                teacher.for_teacher(term.teacher) if term.needs and teacher is not None else teacher
-            )
-            losses[key] = term(student, seen, batch)
-        if not losses:  # every schedule stands at 0 just now
+            term_teacher = teacher
+            if term.needs and teacher is not None:
+                term_teacher = teacher.for_teacher(term.teacher)
+            losses[key] = term(student, term_teacher, batch)
+        if not losses:  # every schedule is at 0
             return {"loss": student.logits.sum() * 0.0}
-        return {"loss": sum(weights[key] * value for key, value in losses.items())} | losses
+        return {"loss": sum(weights[key] * loss for key, loss in losses.items())} | losses
 
 
 class Stage:
-    """One part of a training: an objective of its own, for so long, at such a learning rate.
+    """One part of a training: an objective with its own length and learning rate.
 
     Args:
-        epochs: at most so many; ``None``: ``trainer.max_epochs``.
-        learning_rate: the highest; ``None``: the optimizer's.
-        terms: the objective's.
+        epochs: maximum number of epochs; ``None``: ``trainer.max_epochs``.
+        learning_rate: peak learning rate; ``None``: the optimizer's.
+        terms: terms of the objective.
     """
 
     def __init__(
-        self, epochs: int | None = None, learning_rate: float | None = None, **terms: Term
+        self, epochs: int | None = None, learning_rate: float | None = None, **terms: Term | None
     ):
         self.name, self.epochs, self.learning_rate = "", epochs, learning_rate
         self.objective = Objective("", **terms)
 
     def check(self, path: str) -> None:
-        """Refuse lengths, rates and weights that are none.
+        """Validate length, learning rate and weights.
 
         Raises:
-            UserError: naming the first.
+            UserError: for the first invalid one.
         """
         if self.epochs is not None and self.epochs < 1:
             raise UserError(f"{path}.epochs={self.epochs}: it must be 1 or more")
@@ -150,23 +180,26 @@ class Stage:
         self.objective.check(path)
 
     @classmethod
-    def around(cls, objective: Objective) -> "Stage":
-        """The only stage of an objective that has no others."""
-        stage = cls(**objective.terms)
+    def from_objective(cls, objective: Objective) -> "Stage":
+        """Return the only stage of a plain objective."""
+        stage = cls()
         stage.objective = objective
         return stage
 
 
 class Recipe:
-    """Several stages, one after the other, each carrying on from the weights before it.
+    """Several stages one after another, each starting from the weights of the one before.
 
-    TinyBERT (Jiao et al. 2020, section 3.2) is one: first what happens inside, then the
-    predictions.
+    TinyBERT (Jiao et al. 2020, section 3.2) is an example: first hidden states and attention, then
+    the predictions.
 
     Args:
-        name: what reports call it.
-        stages: by name, in their order. The last one is logged under the usual names, those before
-            it under their own (``STAGE/train/loss``).
+        name: name of the recipe in reports.
+        stages: stages by name, in order. The last one is logged under the usual names, the others
+            under their own (``STAGE/train/loss``).
+
+    Raises:
+        UserError: if there is no stage, one is invalid, or the last one does not train the head.
     """
 
     def __init__(self, name: str, **stages: Stage):
@@ -176,7 +209,10 @@ class Recipe:
             if not isinstance(stage, Stage):
                 raise UserError(f"objective.{key} is no stage (distill.objectives.objective.Stage)")
             if key in ("teacher", "control"):
-                raise UserError(f"objective.{key}: teacher and control are names of other curves")
+                raise UserError(
+                    f"objective.{key}: teacher and control are names of other curves, choose "
+                    "another"
+                )
             stage.name = key
             stage.check(f"objective.{key}")
         last = list(stages.values())[-1]
@@ -187,31 +223,35 @@ class Recipe:
         self.name, self.stages = name, list(stages.values())
 
     @property
-    def needs(self) -> frozenset[str]:
-        """What its stages read of the teacher at any time."""
-        return frozenset().union(*(stage.objective.needs for stage in self.stages))
+    def needs(self) -> frozenset[Need]:
+        """What the stages read of the models at any time of the training."""
+        return frozenset[Need]().union(*(stage.objective.needs for stage in self.stages))
 
     @property
     def terms(self) -> dict[str, Term]:
-        """All stages' terms, ``STAGE.TERM``."""
+        """The terms of all stages by ``STAGE.TERM``."""
         return {
             f"{stage.name}.{key}": term
             for stage in self.stages
-            for key, term in stage.objective.terms.items()
+            for key, term in stage.objective.active_terms.items()
         }
 
     def bind(self, pair: ModelPair, path: str = "objective") -> "Recipe":
-        """Tell every term who is paired; returns itself."""
+        """Validate every term against the models; return the recipe itself.
+
+        Raises:
+            UserError: if a term cannot be computed for them.
+        """
         for stage in self.stages:
             stage.objective.bind(pair, f"{path}.{stage.name}")
         return self
 
 
 def training_stages(objective: Objective | Recipe) -> list[Stage]:
-    """The stages of a recipe; a plain objective is one stage of the trainer's length.
+    """Return the stages of a recipe; a plain objective is one stage of the trainer's length.
 
     Raises:
-        UserError: if it does not teach the head.
+        UserError: if the objective does not train the head.
     """
     if isinstance(objective, Recipe):
         return objective.stages
@@ -221,4 +261,8 @@ def training_stages(objective: Objective | Recipe) -> list[Stage]:
             "the objective must teach the head: give hard_labels or a term on logits a weight, or "
             "add a stage that does"
         )
-    return [Stage.around(objective)]
+    return [Stage.from_objective(objective)]
+
+
+def _union_of_needs(terms: Iterable[Term]) -> frozenset[Need]:
+    return frozenset[Need]().union(*(term.needs for term in terms))

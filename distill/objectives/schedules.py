@@ -1,12 +1,13 @@
-"""Weights and temperatures that change while a training goes on.
+"""Weights and temperatures that change during training.
 
-A schedule stands wherever an objective has a weight or a temperature. It is called with the
-training's progress, from 0 to 1, and with the logits of the batch; those that follow time alone
-ignore the logits, the adaptive ones (``adaptive = True``) give each example its own temperature.
+A schedule may take the place of any weight or temperature of an objective. Schedules of time depend
+on the training's progress, from 0 to 1, alone; adaptive ones (``adaptive = True``) compute a
+temperature for each example from the logits of the batch.
 """
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -14,96 +15,159 @@ from torch import Tensor
 from distill.core.errors import UserError
 
 
-class _Interpolation(ABC):
-    """From ``start`` to ``end`` between two moments, constant before and after."""
+class Schedule(ABC):
+    """A weight or temperature as a function of the training's progress.
 
-    adaptive = False
+    Every constructor argument is an attribute of the same name.
+
+    Attributes:
+        adaptive: whether the value also depends on the logits and differs between examples. Such a
+            schedule can be a temperature only.
+    """
+
+    adaptive: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def bounds(self) -> tuple[float, ...]:
+        """Values between which the schedule moves.
+
+        Of an adaptive schedule: its minimum and its base value.
+        """
+
+    @abstractmethod
+    def __call__(self, progress: float, *logits: Tensor) -> float | Tensor:
+        """Return the current value.
+
+        Args:
+            progress: fraction of the training that is done, from 0 to 1.
+            logits: of student and teacher, ``(N, C)`` each; used by adaptive schedules.
+
+        Returns:
+            A number; of an adaptive schedule ``(N, 1)``.
+        """
+
+
+class _Interpolation(Schedule):
+    """Interpolates from ``start`` to ``end`` and is constant before and after.
+
+    Args:
+        start: value up to ``begin``.
+        end: value from ``finish`` on.
+        begin: fraction of the training at which the interpolation begins.
+        finish: fraction of the training at which it ends.
+    """
 
     def __init__(self, start: float, end: float, begin: float = 0.0, finish: float = 1.0):
         if not 0 <= begin < finish <= 1:
             raise UserError(
-                f"a schedule begins at {begin} and finishes at {finish}: shares of the training, "
+                f"a schedule with begin={begin} and finish={finish}: fractions of the training, "
                 "0 <= begin < finish <= 1"
             )
         self.start, self.end, self.begin, self.finish = start, end, begin, finish
 
     @property
-    def values(self) -> tuple[float, ...]:
-        """The extremes it takes."""
+    def bounds(self) -> tuple[float, ...]:
+        """``start`` and ``end``."""
         return (self.start, self.end)
 
-    def __call__(self, progress: float, *_: Tensor) -> float:
-        """The value when so much of the training is done."""
-        done = min(1.0, max(0.0, (progress - self.begin) / (self.finish - self.begin)))
-        return self.start + (self.end - self.start) * self._shape(done)
+    def __call__(self, progress: float, *logits: Tensor) -> float:
+        """Return the value at this progress; logits are ignored."""
+        fraction = min(1.0, max(0.0, (progress - self.begin) / (self.finish - self.begin)))
+        return self.start + (self.end - self.start) * self._ease(fraction)
 
     @abstractmethod
-    def _shape(self, done: float) -> float:
-        """From 0 to 1 while ``done`` goes from 0 to 1."""
+    def _ease(self, fraction: float) -> float:
+        """Map the fraction of the interpolation, from 0 to 1, to one of the way, from 0 to 1."""
 
 
 class Linear(_Interpolation):
-    """A straight line.
+    """Linear interpolation.
 
     Args:
         start: value up to ``begin``.
         end: value from ``finish`` on.
-        begin: share of the training after which it moves.
-        finish: share of the training at which it arrives.
+        begin: fraction of the training at which the interpolation begins.
+        finish: fraction of the training at which it ends.
+
+    >>> Linear(4.0, 2.0)(0.25)
+    3.5
     """
 
-    def _shape(self, done: float) -> float:
-        return done
+    def _ease(self, fraction: float) -> float:
+        return fraction
 
 
 class Cosine(_Interpolation):
-    """Half a wave of a cosine: slow, fast, slow. Arguments as :class:`Linear`."""
-
-    def _shape(self, done: float) -> float:
-        return 0.5 * (1 - math.cos(math.pi * done))
-
-
-class Constant:
-    """The same all along.
+    """Interpolation along half a cosine wave: slow, fast, slow.
 
     Args:
-        value: what it is.
+        start: value up to ``begin``.
+        end: value from ``finish`` on.
+        begin: fraction of the training at which the interpolation begins.
+        finish: fraction of the training at which it ends.
+
+    >>> Cosine(4.0, 2.0)(0.5)
+    3.0
     """
 
-    adaptive = False
+    def _ease(self, fraction: float) -> float:
+        return 0.5 * (1 - math.cos(math.pi * fraction))
+
+
+class Constant(Schedule):
+    """A constant value.
+
+    Args:
+        value: the value.
+    """
 
     def __init__(self, value: float):
-        self.values = (value,)
+        self.value = value
 
-    def __call__(self, progress: float, *_: Tensor) -> float:
+    @property
+    def bounds(self) -> tuple[float, ...]:
         """The value."""
-        return self.values[0]
+        return (self.value,)
+
+    def __call__(self, progress: float, *logits: Tensor) -> float:
+        """Return the value."""
+        return self.value
 
 
-class Step:
-    """Jumps at given moments.
+class Step(Schedule):
+    """Piecewise constant values.
 
     Args:
-        values: one more than there are moments.
-        at: shares of the training, rising, at which the next value begins.
-    """
+        values: one value more than there are steps.
+        at: increasing fractions of the training at which the next value applies.
 
-    adaptive = False
+    >>> Step([4.0, 2.0], [0.5])(0.5)
+    2.0
+    """
 
     def __init__(self, values: list[float], at: list[float]):
         if len(values) != len(at) + 1:
-            raise UserError(f"a step schedule with {len(at)} steps has {len(at) + 1} values")
-        if list(at) != sorted(at) or not all(0 <= moment <= 1 for moment in at):
-            raise UserError(f"a step schedule steps at {list(at)}: rising shares from 0 to 1")
+            raise UserError(
+                f"a step schedule with {len(at)} steps needs {len(at) + 1} values, "
+                f"{len(values)} are given"
+            )
+        if list(at) != sorted(at) or not all(0 <= step <= 1 for step in at):
+            raise UserError(f"a step schedule with at={list(at)}: increasing fractions from 0 to 1")
         self.values, self.at = tuple(values), tuple(at)
 
-    def __call__(self, progress: float, *_: Tensor) -> float:
-        """The value when so much of the training is done."""
-        return self.values[sum(progress >= moment for moment in self.at)]
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """All values."""
+        return self.values
+
+    def __call__(self, progress: float, *logits: Tensor) -> float:
+        """Return the value at this progress; logits are ignored."""
+        return self.values[sum(progress >= step for step in self.at)]
 
 
-class FLSW:
-    r"""Focal logit-wise temperature: cooler where student and teacher disagree.
+class FLSW(Schedule):
+    r"""Focal logit-wise temperature: lower where student and teacher disagree.
 
     .. math:: w_n = (1 - \cos(z^s_n, z^t_n))^\gamma, \qquad
        T_n = T_0 + \beta (\bar w - w_n)
@@ -112,10 +176,10 @@ class FLSW:
     Supervision" (arXiv:1911.07471), in TextBrewer's form (``flsw_temperature_scheduler``).
 
     Args:
-        base: the temperature around which it moves.
-        beta: how far.
+        base: temperature :math:`T_0`.
+        beta: scale of the deviation from ``base``.
         gamma: exponent.
-        lowest: no temperature is below it; the formula itself may give 0 or less.
+        lowest: minimum temperature; the formula itself may give 0 or less.
     """
 
     adaptive = True
@@ -126,23 +190,33 @@ class FLSW:
         _check_parameters(base, lowest, beta, gamma)
         self.base, self.beta, self.gamma, self.lowest = base, beta, gamma, lowest
 
-    def __call__(self, progress: float, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """Temperatures ``(N, 1)`` from logits ``(N, C)``; no gradient flows through them."""
-        student, teacher = (logits.detach().float() for logits in (student_logits, teacher_logits))
-        # A norm of 0 stays finite: TextBrewer adds the same to both norms.
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """``lowest`` and ``base``."""
+        return (self.lowest, self.base)
+
+    def __call__(self, progress: float, *logits: Tensor) -> Tensor:
+        """Return temperatures ``(N, 1)``; no gradient flows through them."""
+        student, teacher = (x.detach().float() for x in logits)
+        # A norm of 0 stays finite: TextBrewer adds the same constant to both norms.
         student = student / (student.norm(dim=-1, keepdim=True) + 1e-4)
         teacher = teacher / (teacher.norm(dim=-1, keepdim=True) + 1e-4)
         weight = (1 - (student * teacher).sum(-1, keepdim=True)).clamp(min=0) ** self.gamma
-        return (self.base + self.beta * (weight.mean() - weight)).clamp(min=self.lowest)
+        return _around_mean(self.base, self.beta, weight, self.lowest)
 
 
-class CWSM:
-    r"""Confidence-weighted temperature: cooler where the student is not sure.
+class CWSM(Schedule):
+    r"""Confidence-weighted temperature: lower where the student is not confident.
 
     .. math:: w_n = 1 / \max_c p^s_{nc}, \qquad T_n = T_0 + \beta (\bar w - w_n)
 
     Wen, Lai and Qian 2019 (arXiv:1911.07471), in TextBrewer's form
-    (``cwsm_temperature_scheduler``). Arguments as :class:`FLSW`, without the exponent.
+    (``cwsm_temperature_scheduler``).
+
+    Args:
+        base: temperature :math:`T_0`.
+        beta: scale of the deviation from ``base``.
+        lowest: minimum temperature; the formula itself may give 0 or less.
     """
 
     adaptive = True
@@ -151,30 +225,64 @@ class CWSM:
         _check_parameters(base, lowest, beta)
         self.base, self.beta, self.lowest = base, beta, lowest
 
-    def __call__(self, progress: float, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """Temperatures ``(N, 1)`` from logits ``(N, C)``; no gradient flows through them."""
-        confidence = torch.softmax(student_logits.detach().float(), -1).amax(-1, keepdim=True)
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """``lowest`` and ``base``."""
+        return (self.lowest, self.base)
+
+    def __call__(self, progress: float, *logits: Tensor) -> Tensor:
+        """Return temperatures ``(N, 1)``; no gradient flows through them."""
+        confidence = torch.softmax(logits[0].detach().float(), -1).amax(-1, keepdim=True)
+        # TextBrewer's constant.
         weight = 1 / (confidence + 1e-3)
-        return (self.base + self.beta * (weight.mean() - weight)).clamp(min=self.lowest)
+        return _around_mean(self.base, self.beta, weight, self.lowest)
 
 
-Schedule = Linear | Cosine | Constant | Step | FLSW | CWSM
+def _around_mean(base: float, beta: float, weight: Tensor, lowest: float) -> Tensor:
+    return (base + beta * (weight.mean() - weight)).clamp(min=lowest)
 
 
 def _check_parameters(base: float, lowest: float, beta: float, gamma: float = 0.0) -> None:
     if beta < 0 or gamma < 0:
-        raise UserError(f"an adaptive temperature: beta={beta}, gamma={gamma}: 0 or above")
+        raise UserError(
+            f"an adaptive temperature with beta={beta} and gamma={gamma}: both must be 0 or above"
+        )
     if not 0 < lowest <= base:
-        raise UserError(f"an adaptive temperature: 0 < lowest={lowest} <= base={base} must hold")
+        raise UserError(
+            f"an adaptive temperature with lowest={lowest} and base={base}: 0 < lowest <= base"
+        )
 
 
 def schedule_bounds(value: float | Schedule) -> tuple[float, ...]:
-    """The numbers that a weight or temperature takes at most and at least."""
-    if isinstance(value, FLSW | CWSM):
-        return (value.lowest, value.base)
-    return value.values if callable(value) else (value,)
+    """Return the values between which a weight or temperature moves: a number is its own bound."""
+    return value.bounds if isinstance(value, Schedule) else (value,)
 
 
-def value_at(value: float | Schedule, progress: float, *logits: Tensor) -> float | Tensor:
-    """What a weight or temperature is when so much of the training is done."""
-    return value(progress, *logits) if callable(value) else value
+@overload
+def value_at(value: float | Schedule, progress: float) -> float: ...
+@overload
+def value_at(
+    value: float | Schedule, progress: float, student_logits: Tensor, teacher_logits: Tensor
+) -> float | Tensor: ...
+def value_at(
+    value: float | Schedule,
+    progress: float,
+    student_logits: Tensor | None = None,
+    teacher_logits: Tensor | None = None,
+) -> float | Tensor:
+    """Return the current value of a weight or temperature.
+
+    Args:
+        value: a number or a schedule.
+        progress: fraction of the training that is done, from 0 to 1.
+        student_logits: ``(N, C)``; without logits the schedule must not be adaptive.
+        teacher_logits: ``(N, C)``.
+
+    >>> value_at(Linear(4.0, 2.0), 0.5)
+    3.0
+    """
+    if not isinstance(value, Schedule):
+        return value
+    if student_logits is None or teacher_logits is None:
+        return value(progress)
+    return value(progress, student_logits, teacher_logits)

@@ -1,19 +1,20 @@
-"""Teacher and student on the same examples: who reads what, and what the teacher says of it."""
+"""Splits as student, control and teacher read them, with the teacher's outputs."""
 
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
-from datasets import concatenate_datasets
+import pytorch_lightning as pl
+from datasets import Dataset, concatenate_datasets
+from torch.utils.data import DataLoader
 
 from distill.core.jagged import ArrayOrJagged
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
-from distill.data.encode import encode_split
-from distill.data.prepare import PreparedData
+from distill.data.prepare import UNLABELED, PreparedData
 from distill.evaluation.evaluator import EvaluatedModel
 from distill.modeling.loading import check_max_length
-from distill.objectives.objective import Objective
+from distill.objectives.objective import Objective, Stage
 from distill.pipeline.components import RunComponents
 from distill.student.base import Student
 from distill.teacher.ensemble import EnsembleCollator, EnsembleRows, combine_logits
@@ -29,119 +30,158 @@ _CONTROL_NOTE = (
 )
 
 
-class DistillationDataModule:
-    """The splits as student, control and teacher get them.
+class DistillationDataModule(pl.LightningDataModule):
+    """Encoded splits, and loaders for each stage of the student's training.
+
+    Stored teacher logits are computed on construction, or taken from the cache.
+
+    Args:
+        components: the run's components.
+        data: prepared splits.
+        teacher: prepared teacher.
+        student: student before its training.
 
     Attributes:
-        train_alone: the same examples in the same order without the teacher, for the control;
-            where there are texts without labels, the labelled examples over and over, an epoch as
-            many batches as the student's.
-        validation: for student and control.
-        test: for student and control.
-        teacher: the teacher on the evaluated split, ready to be compared with.
-        seconds: what computing the teacher's outputs took in this run.
+        control_train: training split without the teacher, for the control. With unlabeled inputs
+            the labeled examples repeat, and an epoch has as many batches as the student's.
+        validation: validation split of student and control.
+        test: evaluated split of student and control.
+        teacher_evaluation: the teacher's predictions on the evaluated split.
+        seconds: time of computing teacher outputs in this run.
         reused: whether none had to be computed.
-        notes: what a reader of the report should know of the examples as they are read.
+        notes: notes for the report on how the examples were encoded.
     """
 
-    def __init__(self, job: RunComponents, data: PreparedData, teacher: Teacher, student: Student):
-        self._job, self._data, self._teacher = job, data, teacher
+    def __init__(
+        self, components: RunComponents, data: PreparedData, teacher: Teacher, student: Student
+    ):
+        super().__init__()
+        self._components, self._data, self._teacher = components, data, teacher
+        self._encoder = components.task.encoder(data, components.cache_dir)
         self.seconds, self.reused = 0.0, True
-        length = check_max_length(student.model.config, job.source.max_length)
+        preprocessor = components.task.preprocessor
+        max_length = check_max_length(student.model.config, components.source.max_length)
         rows = {
-            split: encode_split(
-                data.splits[split], data.hashes[split], student.tokenizer, job.task, length,
-                job.cache_dir,
-            )
+            split: self._encoder.encode(split, student.processor, max_length)
             for split in data.splits
-        }  # fmt: skip
-        self.notes = job.task.reading_notes(rows, length)
+        }
+        self.notes = preprocessor.notes(rows, max_length)
         for note in self.notes:
             log.info("data: %s", note)
-        self._transform = job.task.transform(student.tokenizer, rows["train"])
-        collate = PaddingCollator(student.tokenizer, self._transform)
-        # Texts without labels are the student's alone; the control gets as many steps.
-        training = [split for split in ("train", "unlabelled") if split in data.splits]
-        every = concatenate_datasets([rows[split] for split in training])
-        more = len(training) > 1
-        self.train_alone = DistillationDataset(
-            rows["train"], collate, as_many_as=len(every) if more else None
+        self._transform = preprocessor.batch_transform(student.processor, rows["train"])
+        self._collate = self._encoder.collator(student.processor, self._transform)
+        # Unlabeled inputs are the student's alone; the control gets as many steps.
+        self._train_splits = [split for split in ("train", UNLABELED) if split in data.splits]
+        self._train_rows = concatenate_datasets([rows[split] for split in self._train_splits])
+        has_unlabeled = len(self._train_splits) > 1
+        self.control_train = DistillationDataset(
+            rows["train"],
+            self._collate,
+            as_many_as=len(self._train_rows) if has_unlabeled else None,
         )
-        if more and job.control:
+        if has_unlabeled and components.control:
             self.notes.append(_CONTROL_NOTE.format(len(rows["train"])))
         self.validation, self.test = (
-            DistillationDataset(rows[split], collate, source=data.splits[split])
+            DistillationDataset(rows[split], self._collate, source=data.splits[split])
             for split in ("validation", "test")
         )
-        self._every, self._training = every, training
         self._stored: ConcatLogits | None = None
-        if any(stage.objective.needs and not job.live(stage.objective) for stage in job.stages):
-            self._stored = ConcatLogits(self._said(training), stacked=bool(teacher.members))
-        seen = self._seen(["test"])
-        self.teacher = EvaluatedModel(
-            "teacher", teacher.name, teacher.model, seen, self._measured(seen)
+        if any(
+            stage.objective.needs and not components.runs_teacher_live(stage.objective)
+            for stage in components.stages
+        ):
+            self._stored = ConcatLogits(
+                self._teacher_logits(self._train_splits), stacked=bool(teacher.members)
+            )
+        examples = self._teacher_examples(["test"])
+        self.teacher_evaluation = EvaluatedModel(
+            "teacher", teacher.name, teacher.model, examples, self._evaluation_logits(examples)
         )
+        self._stage, self._seed = components.stages[-1], components.seed
 
-    def train(self, objective: Objective) -> DistillationDataset:
-        """What the student learns an objective from, with what that needs of the teacher.
+    def set_stage(self, stage: Stage, seed: int) -> None:
+        """Choose the stage that :meth:`train_dataloader` serves, and the seed of its order."""
+        self._stage, self._seed = stage, seed
 
-        Texts without labels are shuffled in, unless the objective does not ask the teacher.
+    def train_dataloader(self) -> DataLoader:
+        """Return shuffled batches of the present stage, with what it needs of the teacher."""
+        dataset = self.train_dataset(self._stage.objective)
+        return dataset.loader(self._components.source.batch_size, self._seed)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return batches of the validation split."""
+        return self.validation.loader(self._components.source.batch_size, None)
+
+    def test_dataloader(self) -> DataLoader:
+        """Return batches of the evaluated split."""
+        return self.test.loader(self._components.source.batch_size, None)
+
+    def train_dataset(self, objective: Objective) -> DistillationDataset:
+        """Return the training examples with what an objective needs of the teacher.
+
+        Unlabeled inputs are among them unless the objective does not use the teacher.
         """
         if not objective.needs:
-            return self.train_alone
-        collate = self.train_alone.collate
-        if not self._job.live(objective):
-            return DistillationDataset(self._every, collate, teacher_logits=self._stored)
-        seen = self._seen(self._training)
-        return DistillationDataset(self._every, collate, seen.student, seen.collate)
-
-    def _measured(self, seen: DistillationDataset) -> ArrayOrJagged:
-        """What the teacher says of the evaluated split."""
-        job, teacher = self._job, self._teacher
-        if not job.task.stores:
-            clock = time.perf_counter()
-            logits = predict_logits(
-                teacher.model, seen, job.fitter.hardware, reduce_logits=job.task.condense
-            )
-            self.seconds += time.perf_counter() - clock
-            return logits
-        said = [one for (one,) in self._said(["test"])]
-        return combine_logits(teacher.model, said, job.task) if teacher.members else said[0]
-
-    def _seen(self, splits: Sequence[str]) -> DistillationDataset:
-        """Splits, one after another, as the teacher reads them, or each of several teachers."""
-        members = self._teacher.members
-        if not members:
-            return self._read_by(self._teacher, splits)
-        seen = {name: self._read_by(one, splits) for name, one in members.items()}
+            return self.control_train
+        if not self._components.runs_teacher_live(objective):
+            return DistillationDataset(self._train_rows, self._collate, teacher_logits=self._stored)
+        examples = self._teacher_examples(self._train_splits)
         return DistillationDataset(
-            EnsembleRows({name: one.student for name, one in seen.items()}),
-            EnsembleCollator({name: one.collate for name, one in seen.items()}),
-            source=next(iter(seen.values())).source,
+            self._train_rows, self._collate, examples.student, examples.collate
         )
 
-    def _read_by(self, teacher: Teacher, splits: Sequence[str]) -> DistillationDataset:
+    def _evaluation_logits(self, examples: DistillationDataset) -> ArrayOrJagged:
+        """Return the teacher's logits on the evaluated split."""
+        task, teacher = self._components.task, self._teacher
+        if not task.criterion.caches_logits:
+            clock = time.perf_counter()
+            logits = predict_logits(
+                teacher.model, examples, self._components.trainer.hardware,
+                reduce_logits=task.evaluator.reduce_logits,
+            )  # fmt: skip
+            self.seconds += time.perf_counter() - clock
+            return logits
+        members = [logits for (logits,) in self._teacher_logits(["test"])]
+        if not teacher.members:
+            return members[0]
+        return combine_logits(teacher.model, members, task.criterion)
+
+    def _teacher_examples(self, splits: Sequence[str]) -> DistillationDataset:
+        """Return splits, concatenated, as the teacher reads them, or every member of an ensemble.
+
+        The result holds them as its ``student`` rows.
+        """
+        members = self._teacher.members
+        if not members:
+            return self._examples_of(self._teacher, splits)
+        examples = {name: self._examples_of(member, splits) for name, member in members.items()}
+        return DistillationDataset(
+            EnsembleRows({name: dataset.student for name, dataset in examples.items()}),
+            EnsembleCollator({name: dataset.collate for name, dataset in examples.items()}),
+            source=next(iter(examples.values())).source,
+        )
+
+    def _examples_of(self, teacher: Teacher, splits: Sequence[str]) -> DistillationDataset:
         rows = [
-            encode_split(
-                self._data.splits[split], self._data.hashes[split], teacher.tokenizer,
-                self._job.task, self._job.source.max_length, self._job.cache_dir,
-            )
+            self._encoder.encode(split, teacher.processor, self._components.source.max_length)
             for split in splits
-        ]  # fmt: skip
-        source = self._data.splits[splits[0]] if len(splits) == 1 else None
-        collate = PaddingCollator(teacher.tokenizer, self._transform)
+        ]
+        source: Dataset | None = self._data.splits[splits[0]] if len(splits) == 1 else None
+        collate: Any = self._encoder.collator(teacher.processor, self._transform)
         return DistillationDataset(concatenate_datasets(rows), collate, source=source)
 
-    def _said(self, splits: Sequence[str]) -> list[list[ArrayOrJagged]]:
-        """Each teacher's logits of each split, ``(N, C)`` or ragged."""
+    def _teacher_logits(self, splits: Sequence[str]) -> list[list[ArrayOrJagged]]:
+        """Return each teacher's logits of each split, ``(N, C)`` or jagged."""
         teachers = self._teacher.members.values() or [self._teacher]
-        return [[self._said_by(one, split) for split in splits] for one in teachers]
+        return [[self._cached_logits(teacher, split) for split in splits] for teacher in teachers]
 
-    def _said_by(self, teacher: Teacher, split: str) -> ArrayOrJagged:
+    def _cached_logits(self, teacher: Teacher, split: str) -> ArrayOrJagged:
+        components = self._components
         logits, seconds, reused = cached_logits(
-            teacher, self._read_by(teacher, [split]), self._data.hashes[split], self._job.task,
-            self._job.source.max_length, self._job.fitter.hardware, self._job.cache_dir, split,
-            self._job.fitter.launcher,
+            teacher, self._examples_of(teacher, [split]), self._data.hashes[split],
+            components.task.preprocessor, components.source.max_length,
+            components.trainer.hardware, components.cache_dir, split,
+            components.trainer.launcher,
         )  # fmt: skip
         self.seconds += seconds
         self.reused &= reused

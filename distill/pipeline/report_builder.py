@@ -25,10 +25,10 @@ from distill.teacher.prepare import Teacher
 
 def build_report(
     config: DictConfig,
-    job: RunComponents,
+    components: RunComponents,
     data: PreparedData,
     teacher: Teacher,
-    pairing: DistillationDataModule,
+    datamodule: DistillationDataModule,
     models: Sequence[dict[str, Any]],
     comparison: Mapping[str, Any],
     trained: Mapping[str, Any],
@@ -44,17 +44,17 @@ def build_report(
             "directory": str(folder),
             "started": started.isoformat(timespec="seconds"),
             "seconds": (datetime.now(UTC) - started).total_seconds(),
-            "seed": job.seed,
+            "seed": components.seed,
             "overrides": list(config.get("overrides") or []),
         },
-        "task": job.task.name,
+        "task": components.task.name,
         "data": {
             "name": data.name,
-            "fingerprint": job.task.fingerprint(data.fingerprint, pairing.test),
+            "fingerprint": components.task.evaluator.fingerprint(data.fingerprint, datamodule.test),
             "examples": data.sizes,
             "evaluated_on": data.evaluated_on,
             "labels": data.label_names,
-            "notes": [*data.notes, *pairing.notes],
+            "notes": [*data.notes, *datamodule.notes],
         },
         "environment": {
             "distill": __version__,
@@ -62,36 +62,36 @@ def build_report(
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "pytorch_lightning": pytorch_lightning.__version__,
-            "processor": _processor_name(job.fitter.hardware.device),
+            "processor": _processor_name(components.trainer.hardware.device),
             "threads": torch.get_num_threads(),
-            "processes": job.fitter.launcher.world_size,
-            "accelerator": job.fitter.hardware.accelerator,
-            "precision": job.fitter.hardware.precision,
+            "processes": components.trainer.launcher.world_size,
+            "accelerator": components.trainer.hardware.accelerator,
+            "precision": components.trainer.hardware.precision,
         },
         "models": list(models),
         "comparison": dict(comparison),
         "timing": {
             "teacher_fine_tune": teacher.seconds,
-            "teacher_outputs": pairing.seconds,
+            "teacher_outputs": datamodule.seconds,
             "student": trained["student"].seconds,
             "control": trained["control"].seconds if "control" in trained else 0.0,
             "measure": measure_seconds,
         },
         "reused": {
             "teacher": teacher.reused,
-            "teacher_outputs": pairing.reused,
+            "teacher_outputs": datamodule.reused,
             "control": "control" in trained and trained["control"].reused,
         },
-        "training": {role: asdict(one.fitted) for role, one in trained.items()},
+        "training": {role: asdict(model.result) for role, model in trained.items()},
     }
 
 
 def hyperparameters(
-    config: DictConfig, job: RunComponents, student: Student, data: PreparedData
+    config: DictConfig, components: RunComponents, student: Student, data: PreparedData
 ) -> dict[str, Any]:
     """The few settings that runs are compared by, whatever their objective."""
     terms: dict[str, Any] = {}
-    for name, term in job.objective.terms.items():
+    for name, term in components.objective.terms.items():
         for key, value in term.settings.items():
             if callable(value):
                 terms[f"{name}.{key}.schedule"] = type(value).__name__.lower()
@@ -99,16 +99,16 @@ def hyperparameters(
             if isinstance(value, int | float) and not isinstance(value, bool):
                 terms[f"{name}.{key}"] = value
     return {
-        "data": job.source.name,
+        "data": components.source.name,
         **({"unlabelled": data.sizes["unlabelled"]} if "unlabelled" in data.sizes else {}),
-        "teacher": job.teacher.name,
+        "teacher": components.teacher.name,
         "student": student.name,
-        "objective": job.objective.name,
+        "objective": components.objective.name,
         **terms,
-        "learning_rate": job.optimizer.learning_rate_for(student.model),
-        "epochs": job.epochs,
-        "batch_size": job.source.batch_size,
-        "seed": job.seed,
+        "learning_rate": components.optimizer.learning_rate_for(student.model),
+        "epochs": components.max_epochs,
+        "batch_size": components.source.batch_size,
+        "seed": components.seed,
     }
 
 

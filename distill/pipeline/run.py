@@ -1,4 +1,4 @@
-"""The main flow, on one page: teacher, its outputs, student, control, measures, report."""
+"""The main flow on one page: teacher, its outputs, student, control, evaluation, report."""
 
 import copy
 import logging
@@ -22,8 +22,8 @@ from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
 from distill.pipeline.run_directory import RunDirectory
 from distill.reporting import tensorboard
-from distill.student.base import Student
-from distill.teacher.prepare import Teacher, prepare_teacher
+from distill.student.base import Student, StudentContext
+from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
 from distill.training.fine_tuning import FineTuningPlan, fine_tune
 from distill.training.inference import predict_logits
 from distill.training.module import DistillationModule
@@ -37,66 +37,82 @@ def run(
     callbacks: Sequence[Callback] = (),
     workers: WorkerGroup | None = None,
 ) -> str:
-    """Distil once, and write everything into ``config.output_dir``.
+    """Run one distillation and write everything into ``config.output_dir``.
 
     Args:
-        config: composed and checked.
-        callbacks: look on while the student is trained; what they raise ends the run.
+        config: composed and validated.
+        callbacks: added to the student's training; an exception that they raise ends the run.
         workers: the other processes that torchrun or srun has started.
 
     Returns:
-        The report's short form, for a terminal.
+        The report's short form for a terminal.
 
     Raises:
-        UserError: for what the user can mend, before any training.
+        UserError: for mistakes of the user, before any training.
     """
     started = datetime.now(UTC)
-    job = RunComponents.from_config(config)
-    with job.fitter.launcher.worker_group(workers):
-        return _run(config, job, started, callbacks)
+    components = RunComponents.from_config(config)
+    with components.trainer.launcher.worker_group(workers):
+        return _run(config, components, started, callbacks)
 
 
 def _run(
-    config: DictConfig, job: RunComponents, started: datetime, callbacks: Sequence[Callback]
+    config: DictConfig,
+    components: RunComponents,
+    started: datetime,
+    callbacks: Sequence[Callback],
 ) -> str:
     """The main flow, in one process."""
-    data = prepare_data(job.source, job.task, job.cache_dir)
-    log.info("data: %s, %s, %s", data.name, data.sizes, job.task.outputs(data.label_names))
+    task = components.task
+    data = prepare_data(components.source, task.schema, components.cache_dir)
+    log.info(
+        "data: %s, %s, %s", data.name, data.sizes, task.schema.describe_outputs(data.label_names)
+    )
     for note in data.notes:
         log.info("data: %s", note)
-    job.bind(len(data.label_names))
-    folder = RunDirectory(Path(config.output_dir))
-    folder.write_config(config)
+    components.bind_objective(len(data.label_names))
+    directory = RunDirectory(Path(config.output_dir))
+    directory.write_config(config)
+    logger = tensorboard.TensorBoardLogger(directory.path)
 
-    logger = tensorboard.TensorBoardLogger(folder.path)
-
-    teacher = prepare_teacher(
-        job.teacher, data, job.task, job.fitter, job.source.max_length, job.cache_dir, logger
+    preparation = TeacherPreparation(
+        data, task, components.trainer, components.source.max_length, components.cache_dir, logger
     )
-    torch.manual_seed(job.seed)
-    student = job.student.build(teacher.primary, job.task, data.label_names, job.cache_dir, data)
-    pairing = DistillationDataModule(job, data, teacher, student)
+    teacher = prepare_teacher(components.teacher, preparation)
+    torch.manual_seed(components.seed)
+    student = components.student.build(
+        StudentContext(teacher.primary, task, data, components.cache_dir)
+    )
+    datamodule = DistillationDataModule(components, data, teacher, student)
 
-    trained = {"student": train_student(job, pairing, teacher, student, folder, logger, callbacks)}
-    if job.has_control:
-        trained["control"] = train_control(job, data, pairing, student, folder, logger)
-    measured = [pairing.teacher]
-    for role, one in trained.items():
-        logits = predict_logits(
-            one.model, pairing.test, job.fitter.hardware, reduce_logits=job.task.condense
+    trained = {
+        "student": train_student(
+            components, datamodule, teacher, student, directory, logger, callbacks
         )
-        measured.append(EvaluatedModel(role, student.name, one.model, pairing.test, logits))
+    }
+    if components.trains_control:
+        trained["control"] = train_control(components, data, datamodule, student, directory, logger)
 
-    log.info("measuring %d models on %d examples", len(measured), len(pairing.test))
+    evaluated = [datamodule.teacher_evaluation]
+    for role, result in trained.items():
+        logits = predict_logits(
+            result.model, datamodule.test, components.trainer.hardware,
+            reduce_logits=task.evaluator.reduce_logits,
+        )  # fmt: skip
+        evaluated.append(EvaluatedModel(role, student.name, result.model, datamodule.test, logits))
+    log.info("measuring %d models on %d examples", len(evaluated), len(datamodule.test))
     clock = time.perf_counter()
-    models = evaluate_models(measured, job.task, job.fitter.hardware.device)
-    comparison = compare_models(models, measured, job.task)
+    models = evaluate_models(evaluated, task, components.trainer.hardware.device)
+    comparison = compare_models(models, evaluated, task)
     report = report_builder.build_report(
-        config, job, data, teacher, pairing, models, comparison, trained, started,
+        config, components, data, teacher, datamodule, models, comparison, trained, started,
         measure_seconds=time.perf_counter() - clock,
     )  # fmt: skip
     return report_builder.write_report(
-        report, folder.path, student, report_builder.hyperparameters(config, job, student, data)
+        report,
+        directory.path,
+        student,
+        report_builder.hyperparameters(config, components, student, data),
     )
 
 
@@ -106,121 +122,122 @@ class TrainedModel:
 
     Attributes:
         model: in memory; the same is saved in the run's folder.
-        fitted: what its training came to.
-        seconds: what it took in this run; 0 where it was reused.
+        result: result of its training.
+        seconds: time of training in this run; 0 if it was reused.
         reused: whether it was trained before.
     """
 
     model: PreTrainedModel
-    fitted: TrainingResult
+    result: TrainingResult
     seconds: float
     reused: bool
 
 
 def train_student(
-    job: RunComponents,
-    pairing: DistillationDataModule,
+    components: RunComponents,
+    datamodule: DistillationDataModule,
     teacher: Teacher,
     student: Student,
-    folder: RunDirectory,
+    directory: RunDirectory,
     logger: tensorboard.TensorBoardLogger,
     callbacks: Sequence[Callback] = (),
 ) -> TrainedModel:
-    """Train the student, stage by stage, and save it; or take it, if this run has done it."""
-    fitted = folder.finished("student")
-    if fitted is not None:
+    """Train the student, stage by stage, and save it; or load it if this run has finished it."""
+    result = directory.finished("student")
+    if result is not None:
         log.info("student: trained before the run was interrupted")
-        model = type(student.model).from_pretrained(folder.path / "student", dtype=torch.float32)
-        return TrainedModel(model, fitted, fitted.seconds, False)
+        model = type(student.model).from_pretrained(directory.path / "student", dtype=torch.float32)
+        return TrainedModel(model, result, result.seconds, False)
     model = copy.deepcopy(student.model)
-    *before, last = [
-        _train_stage(number, job, pairing, teacher, model, folder, logger, callbacks)
-        for number in range(len(job.stages))
+    *earlier, last = [
+        _train_stage(number, components, datamodule, teacher, model, directory, logger, callbacks)
+        for number in range(len(components.stages))
     ]
-    seconds = last.seconds + sum(fitted.seconds for fitted in before)
-    epochs = last.epochs + sum(fitted.epochs for fitted in before)
-    fitted = replace(last, seconds=seconds, epochs=epochs)
-    folder.save_student(model, student.tokenizer, fitted)
-    return TrainedModel(model, fitted, fitted.seconds, False)
+    seconds = last.seconds + sum(result.seconds for result in earlier)
+    epochs = last.epochs + sum(result.epochs for result in earlier)
+    result = replace(last, seconds=seconds, epochs=epochs)
+    directory.save_student(model, student.processor, result)
+    return TrainedModel(model, result, result.seconds, False)
 
 
 def _train_stage(
     number: int,
-    job: RunComponents,
-    pairing: DistillationDataModule,
+    components: RunComponents,
+    datamodule: DistillationDataModule,
     teacher: Teacher,
     model: PreTrainedModel,
-    folder: RunDirectory,
+    directory: RunDirectory,
     logger: tensorboard.TensorBoardLogger,
     callbacks: Sequence[Callback],
 ) -> TrainingResult:
-    """One stage, from the weights that the model has to those it is left with."""
-    stage, is_last = job.stages[number], number == len(job.stages) - 1
-    if not is_last and (fitted := folder.finished_stage(stage.name, model)) is not None:
+    """Train one stage, from the weights that the model has; its best weights are left in it."""
+    stage, is_last = components.stages[number], number == len(components.stages) - 1
+    if not is_last and (result := directory.finished_stage(stage.name, model)) is not None:
         log.info("%s: done before the run was interrupted", stage.name)
-        return fitted
+        return result
+    learning_rate = stage.learning_rate or components.optimizer.learning_rate
     module = DistillationModule(
         model,
         stage.objective,
-        job.task,
-        replace(job.optimizer, learning_rate=stage.learning_rate or job.optimizer.learning_rate),
-        teacher=teacher.model if job.live(stage.objective) else None,
+        components.task,
+        replace(components.optimizer, learning_rate=learning_rate),
+        teacher=teacher.model if components.runs_teacher_live(stage.objective) else None,
         prefix="" if is_last else f"{stage.name}/",
         read_logits=teacher.model.read if teacher.members else ModelOutputs,
     )
-    fitted = job.fitter.fit(
-        TrainingPlan(
-            module=module,
-            train=pairing.train(stage.objective),
-            validation=pairing.validation,
-            batch_size=job.source.batch_size,
-            seed=job.seed + number,
-            checkpoint_dir=folder.checkpoints if is_last else folder.checkpoints / stage.name,
-            logger=logger,
-            max_epochs=stage.epochs,
-            description=f"student, {stage.name}" if stage.name else "student",
-            callbacks=callbacks if is_last else (),
-            keep="best" if stage.objective.trains_head else "last",
-        )
+    plan = TrainingPlan(
+        module=module,
+        train=datamodule.train_dataset(stage.objective),
+        validation=datamodule.validation,
+        batch_size=components.source.batch_size,
+        seed=components.seed + number,
+        checkpoint_dir=directory.checkpoints if is_last else directory.checkpoints / stage.name,
+        logger=logger,
+        max_epochs=stage.epochs,
+        description=f"student, {stage.name}" if stage.name else "student",
+        callbacks=callbacks if is_last else (),
+        keep="best" if stage.objective.trains_head else "last",
     )
+    result = components.trainer.fit(plan)
     if not is_last:
-        folder.save_stage(stage.name, model, fitted)
-    return fitted
+        directory.save_stage(stage.name, model, result)
+    return result
 
 
 def train_control(
-    job: RunComponents,
+    components: RunComponents,
     data: PreparedData,
-    pairing: DistillationDataModule,
+    datamodule: DistillationDataModule,
     student: Student,
-    folder: RunDirectory,
+    directory: RunDirectory,
     logger: tensorboard.TensorBoardLogger,
 ) -> TrainedModel:
-    """The same student without the teacher, saved beside it.
+    """Train the same student without the teacher, and save it beside the student.
 
     It starts from the same weights and sees the same batches in the same order with the same
     dropout; only the objective differs. (Beside a recipe of several stages it trains for as many
     epochs as all of them, in an order of its own after the first.) It does not depend on the
-    student's objective, so runs that differ in that alone share one. Texts without labels it cannot
-    use: it goes over the labelled examples for as many steps, see :class:`DistillationDataModule`.
+    student's objective, so runs that differ in that alone share one. It cannot use unlabeled
+    inputs: it repeats the labeled examples for as many steps, see
+    :class:`~distill.pipeline.datamodule.DistillationDataModule`.
     """
     model = copy.deepcopy(student.model)
     plan = FineTuningPlan(
         role="control",
         name=student.name,
         model=model,
-        processor=student.tokenizer,
+        processor=student.processor,
         data=data,
-        max_length=job.source.max_length,
-        train=pairing.train_alone,
-        validation=pairing.validation,
-        task=job.task,
-        optimizer=job.optimizer,
-        epochs=job.epochs,
-        batch_size=job.source.batch_size,
-        seed=job.seed,
+        max_length=components.source.max_length,
+        train=datamodule.control_train,
+        validation=datamodule.validation,
+        task=components.task,
+        optimizer=components.optimizer,
+        epochs=components.max_epochs,
+        batch_size=components.source.batch_size,
+        seed=components.seed,
     )
-    tuned = fine_tune(plan, job.fitter, job.cache_dir, logger)
-    folder.copy_control(tuned.folder)
+    tuned = fine_tune(plan, components.trainer, components.cache_dir, logger)
+    directory.copy_control(tuned.folder)
     model = type(model).from_pretrained(tuned.folder, dtype=torch.float32)
     return TrainedModel(model, tuned.result, tuned.seconds, tuned.reused)

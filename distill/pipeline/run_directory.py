@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from distill.core.errors import UserError
+from distill.data.preprocessor import Processor
 from distill.training.trainer import TrainingResult
 
 # Repeating a run from its config.yaml: Hydra takes it as the primary config, so it has to say
@@ -61,23 +62,23 @@ class RunDirectory:
         model.load_state_dict(saved["weights"])
         return TrainingResult(**saved["fitted"])
 
-    def save_stage(self, name: str, model: nn.Module, fitted: TrainingResult) -> None:
+    def save_stage(self, name: str, model: nn.Module, result: TrainingResult) -> None:
         """Keep the weights at the end of a stage, in place of its checkpoints."""
         folder = self.checkpoints / name
         partial = folder / ".finished.partial"
-        torch.save({"weights": model.state_dict(), "fitted": asdict(fitted)}, partial)
+        torch.save({"weights": model.state_dict(), "fitted": asdict(result)}, partial)
         partial.replace(folder / "finished.ckpt")
         for checkpoint in ("best.ckpt", "last.ckpt"):
             (folder / checkpoint).unlink(missing_ok=True)
 
     def save_student(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fitted: TrainingResult
+        self, model: PreTrainedModel, processor: Processor, result: TrainingResult
     ) -> None:
         """Save the student, whole or not at all, and drop the checkpoint it came from."""
         with self._replaced("student") as partial:
             model.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-            (partial / "training.json").write_text(json.dumps(asdict(fitted), indent=2) + "\n")
+            processor.save_pretrained(partial)
+            (partial / "training.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
         (self.checkpoints / "best.ckpt").unlink(missing_ok=True)
 
     def copy_control(self, folder: Path) -> None:

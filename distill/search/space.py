@@ -1,4 +1,4 @@
-"""What a search is over: options in Hydra's terms, each with the values it may take."""
+"""Search spaces: options as Hydra names them, each with the values that it may take."""
 
 import logging
 import re
@@ -18,6 +18,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.trial import BaseTrial
 
 from distill.config.error_messages import known_options
 from distill.config.validation import unknown_option, validate_config
@@ -29,19 +30,19 @@ Compose = Callable[..., DictConfig]
 # The values of categories are the texts of overrides: student=half, student.layers=[0,2].
 Space = dict[str, BaseDistribution]
 
-# What must be the same in all trials for their results on validation to be comparable.
-SAME = ("task", "data", "seed", "control", "output_dir", "cache_dir", "resume")
+# Settings that must be equal in all trials for their results on validation to be comparable.
+SHARED = ("task", "data", "seed", "control", "output_dir", "cache_dir", "resume")
 MAY_DIFFER = ("data.batch_size", "data.max_length")
 
 
-def split(arguments: list[str]) -> tuple[Space, list[str]]:
+def split_overrides(arguments: list[str]) -> tuple[Space, list[str]]:
     """Take the options with several values out of a command line.
 
     ``a=1,2``, ``a=choice(...)``, ``a=range(...)``, ``a=interval(...)``, with ``int(...)`` and
     ``tag(log, ...)``: Hydra's own grammar, as in a sweep with ``-m``.
 
     Returns:
-        What they say is searched, and the other arguments, for Hydra.
+        The space that they describe, and the other arguments, for Hydra.
     """
     space: Space = {}
     others = []
@@ -49,7 +50,7 @@ def split(arguments: list[str]) -> tuple[Space, list[str]]:
     for argument in arguments:
         override = None
         if "=" in argument and not argument.startswith("-"):
-            with suppress(HydraException):  # Hydra will say what is wrong with it
+            with suppress(HydraException):  # Hydra reports it later
                 override = parser.parse_override(argument)
         if override is None or not override.is_sweep_override():
             others.append(argument)
@@ -58,22 +59,22 @@ def split(arguments: list[str]) -> tuple[Space, list[str]]:
     return space, others
 
 
-def read(nodes: Mapping[str, Any], typed: Space, fixed: list[str], compose: Compose) -> Space:
-    """The space of a search.
+def read_space(nodes: Mapping[str, Any], typed: Space, fixed: list[str], compose: Compose) -> Space:
+    """Return the space of a search.
 
     Args:
         nodes: ``search.space`` of the config: lists of choices, and ``{low, high, log, step}``.
-        typed: what has several values on the command line; it replaces what the config says.
-        fixed: the other overrides of the command line; what they set is not searched.
-        compose: overrides -> config.
+        typed: Options with several values on the command line; they take precedence.
+        fixed: The other overrides of the command line; what they set is not searched.
+        compose: Function from overrides to a config.
 
     Raises:
-        UserError: for values that cannot be read and for options that do not exist.
+        UserError: For values that cannot be read and for options that do not exist.
     """
     given = {override.split("=")[0].lstrip("+~") for override in fixed}
     for option in typed:
         if option.lstrip("+") in given:
-            raise UserError(f"{option} stands twice on the command line")
+            raise UserError(f"{option} is given twice on the command line")
     space = {
         option: typed[option] if option in typed else _from_config(option, node)
         for option, node in nodes.items()
@@ -83,12 +84,12 @@ def read(nodes: Mapping[str, Any], typed: Space, fixed: list[str], compose: Comp
         if option.startswith("+"):
             continue
         if "." not in option and isinstance(space[option], CategoricalDistribution):
-            for choice in ends(space[option]):
-                compose(f"{option}={choice}")  # finds out what does not exist
+            for choice in boundary_values(space[option]):
+                compose(f"{option}={choice}")  # raises for a choice that does not exist
         lacking = None
         for context in _contexts(option, space):
             config = compose(*context)
-            if exists(config, option):
+            if has_option(config, option):
                 break
             lacking = config
         else:
@@ -107,8 +108,8 @@ def read(nodes: Mapping[str, Any], typed: Space, fixed: list[str], compose: Comp
     return space
 
 
-def exists(config: DictConfig, option: str) -> bool:
-    """Whether a config has such an option; ``+option`` adds one that it has not."""
+def has_option(config: DictConfig, option: str) -> bool:
+    """Return whether an option can be set in a config; ``+option`` adds one that it lacks."""
     parent, _, leaf = option.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
     return option.startswith("+") or (isinstance(node, DictConfig) and leaf in list(node))
@@ -118,42 +119,42 @@ def check_all(space: Space, compose: Compose) -> None:
     """Check every choice and both ends of every range as the config of a run.
 
     Raises:
-        UserError: for the first value that no run could have, that changes what results are
-            compared on, or that makes no difference.
+        UserError: For the first value that no run could have, that makes results incomparable, or
+            that makes no difference.
     """
     from distill.pipeline.components import RunComponents
 
-    base = _compared(compose())
+    base = _shared_settings(compose())
     for option in space:
         for context in _contexts(option, space):
-            if not exists(compose(*context), option):
+            if not has_option(compose(*context), option):
                 continue
-            runs: dict[str, str] = {}
-            for text in ends(space[option]):
-                override = f"{option}={text}"
+            value_of_run: dict[str, str] = {}
+            for value in boundary_values(space[option]):
+                override = f"{option}={value}"
                 config = compose(*context, override)
                 validate_config(config)
                 RunComponents.from_config(config)
-                if _compared(config) != base:
+                if _shared_settings(config) != base:
                     raise UserError(
                         f"{override} cannot be searched over: results would not be comparable"
                     )
                 below = [
-                    f"{other}={ends(space[other])[0]}"
+                    f"{other}={boundary_values(space[other])[0]}"
                     for other in space
-                    if other.startswith(f"{option}.") and exists(config, other)
+                    if other.startswith(f"{option}.") and has_option(config, other)
                 ]
-                whole = str(_plain(compose(*context, override, *below)))
-                if whole in runs:
+                run = str(_plain(compose(*context, override, *below)))
+                if run in value_of_run:
                     raise UserError(
-                        f"{option}={runs[whole]} and {override} are the same run, other options "
-                        f"decide: give {option} one value, or leave those out"
+                        f"{option}={value_of_run[run]} and {override} are the same run, other "
+                        f"options decide: give {option} one value, or leave those out"
                     )
-                runs[whole] = text
+                value_of_run[run] = value
 
 
-def suggest(trial, space: Space, compose: Compose) -> list[str]:
-    """Draw a trial's overrides: groups first, then the options that the chosen configs have."""
+def suggest(trial: BaseTrial, space: Space, compose: Compose) -> list[str]:
+    """Draw a trial's overrides: groups first, then the options of the chosen configs."""
     overrides: list[str] = []
     groups = [option for option in space if "." not in option]
     for option in groups:
@@ -161,15 +162,15 @@ def suggest(trial, space: Space, compose: Compose) -> list[str]:
     try:
         config = compose(*overrides)
     except (HydraException, OmegaConfBaseException):
-        return overrides  # choices that do not go together: the run will fail and say why
+        return overrides  # an impossible combination: the run fails with the reason
     for option in space:
-        if option not in groups and exists(config, option):
+        if option not in groups and has_option(config, option):
             overrides.append(_suggest(trial, option, space[option]))
     return overrides
 
 
 def combinations(space: Space) -> float:
-    """How many different trials there can be, at most."""
+    """Return the maximum number of different trials; infinite if a range has no steps."""
     total = 1.0
     for distribution in space.values():
         if isinstance(distribution, CategoricalDistribution):
@@ -181,15 +182,15 @@ def combinations(space: Space) -> float:
     return total
 
 
-def ends(distribution: BaseDistribution) -> list[str]:
-    """All choices, or both ends of a range, as texts of overrides."""
+def boundary_values(distribution: BaseDistribution) -> list[str]:
+    """Return all choices, or both ends of a range, as they are written in overrides."""
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
-    return [text(distribution, value) for value in (distribution.low, distribution.high)]
+    return [format_value(distribution, value) for value in (distribution.low, distribution.high)]
 
 
-def text(distribution: BaseDistribution, value: Any) -> str:
-    """A value as the text of an override; real numbers get three significant digits."""
+def format_value(distribution: BaseDistribution, value: Any) -> str:
+    """Format a value for an override; real numbers get three significant digits."""
     if not isinstance(distribution, FloatDistribution):
         return str(value)
     rounded = float(f"{value:.6g}" if distribution.step else f"{value:.3g}")
@@ -197,15 +198,15 @@ def text(distribution: BaseDistribution, value: Any) -> str:
 
 
 def describe(distribution: BaseDistribution) -> str:
-    """In words, for the report."""
+    """Describe the values of an option, for the report."""
     if isinstance(distribution, CategoricalDistribution):
         return ", ".join(distribution.choices)
-    low, high = ends(distribution)
+    low, high = boundary_values(distribution)
     steps = f", in steps of {distribution.step:g}" if distribution.step else ""
     return f"{low} to {high}{steps}{', by its logarithm' if distribution.log else ''}"
 
 
-def _suggest(trial, option: str, distribution: BaseDistribution) -> str:
+def _suggest(trial: BaseTrial, option: str, distribution: BaseDistribution) -> str:
     match distribution:
         case CategoricalDistribution():
             value = trial.suggest_categorical(option, distribution.choices)
@@ -213,14 +214,14 @@ def _suggest(trial, option: str, distribution: BaseDistribution) -> str:
             value = trial.suggest_int(option, low, high, step=step, log=in_log)
         case FloatDistribution(low=low, high=high, step=step, log=in_log):
             value = trial.suggest_float(option, low, high, step=step, log=in_log)
-    return f"{option}={text(distribution, value)}"
+    return f"{option}={format_value(distribution, value)}"
 
 
 def _contexts(option: str, space: Space) -> Iterator[list[str]]:
-    """The choices under which an option is looked up: of its group, where that is searched too."""
+    """Yield the choices of an option's group, under which it is looked up, if that is searched."""
     group = option.split(".")[0]
     if group != option and group in space:
-        yield from ([f"{group}={choice}"] for choice in ends(space[group]))
+        yield from ([f"{group}={choice}"] for choice in boundary_values(space[group]))
     else:
         yield []
 
@@ -230,12 +231,12 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return plain | {"overrides": None}
 
 
-def _compared(config: DictConfig) -> dict[str, Any]:
+def _shared_settings(config: DictConfig) -> dict[str, Any]:
     plain = _plain(config)
     for option in MAY_DIFFER:
         group, name = option.split(".")
         plain[group].pop(name, None)
-    return {name: plain[name] for name in SAME}
+    return {name: plain[name] for name in SHARED}
 
 
 def _from_config(option: str, node: Any) -> BaseDistribution:
@@ -243,13 +244,13 @@ def _from_config(option: str, node: Any) -> BaseDistribution:
     if isinstance(node, list) and node:
         choices = [_as_override(value) for value in node]
         if len(set(choices)) < len(choices):
-            raise UserError(f"{where}: a choice stands twice in {', '.join(choices)}")
+            raise UserError(f"{where}: a choice is given twice in {', '.join(choices)}")
         return CategoricalDistribution(choices)
     if not isinstance(node, Mapping) or not {"low", "high"} <= set(node):
-        raise UserError(f"{where}: a list of choices, or {{low: ..., high: ...}} is needed")
+        raise UserError(f"{where}: give a list of choices, or {{low: ..., high: ...}}")
     unknown = set(node) - {"low", "high", "log", "step"}
     if unknown:
-        raise UserError(f"{where}: there is no {min(unknown)}, a range has low, high, log, step")
+        raise UserError(f"{where}: there is no {min(unknown)}: a range has low, high, log, step")
     numbers = [node["low"], node["high"], node.get("step")]
     return _range(where, *numbers, node.get("log", False))
 
@@ -257,8 +258,8 @@ def _from_config(option: str, node: Any) -> BaseDistribution:
 def _from_sweep(argument: str, override: Override) -> BaseDistribution:
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):
-        whole = isinstance(sweep.start, int)
-        return _range(argument, sweep.start, sweep.end, None, "log" in sweep.tags, whole)
+        integers = isinstance(sweep.start, int)
+        return _range(argument, sweep.start, sweep.end, None, "log" in sweep.tags, integers)
     if isinstance(sweep, RangeSweep):
         values = sorted(sweep.range())
         if not values:
@@ -272,20 +273,22 @@ def _from_sweep(argument: str, override: Override) -> BaseDistribution:
 
 
 def _range(
-    where: str, low: Any, high: Any, step: Any, in_log: Any, whole: bool | None = None
+    where: str, low: Any, high: Any, step: Any, in_log: Any, integers: bool | None = None
 ) -> BaseDistribution:
-    """Whole numbers where low, high and step are; real ones otherwise."""
+    """Return integers where low, high and step are; real numbers otherwise."""
     numbers = [low, high] + ([] if step is None else [step])
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int | float):
-            raise UserError(f"{where}: {number} is no number")
+            raise UserError(f"{where}: {number} is not a number")
     if not isinstance(in_log, bool):
         raise UserError(f"{where}: log={in_log}: it must be true or false")
-    if whole is None:
-        whole = step is not None and all(isinstance(number, int) for number in numbers)
+    if integers is None:
+        integers = step is not None and all(isinstance(number, int) for number in numbers)
     try:
-        with warnings.catch_warnings(action="error"):  # such as of a step that does not fit
-            if whole:
+        with warnings.catch_warnings(
+            action="error"
+        ):  # such as one about a step that does not divide the range
+            if integers:
                 return IntDistribution(low, high, log=in_log, step=step or 1)
             return FloatDistribution(low, high, log=in_log, step=step)
     except (ValueError, UserWarning) as error:
@@ -293,7 +296,7 @@ def _range(
 
 
 def _as_override(value: Any) -> str:
-    """A value of a YAML file as the text of an override."""
+    """Return a value of a YAML file as it is written in an override."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):

@@ -1,8 +1,16 @@
-"""What every way of making a student gives."""
+"""What every student factory provides."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from distill.data.prepare import PreparedData
+from distill.modeling.shape import ModelShape
+from distill.tasks.base import Task
+from distill.teacher.prepare import Teacher
 
 
 @dataclass(frozen=True)
@@ -10,13 +18,78 @@ class Student:
     """A student before its training.
 
     Attributes:
-        name: what reports call it.
-        model: with its first weights.
-        tokenizer: its own, or the teacher's.
-        origin: where the first weights come from, in words for the report and the model card.
+        name: name in reports.
+        model: with its initial weights.
+        processor: its own processor, or the teacher's.
+        origin: where the initial weights come from, in words for the report and the model card.
     """
 
     name: str
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    processor: Any
     origin: str
+
+
+@dataclass(frozen=True)
+class StudentArchitecture:
+    """What is known of a student before it is built.
+
+    Attributes:
+        shape: layers and widths.
+        processor_path: folder or hub id of its own processor; ``None``: the teacher's.
+        trims_vocabulary: whether it gets a smaller vocabulary made from the training texts.
+    """
+
+    shape: ModelShape
+    processor_path: str | None = None
+    trims_vocabulary: bool = False
+
+
+@dataclass(frozen=True)
+class StudentContext:
+    """What a student is built from.
+
+    Attributes:
+        teacher: prepared, with a trained head.
+        task: the task.
+        data: prepared data; its training inputs may decide the vocabulary.
+        cache_dir: where intermediate results are kept.
+    """
+
+    teacher: Teacher
+    task: Task
+    data: PreparedData
+    cache_dir: Path
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the head's outputs."""
+        return self.data.label_names
+
+    def head_settings(self) -> dict[str, Any]:
+        """Return what the student's configuration says about the outputs."""
+        return self.task.head.config_settings(self.label_names)
+
+
+class StudentFactory(ABC):
+    """One way to make a student. A new student is a subclass and a file in conf/student.
+
+    Attributes:
+        name: name in reports.
+        supports_tokens: whether the student has logits for single tokens.
+    """
+
+    name: str
+    supports_tokens: ClassVar[bool] = True
+
+    @abstractmethod
+    def check(self, teacher_config: PreTrainedConfig) -> None:
+        """Raise a ``UserError`` if no student can be made for a teacher, before any training."""
+
+    @abstractmethod
+    def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
+        """Return the student's architecture for a teacher."""
+
+    @abstractmethod
+    def build(self, context: StudentContext) -> Student:
+        """Return the student with its initial weights."""

@@ -1,26 +1,30 @@
 """A bidirectional LSTM as the student."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
+from transformers import PreTrainedConfig
 
 from distill.core.errors import UserError
 from distill.data.prepare import PreparedData
 from distill.modeling.architectures.bilstm import BiLstmConfig
 from distill.modeling.shape import ModelShape
 from distill.student import embedding_tables, vocabulary
-from distill.student.base import Student
+from distill.student.base import (
+    Student,
+    StudentArchitecture,
+    StudentContext,
+    StudentFactory,
+)
 from distill.student.token_statistics import has_pairs
-from distill.teacher.prepare import Teacher
 
 # Of the word vectors in the paper.
 USUAL_WIDTH = 300
 
 
 @dataclass(kw_only=True)
-class BiLSTMFactory:
+class BiLSTMFactory(StudentFactory):
     """A BiLSTM over the teacher's tokens (Tang et al. 2019, "Distilling Task-Specific Knowledge").
 
     Attributes:
@@ -46,8 +50,7 @@ class BiLSTMFactory:
     start: embedding_tables.Start = "embeddings"
     vocabulary: Literal["full", "corpus"] | int = "full"
     dropout: float = 0.1
-    # It has no answer to a single token.
-    whole_texts: ClassVar[bool] = True
+    supports_tokens: ClassVar[bool] = False
 
     def __post_init__(self):
         for option in ("embedding_size", "hidden_size", "hidden_layers", "head_size"):
@@ -66,7 +69,7 @@ class BiLSTMFactory:
         embedding_tables.check_start(self.start)
         vocabulary.check_vocabulary(self.vocabulary)
 
-    def check(self, teacher_config) -> None:
+    def check(self, teacher_config: PreTrainedConfig) -> None:
         """Refuse embeddings wider than those they start from, before anything is trained."""
         self.width(teacher_config)
 
@@ -76,24 +79,17 @@ class BiLSTMFactory:
             self.start, self.embedding_size, USUAL_WIDTH, teacher_config, "embedding_size"
         )
 
-    def outline(self, teacher_config) -> tuple[ModelShape, str | None]:
-        """The student's shape; it reads as the teacher, or with a vocabulary of its own."""
-        return ModelShape(self.hidden_layers, self.hidden_size, 0), None if self.vocabulary in (
-            None,
-            "full",
-        ) else ""
+    def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
+        """Return the shape; the vocabulary is the teacher's or a part of it."""
+        return StudentArchitecture(
+            ModelShape(self.hidden_layers, self.hidden_size, 0),
+            trims_vocabulary=self.vocabulary not in (None, "full"),
+        )
 
-    def build(
-        self,
-        teacher: Teacher,
-        task,
-        label_names: list[str],
-        cache_dir: Path,
-        data: PreparedData | None = None,
-    ) -> Student:
-        """The student with its first weights."""
-        assert data is not None
-        tokenizer, kept = vocabulary.trim_tokenizer(teacher.tokenizer, self.vocabulary, data)
+    def build(self, context: StudentContext) -> Student:
+        """Return the student with its initial weights."""
+        teacher, task, data = context.teacher, context.task, context.data
+        tokenizer, kept = vocabulary.trim_tokenizer(teacher.processor, self.vocabulary, data)
         width = self.width(teacher.model.config)
         config = BiLstmConfig(
             vocab_size=len(tokenizer),
@@ -105,10 +101,10 @@ class BiLSTMFactory:
             dropout=self.dropout,
             pad_token_id=tokenizer.pad_token_id,
             **pair_settings(data, tokenizer),
-            **task.head_settings(label_names),
+            **context.head_settings(),
         )
-        model = task.auto_model.from_config(config)
-        table = embedding_tables.initial_table(self.start, teacher, width, cache_dir)
+        model = task.head.build(config)
+        table = embedding_tables.initial_table(self.start, teacher, width, context.cache_dir)
         if table is not None:
             with torch.no_grad():
                 model.get_input_embeddings().weight.copy_(table[kept])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill.core.cache import cache_key, get_or_create
 from distill.core.errors import UserError
-from distill.data.tokenizers import tokenizer_hash
+from distill.data.text_preprocessor import tokenizer_hash
 from distill.modeling.loading import call_model
 from distill.teacher.prepare import Teacher
 
@@ -61,7 +61,7 @@ def initial_table(start: Start, teacher: Teacher, width: int, cache_dir: Path) -
         return None
     if start == "embeddings":
         table = teacher.model.get_input_embeddings().weight.detach().cpu().float()
-        table = table[: len(teacher.tokenizer)]
+        table = table[: len(teacher.processor)]
     else:
         table = token_outputs(teacher, cache_dir)
     table = reduce_width(table, width)
@@ -74,14 +74,14 @@ def token_outputs(teacher: Teacher, cache_dir: Path, batch_size: int = 512) -> T
     Computed once for a teacher, and kept.
     """
     key = cache_key(
-        kind="alone", format=1, teacher=teacher.hash, tokenizer=tokenizer_hash(teacher.tokenizer)
+        kind="alone", format=1, teacher=teacher.hash, tokenizer=tokenizer_hash(teacher.processor)
     )
     folder = cache_dir / "tokens" / key
 
     def compute(partial: Path) -> None:
-        count = len(teacher.tokenizer)
+        count = len(teacher.processor)
         log.info("student: what the teacher makes of each of %d tokens", count)
-        probe = teacher.tokenizer("a", return_special_tokens_mask=True)
+        probe = teacher.processor("a", return_special_tokens_mask=True)
         inside = [i for i, special in enumerate(probe["special_tokens_mask"]) if not special]
         before, after = probe["input_ids"][: inside[0]], probe["input_ids"][inside[-1] + 1 :]
         encoder = teacher.model.base_model.eval()

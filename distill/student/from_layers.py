@@ -4,22 +4,24 @@ import copy
 import logging
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig, PretrainedConfig
 
 from distill.core.errors import UserError
-from distill.data.prepare import PreparedData
 from distill.modeling.compact import check_embedding_rank, factorize_embeddings
-from distill.modeling.loading import layer_stack as layer_stack
+from distill.modeling.families import layer_stack
 from distill.modeling.loading import meta_model
 from distill.modeling.shape import ModelShape, model_shape
 from distill.student import narrow, vocabulary
-from distill.student.base import Student
+from distill.student.base import (
+    Student,
+    StudentArchitecture,
+    StudentContext,
+    StudentFactory,
+)
 from distill.student.narrow import Importance, Widths
-from distill.teacher.prepare import Teacher
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ LAYER_STRIDES = {"half": 2, "third": 3}
 
 
 @dataclass(kw_only=True)
-class LayersFactory:
+class LayersFactory(StudentFactory):
     """Copies embeddings, head and some layers of the teacher, made ready for the task.
 
     Starting from layers of the teacher is DistilBERT's initialisation (Sanh et al. 2019, section
@@ -124,7 +126,7 @@ class LayersFactory:
             raise UserError(f"student.layers={chosen}: a layer stands twice")
         return chosen
 
-    def check(self, teacher_config) -> None:
+    def check(self, teacher_config: PreTrainedConfig) -> None:
         """Refuse layers that the teacher does not have, before anything is trained."""
         if not getattr(teacher_config, "num_attention_heads", None):
             raise UserError(
@@ -140,25 +142,20 @@ class LayersFactory:
                 width = widths.hidden_size if widths else teacher_config.hidden_size
             check_embedding_rank(teacher_config, self.embedding_size, width)
 
-    def outline(self, teacher_config) -> tuple[ModelShape, str | None]:
-        """The student's shape; it reads as the teacher, or with a vocabulary of its own."""
+    def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
+        """Return the shape; the vocabulary is the teacher's or a part of it."""
         teacher, widths = model_shape(teacher_config), self.widths(teacher_config)
         student = replace(teacher, layers=len(self.chosen(teacher.layers)))
         if widths is not None:
             size = teacher.attention_width // teacher.heads
             student = ModelShape(student.layers, widths.hidden_size, widths.heads, size)
-        return student, None if self.vocabulary == "full" else ""
+        return StudentArchitecture(student, trims_vocabulary=self.vocabulary != "full")
 
-    def build(
-        self,
-        teacher: Teacher,
-        task,
-        label_names: list[str],
-        cache_dir: Path,
-        data: PreparedData | None = None,
-    ) -> Student:
-        """The student with its first weights."""
-        name, stack = layer_stack(teacher.model)
+    def build(self, context: StudentContext) -> Student:
+        """Return the student with its initial weights."""
+        teacher, data = context.teacher, context.data
+        found = layer_stack(teacher.model)
+        name, stack = found.path, found.layers
         chosen = self.chosen(len(stack))
         config = copy.deepcopy(teacher.model.config)
         config.num_hidden_layers = len(chosen)
@@ -189,12 +186,11 @@ class LayersFactory:
                 f"{own.intermediate_size} feed-forward units by "
                 f"{'their weights' if importance == 'magnitude' else 'their order'}"
             )
-        tokenizer = teacher.tokenizer
+        tokenizer = teacher.processor
         if self.vocabulary != "full":
-            assert data is not None
             tokenizer, kept = vocabulary.trim_tokenizer(tokenizer, self.vocabulary, data)
             vocabulary.trim_model(model, kept, tokenizer)
-            origin += f", {len(kept)} of its {len(teacher.tokenizer)} tokens"
+            origin += f", {len(kept)} of its {len(teacher.processor)} tokens"
         if self.embedding_size is not None:
             model = factorize_embeddings(model, self.embedding_size)
             origin += f", its word table factorised at rank {self.embedding_size}"

@@ -2,23 +2,25 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from transformers import BertConfig
+from transformers import BertConfig, PreTrainedConfig
 
 from distill.core.errors import UserError
-from distill.data.prepare import PreparedData
 from distill.modeling import loading
 from distill.modeling.shape import ModelShape
-from distill.student.base import Student
-from distill.teacher.prepare import Teacher
+from distill.student.base import (
+    Student,
+    StudentArchitecture,
+    StudentContext,
+    StudentFactory,
+)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class ShapeFactory:
+class ShapeFactory(StudentFactory):
     """A BERT of a given shape (Turc et al. 2019, "Well-Read Students Learn Better", table 1).
 
     Attributes:
@@ -50,42 +52,38 @@ class ShapeFactory:
         heads = self.hidden_size // 64
         return f"google/bert_uncased_L-{self.hidden_layers}_H-{self.hidden_size}_A-{heads}"
 
-    def check(self, teacher_config) -> None:
+    def check(self, teacher_config: PreTrainedConfig) -> None:
         """Find out whether the published weights can be had, before anything is trained."""
         if self.weights == "published":
             loading.load_config(self.published, f"the published {self.published}")
 
-    def outline(self, teacher_config) -> tuple[ModelShape, str | None]:
+    def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
         """The student's shape; published weights bring their own tokenizer."""
         shape = ModelShape(self.hidden_layers, self.hidden_size, self.hidden_size // 64)
-        return shape, self.published if self.weights == "published" else None
+        return StudentArchitecture(shape, self.published if self.weights == "published" else None)
 
-    def build(
-        self,
-        teacher: Teacher,
-        task,
-        label_names: list[str],
-        cache_dir: Path,
-        data: PreparedData | None = None,
-    ) -> Student:
-        """The student with its first weights."""
+    def build(self, context: StudentContext) -> Student:
+        """Return the student with its initial weights."""
+        teacher, task = context.teacher, context.task
         if self.weights == "published":
-            tokenizer = loading.load_tokenizer(self.published, f"the published {self.published}")
-            model = task.load(self.published, label_names)
+            tokenizer = task.preprocessor.load_processor(
+                self.published, f"the published {self.published}"
+            )
+            model = context.task.head.load(self.published, context.label_names)
             return Student(self.name, model, tokenizer, f"the published {self.published}")
-        tokenizer = teacher.tokenizer
+        tokenizer = teacher.processor
         config = BertConfig(
             # A head over the vocabulary has as many outputs as the teacher's.
-            vocab_size=max(len(tokenizer), task.width(0, teacher.model.config)),
+            vocab_size=max(len(tokenizer), task.head.output_size(0, teacher.model.config)),
             num_hidden_layers=self.hidden_layers,
             hidden_size=self.hidden_size,
             num_attention_heads=self.hidden_size // 64,
             intermediate_size=4 * self.hidden_size,
             pad_token_id=tokenizer.pad_token_id,
-            **task.head_settings(label_names),
+            **context.head_settings(),
         )
         log.info(
             "student: starts from random weights (student.weights=published starts from %s)",
             self.published,
         )
-        return Student(self.name, task.auto_model.from_config(config), tokenizer, "random weights")
+        return Student(self.name, task.head.build(config), tokenizer, "random weights")

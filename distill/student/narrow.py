@@ -10,61 +10,20 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from distill.core.errors import UserError
-from distill.modeling.compact import COMPACT, as_compact, head_name, head_size, model_family
-from distill.modeling.loading import layer_stack
+from distill.modeling.compact import COMPACT, as_compact, head_name, head_size
+from distill.modeling.families import (
+    ATTENTION_OUTPUT_WEIGHT,
+    VALUE_WEIGHT,
+    WEIGHT_AXES,
+    family_name,
+    find_family,
+    layer_stack,
+)
 
 Importance = Literal["first", "magnitude"]
 
-# What each weight's axes run over, by the end of its name (of BERT, RoBERTa and ELECTRA, then of
-# DistilBERT, then heads): e(mbedding), h(idden), a(ll heads), f(eed-forward), - (left as it is).
-_AXES = [
-    (re.compile(pattern + "$"), axes)
-    for pattern, axes in (
-        (r"embeddings\.(word|position|token_type)_embeddings\.weight", "-e"),
-        (r"embeddings\.word_embeddings\.table\.weight", "--"),
-        (r"embeddings\.word_embeddings\.projection\.weight", "e-"),
-        (r"embeddings\.LayerNorm\.(weight|bias)", "e"),
-        (r"embeddings_project\.weight", "he"),
-        (r"embeddings_project\.bias", "h"),
-        (r"attention\.self\.(query|key|value)\.weight", "ah"),
-        (r"attention\.self\.(query|key|value)\.bias", "a"),
-        (r"attention\.output\.dense\.weight", "ha"),
-        (r"intermediate\.dense\.weight", "fh"),
-        (r"intermediate\.dense\.bias", "f"),
-        (r"layer\.\d+\.output\.dense\.weight", "hf"),
-        (r"output\.dense\.bias", "h"),
-        (r"output\.LayerNorm\.(weight|bias)", "h"),
-        (r"attention\.(q|k|v)_lin\.weight", "ah"),
-        (r"attention\.(q|k|v)_lin\.bias", "a"),
-        (r"attention\.out_lin\.weight", "ha"),
-        (r"attention\.out_lin\.bias", "h"),
-        (r"ffn\.lin1\.weight", "fh"),
-        (r"ffn\.lin1\.bias", "f"),
-        (r"ffn\.lin2\.weight", "hf"),
-        (r"ffn\.lin2\.bias", "h"),
-        (r"(sa|output)_layer_norm\.(weight|bias)", "h"),
-        (r"(pooler\.dense|pre_classifier|classifier\.dense)\.weight", "hh"),
-        (r"(pooler\.dense|pre_classifier|classifier\.dense)\.bias", "h"),
-        (r"(predictions\.transform|lm_head)\.dense\.weight", "hh"),
-        (r"(predictions\.transform|lm_head)\.dense\.bias", "h"),
-        (r"(predictions\.transform\.LayerNorm|lm_head\.layer_norm)\.(weight|bias)", "h"),
-        (r"(predictions|lm_head)\.decoder\.weight", "-h"),
-        (r"(predictions|lm_head)(\.decoder)?\.bias", "-"),
-        (r"generator_predictions\.dense\.weight", "eh"),
-        (r"generator_predictions\.(dense|LayerNorm)\.(weight|bias)", "e"),
-        (r"generator_lm_head\.weight", "-e"),
-        (r"generator_lm_head\.bias", "-"),
-        (r"vocab_transform\.weight", "hh"),
-        (r"(vocab_transform\.bias|vocab_layer_norm\.(weight|bias))", "h"),
-        (r"vocab_projector\.weight", "-h"),
-        (r"vocab_projector\.bias", "-"),
-        (r"(classifier(\.out_proj)?|qa_outputs)\.weight", "-h"),
-        (r"(classifier(\.out_proj)?|qa_outputs)\.bias", "-"),
-    )
-]
-_VALUE = re.compile(r"(self\.value|v_lin)\.weight$")
-_ATTENDED = re.compile(r"attention\.(output\.dense|out_lin)\.weight$")
-FAMILIES = (*COMPACT, "distilbert")
+# Families whose weight axes are known and whose widths can be changed.
+NARROWABLE = (*COMPACT, "distilbert")
 
 
 @dataclass(frozen=True)
@@ -84,8 +43,10 @@ class Widths:
     @classmethod
     def of(cls, config: PretrainedConfig) -> "Widths":
         """A model's own."""
-        inner = "hidden_dim" if model_family(config) == "distilbert" else "intermediate_size"
-        return cls(config.hidden_size, config.num_attention_heads, getattr(config, inner))
+        family = find_family(config)
+        assert family is not None
+        feed_forward = getattr(config, family.feed_forward_size)
+        return cls(config.hidden_size, config.num_attention_heads, feed_forward)
 
 
 def check_family(config: PretrainedConfig) -> None:
@@ -94,9 +55,9 @@ def check_family(config: PretrainedConfig) -> None:
     Raises:
         UserError: naming those that are known.
     """
-    if model_family(config) not in FAMILIES:
+    if family_name(config) not in NARROWABLE:
         raise UserError(
-            f"student.hidden_size, heads and intermediate_size narrow {', '.join(FAMILIES)}, the "
+            f"student.hidden_size, heads and intermediate_size narrow {', '.join(NARROWABLE)}, the "
             f"teacher is {config.model_type}"
         )
 
@@ -107,7 +68,7 @@ def check(config: PretrainedConfig, widths: Widths) -> None:
     Raises:
         UserError: saying why.
     """
-    if model_family(config) not in COMPACT and _has_uneven_heads(config, widths):
+    if family_name(config) not in COMPACT and _has_uneven_heads(config, widths):
         size = head_size(config)
         raise UserError(
             f"student.heads={widths.heads}: {config.model_type} can have only as many heads of "
@@ -138,12 +99,13 @@ def narrow_model(model: PreTrainedModel, widths: Widths, importance: Importance)
     weights = model.state_dict()
     axes = {key: _kept_axes(key, model) for key in weights}
     ours, size = Widths.of(model.config), head_size(model.config)
-    name, stack = layer_stack(model)
+    stack = layer_stack(model)
+    name = stack.path
     hidden = _select_units(
         _hidden_scores(weights, axes), widths.hidden_size, ours.hidden_size, importance
     )
     kept: list[dict[str, Tensor]] = []
-    for index in range(len(stack)):
+    for index in range(len(stack.layers)):
         inside = {k: t for k, t in weights.items() if k.startswith(f"{name}.{index}.")}
         heads = _select_units(_head_scores(inside, size), widths.heads, ours.heads, importance)
         units = _select_units(
@@ -168,16 +130,16 @@ def narrow_model(model: PreTrainedModel, widths: Widths, importance: Importance)
 def model_class_for(model: PreTrainedModel, widths: Widths) -> PreTrainedModel:
     """An empty model of these widths: the family's own class where it can have them."""
     config = model.config
+    family = find_family(config)
+    assert family is not None
     changes = {
         "hidden_size": widths.hidden_size,
         "num_attention_heads": widths.heads,
-        "hidden_dim" if model_family(config) == "distilbert" else "intermediate_size": (
-            widths.intermediate_size
-        ),
+        family.feed_forward_size: widths.intermediate_size,
     }
     if getattr(config, "embedding_size", None) == config.hidden_size:
         changes["embedding_size"] = widths.hidden_size
-    if _has_uneven_heads(config, widths) or config.model_type != model_family(config):
+    if _has_uneven_heads(config, widths) or config.model_type != family_name(config):
         return as_compact(
             config, head_name(model), attention_head_size=head_size(config), **changes
         )
@@ -193,7 +155,7 @@ def _has_uneven_heads(config: PretrainedConfig, widths: Widths) -> bool:
 
 
 def _kept_axes(key: str, model: PreTrainedModel) -> str:
-    axes = next((axes for pattern, axes in _AXES if pattern.search(key)), None)
+    axes = next((axes for pattern, axes in WEIGHT_AXES if pattern.search(key)), None)
     if axes is None:
         raise UserError(f"the teacher's weight {key} is unknown: it cannot be narrowed")
     # Where embeddings have a width of their own, it stays.
@@ -222,8 +184,10 @@ def _hidden_scores(weights: dict[str, Tensor], axes: dict[str, str]) -> Tensor:
 
 
 def _head_scores(weights: dict[str, Tensor], size: int) -> Tensor:
-    value = next(tensor for key, tensor in weights.items() if _VALUE.search(key)).double()
-    output = next(tensor for key, tensor in weights.items() if _ATTENDED.search(key)).double()
+    value = next(tensor for key, tensor in weights.items() if VALUE_WEIGHT.search(key)).double()
+    output = next(
+        tensor for key, tensor in weights.items() if ATTENTION_OUTPUT_WEIGHT.search(key)
+    ).double()
     pairs = zip(value.split(size), output.split(size, dim=1), strict=True)
     return torch.stack([(out @ into).norm() for into, out in pairs])
 

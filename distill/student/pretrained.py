@@ -1,18 +1,22 @@
 """Any pretrained model as the student."""
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from transformers import PreTrainedConfig
 
 from distill.core.errors import UserError
-from distill.data.prepare import PreparedData
 from distill.modeling import loading
-from distill.modeling.shape import ModelShape, model_shape
-from distill.student.base import Student
-from distill.teacher.prepare import Teacher
+from distill.modeling.shape import model_shape
+from distill.student.base import (
+    Student,
+    StudentArchitecture,
+    StudentContext,
+    StudentFactory,
+)
 
 
 @dataclass(kw_only=True)
-class PretrainedFactory:
+class PretrainedFactory(StudentFactory):
     """A pretrained model with its own tokenizer, which may be another than the teacher's.
 
     Attributes:
@@ -27,28 +31,22 @@ class PretrainedFactory:
         if self.name is None:
             self.name = self.path.removeprefix("package:").rstrip("/").split("/")[-1]
 
-    def check(self, teacher_config) -> None:
+    def check(self, teacher_config: PreTrainedConfig) -> None:
         """Find out whether there is such a model, before anything is trained."""
-        self.outline(teacher_config)
+        self.architecture(teacher_config)
 
-    def outline(self, teacher_config) -> tuple[ModelShape, str | None]:
+    def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
         """The student's shape, and where its own tokenizer is."""
         path = loading.resolve_model_path(self.path, "student.path")
-        return model_shape(loading.load_config(path, f"student.path={self.path}")), path
+        shape = model_shape(loading.load_config(path, f"student.path={self.path}"))
+        return StudentArchitecture(shape, path)
 
-    def build(
-        self,
-        teacher: Teacher,
-        task,
-        label_names: list[str],
-        cache_dir: Path,
-        data: PreparedData | None = None,
-    ) -> Student:
-        """The student with its first weights and, where its own does not fit, a new head."""
+    def build(self, context: StudentContext) -> Student:
+        """Return the student with its initial weights and, where its own does not fit, a new head."""
         path = loading.resolve_model_path(self.path, "student.path")
-        tokenizer = loading.load_tokenizer(path, f"student.path={self.path}")
+        tokenizer = context.task.preprocessor.load_processor(path, f"student.path={self.path}")
         try:
-            model = task.load(path, label_names)
+            model = context.task.head.load(path, context.label_names)
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"student.path={self.path} cannot be loaded: {reason}") from error

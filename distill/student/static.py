@@ -1,20 +1,23 @@
 """A mean of static embeddings as the student."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
+from transformers import PreTrainedConfig
 
 from distill.core.errors import UserError
-from distill.data.prepare import PreparedData
 from distill.modeling.architectures.static import StaticConfig
 from distill.modeling.shape import ModelShape
 from distill.student import embedding_tables, vocabulary
-from distill.student.base import Student
+from distill.student.base import (
+    Student,
+    StudentArchitecture,
+    StudentContext,
+    StudentFactory,
+)
 from distill.student.bilstm import pair_settings
 from distill.student.token_statistics import token_counts
-from distill.teacher.prepare import Teacher
 
 # Of smooth inverse frequency (Arora et al. 2017, section 3), which found 1e-3 to 1e-4 good.
 SMOOTHING = 1e-3
@@ -23,7 +26,7 @@ USUAL_WIDTH = 256
 
 
 @dataclass(kw_only=True)
-class StaticFactory:
+class StaticFactory(StudentFactory):
     """Mean of static embeddings and a small head (model2vec, Tulkens and van Dongen 2024).
 
     The fastest student there is: it looks up and adds, and sees nothing of the order of words.
@@ -49,8 +52,7 @@ class StaticFactory:
     weighting: Literal["frequency", "none"] = "frequency"
     vocabulary: Literal["full", "corpus"] | int = "full"
     dropout: float = 0.1
-    # It has no answer to a single token.
-    whole_texts: ClassVar[bool] = True
+    supports_tokens: ClassVar[bool] = False
 
     def __post_init__(self):
         if self.hidden_size is not None and self.hidden_size < 1:
@@ -64,7 +66,7 @@ class StaticFactory:
         embedding_tables.check_start(self.start)
         vocabulary.check_vocabulary(self.vocabulary)
 
-    def check(self, teacher_config) -> None:
+    def check(self, teacher_config: PreTrainedConfig) -> None:
         """Refuse embeddings wider than those they start from, before anything is trained."""
         self.width(teacher_config)
 
@@ -74,24 +76,17 @@ class StaticFactory:
             self.start, self.hidden_size, USUAL_WIDTH, teacher_config, "hidden_size"
         )
 
-    def outline(self, teacher_config) -> tuple[ModelShape, str | None]:
-        """The student's shape; it reads as the teacher, or with a vocabulary of its own."""
-        return ModelShape(0, self.width(teacher_config), 0), None if self.vocabulary in (
-            None,
-            "full",
-        ) else ""
+    def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
+        """Return the shape; the vocabulary is the teacher's or a part of it."""
+        return StudentArchitecture(
+            ModelShape(0, self.width(teacher_config), 0),
+            trims_vocabulary=self.vocabulary not in (None, "full"),
+        )
 
-    def build(
-        self,
-        teacher: Teacher,
-        task,
-        label_names: list[str],
-        cache_dir: Path,
-        data: PreparedData | None = None,
-    ) -> Student:
-        """The student with its first weights."""
-        assert data is not None
-        tokenizer, kept = vocabulary.trim_tokenizer(teacher.tokenizer, self.vocabulary, data)
+    def build(self, context: StudentContext) -> Student:
+        """Return the student with its initial weights."""
+        teacher, task, data = context.teacher, context.task, context.data
+        tokenizer, kept = vocabulary.trim_tokenizer(teacher.processor, self.vocabulary, data)
         width = self.width(teacher.model.config)
         around = tokenizer("", return_attention_mask=False)["input_ids"]
         config = StaticConfig(
@@ -102,11 +97,11 @@ class StaticFactory:
             dropout=self.dropout,
             pad_token_id=tokenizer.pad_token_id,
             **pair_settings(data, tokenizer),
-            **task.head_settings(label_names),
+            **context.head_settings(),
         )
-        model = task.auto_model.from_config(config)
+        model = task.head.build(config)
         weight = model.get_input_embeddings().weight
-        table = embedding_tables.initial_table(self.start, teacher, width, cache_dir)
+        table = embedding_tables.initial_table(self.start, teacher, width, context.cache_dir)
         with torch.no_grad():
             if table is not None:
                 weight.copy_(table[kept])

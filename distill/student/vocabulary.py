@@ -17,13 +17,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.core.errors import UserError
 from distill.data.prepare import PreparedData
+from distill.modeling.families import find_family
 from distill.student.token_statistics import token_counts
 
 log = logging.getLogger(__name__)
 
 Vocabulary = str | int
-# Families whose positions start behind the padding id, which must then stay what it is.
-BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "distill_compact_roberta")
 
 
 def check_vocabulary(vocabulary: Vocabulary) -> None:
@@ -147,7 +146,10 @@ def trim_model(model: PreTrainedModel, kept: Tensor, tokenizer: PreTrainedTokeni
     """
     new_id = {old: new for new, old in enumerate(kept.tolist())}
     padding = model.config.pad_token_id
-    if model.config.model_type in BEHIND_PADDING and new_id.get(padding) != padding:
+    family = find_family(model.config)
+    # Position ids that start after the padding id require that it stays what it is.
+    after_padding = family is not None and family.positions_after_padding
+    if after_padding and new_id.get(padding) != padding:
         raise UserError(
             "student.vocabulary: the padding token has too high an id to keep it, which this "
             "teacher's positions count from"

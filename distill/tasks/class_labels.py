@@ -1,4 +1,4 @@
-"""Classes: their names, and what all tasks share that choose one of several."""
+"""Class names and ids, and what all tasks share that choose one of several classes."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -13,17 +13,17 @@ from distill.data.labels import IGNORED_LABEL
 from distill.metrics import calibration, fidelity
 
 
-def class_names(feature: Any, occurring: Collection[str], given: Sequence[str] | None) -> list[str]:
-    """The classes, in the order of their ids.
+def class_names(feature: Any, present: Collection[str], given: Sequence[str] | None) -> list[str]:
+    """Return the classes in the order of their ids.
 
-    The source's own order where it has one (a ``ClassLabel``); otherwise the labels that occur,
-    sorted (numbers by value). ``given`` names the integer labels 0, 1, ... or fixes the order of
-    labels that are strings.
+    The source's own order where it has one (a ``ClassLabel``); otherwise the labels that are
+    present, sorted (numbers by value). ``given`` names the integer labels 0, 1, ... or fixes the
+    order of string labels.
 
     Args:
-        feature: the type of a single label.
-        occurring: the labels of train and validation, as text.
-        given: ``data.labels``.
+        feature: type of a single label.
+        present: labels of train and validation, as text.
+        given: value of ``data.labels``.
 
     Raises:
         UserError: if ``given`` lacks a label.
@@ -35,7 +35,7 @@ def class_names(feature: Any, occurring: Collection[str], given: Sequence[str] |
                 f"data.labels names {len(names)} classes, the data have {len(feature.names)}"
             )
         return names
-    names = sorted(occurring, key=_numbers_by_value)
+    names = sorted(present, key=_by_value)
     if given is None:
         return names
     given = [str(name) for name in given]
@@ -46,31 +46,31 @@ def class_names(feature: Any, occurring: Collection[str], given: Sequence[str] |
 
 
 def label_ids(feature: Any, values: Sequence[Any], names: Sequence[str]) -> dict[str, int]:
-    """Which id a label stands for, by its text.
+    """Return the id of each label by its text.
 
     Args:
-        feature: the type of a single label.
+        feature: type of a single label.
         values: some of the labels.
         names: the classes.
     """
     ids = {name: index for index, name in enumerate(names)}
-    # Ids already: a ClassLabel's, whatever its classes are called, or named by data.labels.
+    # Labels that are ids already: a ClassLabel's, or integers named by data.labels.
     if hasattr(feature, "names") or all(str(value) not in ids for value in values):
         return {str(index): index for index in range(len(names))}
     return ids
 
 
 def head_order(model_names: Mapping[int, str], names: Sequence[str]) -> list[int] | None:
-    """Where each class stands in a trained head, matched by name.
+    """Return the index of each class in a trained head, matched by name.
 
     Names match regardless of case; ``LABEL_3`` stands for a class called ``3``. ``None`` if the two
-    sets differ: the head was then trained for something else.
+    sets differ: the head was then trained for other classes.
     """
-    theirs = {_strip_prefix(name): int(index) for index, name in model_names.items()}
-    ours = [_strip_prefix(name) for name in names]
-    if set(theirs) != set(ours) or len(theirs) != len(names):
+    model_ids = {_normalize_name(name): int(index) for index, name in model_names.items()}
+    wanted = [_normalize_name(name) for name in names]
+    if set(model_ids) != set(wanted) or len(model_ids) != len(names):
         return None
-    return [theirs[name] for name in ours]
+    return [model_ids[name] for name in wanted]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -78,18 +78,18 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
     .. math:: \frac{1}{N} \sum_{n:\, y_n \neq -100} -\log \mathrm{softmax}(z_n)_{y_n}
 
-    Examples without a label (``IGNORED_LABEL``) add nothing to the sum, yet count in N: so a
-    labelled example weighs the same whatever batch it falls into, as it does against its own
-    soft label, whose mean is over all N. A mean over the labelled ones alone would give the
-    only labelled example of a batch the weight of N. Without any label the loss is exactly 0,
-    with finite gradients that are 0.
+    Examples without a label (``IGNORED_LABEL``) add nothing to the sum, but count in N: a labeled
+    example thus weighs the same whatever batch it falls into, as it does against its own soft
+    label, whose mean is over all N. A mean over the labeled ones alone would give the only labeled
+    example of a batch the weight of N. Without any label the loss is exactly 0, with finite
+    gradients that are 0.
     """
     total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED_LABEL, reduction="sum")
     return total / max(len(labels), 1)
 
 
 def classification_calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Of the distribution over the classes; ``(N, C)``, ``(N,)``."""
+    """Return the calibration of the distribution over the classes; ``(N, C)``, ``(N,)``."""
     log_probabilities = fidelity.log_softmax(logits)
     return {
         "expected_calibration_error": calibration.expected_calibration_error(
@@ -99,8 +99,8 @@ def classification_calibration(logits: np.ndarray, labels: np.ndarray) -> dict[s
     }
 
 
-def classification_fidelity(logits: np.ndarray, teacher: np.ndarray) -> dict[str, float]:
-    """Same class, and how far the distributions are apart; ``(N, C)`` twice."""
+def classification_fidelity(logits: np.ndarray, teacher: np.ndarray) -> dict[str, float | None]:
+    """Return the share of equal predictions and the KL divergence; ``(N, C)`` twice."""
     return {
         "agreement": fidelity.agreement(logits.argmax(axis=-1), teacher.argmax(axis=-1)),
         "kl_divergence": fidelity.kl_divergence(teacher, logits),
@@ -108,11 +108,11 @@ def classification_fidelity(logits: np.ndarray, teacher: np.ndarray) -> dict[str
 
 
 def preview(names: Sequence[str], count: int = 5) -> str:
-    """The first few of them, for a message."""
+    """Return the first few names for a message."""
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
-def _strip_prefix(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return re.sub(r"^label_", "", str(name).strip().lower())
 
 
@@ -120,7 +120,7 @@ def _are_ids(names: Sequence[str], count: int) -> bool:
     return all(name.isdigit() and int(name) < count for name in names)
 
 
-def _numbers_by_value(name: str) -> tuple[int, float, str]:
+def _by_value(name: str) -> tuple[int, float, str]:
     try:
         return (0, float(name), name)
     except ValueError:

@@ -1,76 +1,86 @@
-"""Any number of labels for a text or a pair of texts, none included."""
+"""Any number of labels for a text or a pair of texts, including none."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor
+from transformers import AutoModelForSequenceClassification
 
 from distill.core.errors import UserError
 from distill.data.columns import describe_type, iter_values
+from distill.data.dataset import DistillationDataset
 from distill.data.labels import IGNORED_LABEL
+from distill.data.schema import LABEL
+from distill.data.text_preprocessor import TextPreprocessor
 from distill.metrics import calibration, classification, fidelity
+from distill.metrics.base import Metric
+from distill.modeling.head import Head
+from distill.objectives.criterion import Criterion, Distribution
 from distill.tasks import class_labels
-from distill.tasks.base import TextTask
-
-_METRICS = {
-    "micro_f1": classification.micro_f1,
-    "macro_f1": classification.multi_label_macro_f1,
-    "exact_match": classification.exact_match,
-}
+from distill.tasks.base import Task
+from distill.tasks.evaluator import Evaluator, PerClass
+from distill.tasks.sequence_classification import TextPairSchema
 
 
-class MultiLabel(TextTask):
-    """Multi-label classification: a yes or no to each class, by the sigmoid of its logit.
+class MultiLabel(Task):
+    """Multi-label classification: an independent decision per class, by the sigmoid of its logit.
 
     Args:
-        metric: what early stopping, the best checkpoint and the report's conclusion go by.
-        per_class: also precision, recall and F1 of every class.
+        metric: ``micro_f1``, ``macro_f1`` or ``exact_match``: what early stopping, the best
+            checkpoint and the report's conclusion go by.
+        per_class: whether to report precision, recall and F1 of every class.
 
     Raises:
         UserError: for a metric that does not exist.
     """
 
-    name = "multi_label"
-    choices = tuple(_METRICS)
-    distribution = "bernoulli"
-    problem_type = "multi_label_classification"
-    heads = ("multi_label_classification",)
-    many_labels = True
-
     def __init__(self, metric: str = "micro_f1", per_class: bool = False):
-        super().__init__(metric, per_class)
+        name = "multi_label"
+        super().__init__(
+            name=name,
+            schema=MultiLabelSchema(name),
+            preprocessor=TextPreprocessor(name),
+            head=MultiLabelHead(),
+            criterion=BinaryCrossEntropyCriterion(),
+            evaluator=MultiLabelEvaluator(metric, per_class),
+        )
 
-    # --- labels --------------------------------------------------------------------------------
+
+class MultiLabelSchema(TextPairSchema):
+    """A list of classes per example."""
+
+    multiple_labels: ClassVar[bool] = True
 
     def label_names(self, splits: Mapping[str, Dataset], given: Sequence[str] | None) -> list[str]:
-        """The classes, in the order of their ids; see :func:`distill.tasks.class_labels.class_names`.
+        """Return the classes in the order of their ids; see :func:`class_labels.class_names`.
 
         Raises:
-            UserError: if labels are no lists, if there is none, or one that ``given`` lacks.
+            UserError: if labels are not lists, if there is none, or one that ``given`` lacks.
         """
-        feature, occurring = _of_one(splits["train"], "train"), set()
+        feature, present = _class_feature(splits["train"], "train"), set()
         for split in ("train", "validation"):
-            _of_one(splits[split], split)
-            for labels in iter_values(splits[split], "label"):
-                occurring |= {str(label) for label in labels or () if label is not None}
-        if not occurring:
+            _class_feature(splits[split], split)
+            for labels in iter_values(splits[split], LABEL):
+                present |= {str(label) for label in labels or () if label is not None}
+        if not present:
             raise UserError("no example of train or validation has any label")
-        return class_labels.class_names(feature, occurring, given)
+        return class_labels.class_names(feature, present, given)
 
-    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> np.ndarray:
-        """The labels of a split as a 0 or 1 for each class, ``(N, C)``.
+    def targets(self, split: str, rows: Dataset, names: Sequence[str]) -> np.ndarray:
+        """Return the labels of a split as 0 or 1 for each class, ``(N, C)``.
 
         Raises:
-            UserError: for a label that is missing (null; an empty list is none) or outside the set.
+            UserError: for a label that is missing (null; an empty list is none) or not a class.
         """
-        feature = _of_one(dataset, split)
-        start = dataset.select(range(min(1000, len(dataset))))
-        seen = [label for labels in iter_values(start, "label") for label in labels or ()][:100]
-        ids = class_labels.label_ids(feature, seen or names, names)
-        targets = np.zeros((len(dataset), len(names)), dtype=np.int8)
-        for row, labels in enumerate(iter_values(dataset, "label")):
+        feature = _class_feature(rows, split)
+        start = rows.select(range(min(1000, len(rows))))
+        first = [label for labels in iter_values(start, LABEL) for label in labels or ()][:100]
+        ids = class_labels.label_ids(feature, first or names, names)
+        targets = np.zeros((len(rows), len(names)), dtype=np.int8)
+        for row, labels in enumerate(iter_values(rows, LABEL)):
             if labels is None or None in labels:
                 raise UserError(
                     f"{split} row {row + 1} has no label (for none of the classes, an empty list)"
@@ -84,44 +94,77 @@ class MultiLabel(TextTask):
                 targets[row, ids[str(label)]] = 1
         return targets
 
-    def no_label(self, names: Sequence[str]) -> list[int]:
-        """Neither yes nor no to any class."""
+    def missing_label(self, names: Sequence[str]) -> list[int]:
+        """Return the ignored id for every class."""
         return [IGNORED_LABEL] * len(names)
 
-    def head_order(self, model_names: Mapping[int, str], names: Sequence[str]) -> list[int] | None:
-        """Where each class stands in a trained head, matched by name."""
+    def describe_outputs(self, names: Sequence[str]) -> str:
+        """Describe the classes."""
+        return f"{len(names)} classes"
+
+
+class MultiLabelHead(Head):
+    """A linear layer over the pooled first token, one logit per class."""
+
+    auto_model = AutoModelForSequenceClassification
+    architectures = ("ForSequenceClassification",)
+    problem_type = "multi_label_classification"
+    accepted_problem_types = ("multi_label_classification",)
+
+    def output_order(
+        self, model_names: Mapping[int, str], names: Sequence[str]
+    ) -> list[int] | None:
+        """Match the classes by name."""
         return class_labels.head_order(model_names, names)
 
-    # --- loss, metrics -------------------------------------------------------------------------
+
+class BinaryCrossEntropyCriterion(Criterion):
+    """A Bernoulli distribution per class, binary cross-entropy on labels."""
+
+    distribution: ClassVar[Distribution] = "bernoulli"
 
     def hard_label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        r"""Cross-entropy of every yes or no in fp32: ``(N, C)`` twice -> scalar.
+        r"""Binary cross-entropy of every decision in fp32: ``(N, C)`` twice -> scalar.
 
         .. math:: \frac{1}{N} \sum_{n \text{ with labels}} \sum_c
            -\log \sigma((2 y_{nc} - 1) z_{nc})
 
         The sum over the classes, as in the soft-label term beside it
-        (:func:`distill.objectives.functional.logits.binary_soft_target_kl`), where transformers has the mean:
-        C times as large. Examples without labels add nothing to the sum, yet count in N.
+        (:func:`distill.objectives.functional.logits.binary_soft_target_kl`), where transformers
+        takes the mean: C times as large. Examples without labels add nothing to the sum, but count
+        in N.
         """
         known = labels != IGNORED_LABEL
         targets = labels.where(known, 0).float()
         loss = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
         return (loss * known).sum() / len(labels)
 
-    def predictions(self, logits: np.ndarray) -> np.ndarray:
-        """The classes with a probability of 0.5 or more: 0 or 1, ``(N, C)``."""
-        return (logits >= 0).astype(np.int64)
 
-    def metric_function(self, name: str) -> Callable[..., float]:
-        """Of the decisions against the labels."""
-        return _METRICS[name]
+class MultiLabelEvaluator(Evaluator):
+    """Micro and macro F1 and exact match of the decisions."""
+
+    selection_metrics = ("micro_f1", "macro_f1", "exact_match")
+
+    @property
+    def all_metrics(self) -> list[Metric]:
+        """Metrics of predicted against true decisions."""
+        return [
+            Metric("micro_f1", classification.micro_f1),
+            Metric("macro_f1", classification.multi_label_macro_f1),
+            Metric("exact_match", classification.exact_match),
+        ]
+
+    def metric_inputs(
+        self, logits: np.ndarray, examples: DistillationDataset
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return predicted and true decisions, 0 or 1, ``(N, C)`` each."""
+        return _decisions(logits), examples.labels
 
     def calibration(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Of the yes or no to each class, over all of them: per decision, not per example."""
-        decisions = np.asarray(logits, dtype=np.float64).reshape(-1)
-        # A yes or no is a choice of two classes with the logits 0 and z.
-        log_probabilities = fidelity.log_softmax(np.stack([np.zeros_like(decisions), decisions], 1))
+        """Return the calibration over all decisions: per decision, not per example."""
+        flat = np.asarray(logits, dtype=np.float64).reshape(-1)
+        # A decision is a choice between two classes with the logits 0 and z.
+        log_probabilities = fidelity.log_softmax(np.stack([np.zeros_like(flat), flat], 1))
         labels = np.asarray(labels).reshape(-1)
         return {
             "expected_calibration_error": calibration.expected_calibration_error(
@@ -132,26 +175,30 @@ class MultiLabel(TextTask):
             ),
         }
 
-    def fidelity(self, logits: np.ndarray, teacher: np.ndarray) -> dict[str, float]:
-        """Share of equal decisions, and the divergences summed over the classes."""
-        said, taught = self.predictions(logits), self.predictions(teacher)
+    def fidelity(self, logits: np.ndarray, teacher: np.ndarray) -> dict[str, float | None]:
+        """Return the share of equal decisions, and the divergences summed over the classes."""
+        predicted, teacher_predicted = _decisions(logits), _decisions(teacher)
         return {
-            "agreement": fidelity.agreement(said.reshape(-1), taught.reshape(-1)),
+            "agreement": fidelity.agreement(predicted.reshape(-1), teacher_predicted.reshape(-1)),
             "kl_divergence": fidelity.bernoulli_divergence(teacher, logits),
         }
 
-    def by_class(
-        self, logits: np.ndarray, labels: np.ndarray, names: Sequence[str]
-    ) -> dict[str, dict[str, float | None]]:
-        """The yes to each class."""
-        return classification.per_class_scores(
-            self.predictions(logits) == 1, np.asarray(labels) == 1, names
-        )
+    def per_class_scores(
+        self, logits: np.ndarray, examples: DistillationDataset, names: Sequence[str]
+    ) -> PerClass:
+        """Return the scores of each class's positive decisions."""
+        labeled = np.asarray(examples.labels) == 1
+        return classification.per_class_scores(_decisions(logits) == 1, labeled, names)
 
 
-def _of_one(dataset: Dataset, split: str):
-    """The type of a single label."""
-    feature = dataset.features["label"]
+def _decisions(logits: np.ndarray) -> np.ndarray:
+    """Classes with a probability of 0.5 or more as 1, ``(N, C)``."""
+    return (logits >= 0).astype(np.int64)
+
+
+def _class_feature(rows: Dataset, split: str) -> Any:
+    """Return the type of a single label."""
+    feature = rows.features[LABEL]
     if not hasattr(feature, "feature"):
         raise UserError(
             f"the labels of {split} are no lists but single ones ({describe_type(feature)}): "

@@ -1,122 +1,176 @@
 """One label for a text or a pair of texts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 from datasets import Dataset
 from torch import Tensor
+from transformers import AutoModelForSequenceClassification
 
 from distill.core.errors import UserError
 from distill.data.columns import describe_type, distinct_values
+from distill.data.dataset import DistillationDataset
 from distill.data.labels import IGNORED_LABEL
+from distill.data.schema import LABEL, Column, DataSchema, TextInput
+from distill.data.text_preprocessor import TextPreprocessor
 from distill.metrics import classification
+from distill.metrics.base import Metric
+from distill.modeling.head import Head
+from distill.objectives.criterion import Criterion, Distribution
 from distill.tasks import class_labels
-from distill.tasks.base import TextTask
+from distill.tasks.base import Task
+from distill.tasks.evaluator import Evaluator, PerClass
 
 
-class SequenceClassification(TextTask):
-    """Sequence classification: the labels, the hard-label loss and the metrics.
+class SequenceClassification(Task):
+    """Single-label classification of texts and pairs of texts.
 
     Args:
-        metric: what early stopping, the best checkpoint and the report's conclusion go by.
-        per_class: also precision, recall and F1 of every class.
+        metric: ``accuracy``, ``macro_f1`` or ``matthews_correlation``: what early stopping, the
+            best checkpoint and the report's conclusion go by.
+        per_class: whether to report precision, recall and F1 of every class.
 
     Raises:
         UserError: for a metric that does not exist.
     """
 
-    name = "sequence_classification"
-    choices = ("accuracy", "macro_f1", "matthews_correlation")
-    distribution = "categorical"
-    problem_type = "single_label_classification"
-    heads = (None, "single_label_classification")  # None: classification is what is usual
-
     def __init__(self, metric: str = "accuracy", per_class: bool = False):
-        super().__init__(metric, per_class)
+        name = "sequence_classification"
+        super().__init__(
+            name=name,
+            schema=SingleLabelSchema(name),
+            preprocessor=TextPreprocessor(name),
+            head=SequenceClassificationHead(),
+            criterion=CrossEntropyCriterion(),
+            evaluator=ClassificationEvaluator(metric, per_class),
+        )
 
-    # --- labels --------------------------------------------------------------------------------
+
+class TextPairSchema(DataSchema):
+    """A text, an optional second text and a label."""
+
+    columns: Mapping[str, Column] = {
+        "text": Column(("text",), TextInput()),
+        "text_pair": Column(("text_pair",), TextInput(), optional=True),
+        LABEL: Column(("label",)),
+    }
+
+
+class SingleLabelSchema(TextPairSchema):
+    """One class per example."""
 
     def label_names(self, splits: Mapping[str, Dataset], given: Sequence[str] | None) -> list[str]:
-        """The classes, in the order of their ids; see :func:`distill.tasks.class_labels.class_names`.
+        """Return the classes in the order of their ids; see :func:`class_labels.class_names`.
 
         Raises:
-            UserError: fewer than two classes, a missing label, or a label that ``given`` lacks.
+            UserError: for fewer than two classes, or a label that ``given`` lacks.
         """
-        feature = splits["train"].features["label"]
+        feature = splits["train"].features[LABEL]
         if hasattr(feature, "feature"):
             raise UserError(
                 "the labels are lists: task=multi_label is for examples with any number of labels"
             )
         if (kind := describe_type(feature)) == "records":
             raise UserError(f"the column of data.label holds {kind}, not classes")
-        occurring = {
+        present = {
             str(value)
             for split in ("train", "validation")
-            for value in distinct_values(splits[split], "label")[0]
+            for value in distinct_values(splits[split], LABEL)[0]
         } - {"None", ""}
-        if len(occurring) < 2:
+        if len(present) < 2:
             raise UserError(
-                f"the data have one class only ({', '.join(occurring) or 'no labels'}): "
+                f"the data have one class only ({', '.join(present) or 'no labels'}): "
                 "there is nothing to classify"
             )
-        return class_labels.class_names(feature, occurring, given)
+        return class_labels.class_names(feature, present, given)
 
-    def targets(self, split: str, dataset: Dataset, names: Sequence[str]) -> np.ndarray:
-        """The labels of a split as ids, ``(N,)``.
+    def targets(self, split: str, rows: Dataset, names: Sequence[str]) -> np.ndarray:
+        """Return the labels of a split as class ids, ``(N,)``.
 
         Raises:
-            UserError: for a label that is missing or outside the set.
+            UserError: for a label that is missing or not a class.
         """
-        labels, which = distinct_values(dataset, "label")
-        first = [labels[index] for index in which[:100]]
-        ids = class_labels.label_ids(dataset.features["label"], first, names)
+        labels, indices = distinct_values(rows, LABEL)
+        first = [labels[index] for index in indices[:100]]
+        ids = class_labels.label_ids(rows.features[LABEL], first, names)
         known = np.array([ids.get(str(label), -1) for label in labels], dtype=np.int64)
-        targets = known[which]
+        targets = known[indices]
         if (targets < 0).any():
             row = int(np.argmax(targets < 0))
-            label = labels[which[row]]
-            what = "has no label" if label in (None, "") else f"has the label '{label}', which"
-            some = class_labels.preview(names)
-            where = "" if label in (None, "") else f" train does not have ({some})"
-            raise UserError(f"{split} row {row + 1} {what}{where}")
+            label = labels[indices[row]]
+            if label in (None, ""):
+                raise UserError(f"{split} row {row + 1} has no label")
+            raise UserError(
+                f"{split} row {row + 1} has the label '{label}', which train does not have "
+                f"({class_labels.preview(names)})"
+            )
         return targets
 
-    def no_label(self, names: Sequence[str]) -> int:
-        """An id that is no class's."""
+    def missing_label(self, names: Sequence[str]) -> int:
+        """Return the id that losses and metrics ignore."""
         return IGNORED_LABEL
 
-    def head_order(self, model_names: Mapping[int, str], names: Sequence[str]) -> list[int] | None:
-        """Where each class stands in a trained head, matched by name."""
+    def describe_outputs(self, names: Sequence[str]) -> str:
+        """Describe the classes."""
+        return f"{len(names)} classes"
+
+
+class SequenceClassificationHead(Head):
+    """A linear layer over the pooled first token, one output per class."""
+
+    auto_model = AutoModelForSequenceClassification
+    architectures = ("ForSequenceClassification",)
+    problem_type = "single_label_classification"
+    # None: classification is what most checkpoints without a problem_type were trained for.
+    accepted_problem_types = (None, "single_label_classification")
+
+    def output_order(
+        self, model_names: Mapping[int, str], names: Sequence[str]
+    ) -> list[int] | None:
+        """Match the classes by name."""
         return class_labels.head_order(model_names, names)
 
-    # --- loss, metrics -------------------------------------------------------------------------
+
+class CrossEntropyCriterion(Criterion):
+    """Softmax over the classes, cross-entropy on labels."""
+
+    distribution: ClassVar[Distribution] = "categorical"
 
     def hard_label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See :func:`distill.tasks.class_labels.cross_entropy`; ``(N, C)``, ``(N,)`` -> scalar."""
+        """See :func:`class_labels.cross_entropy`; ``(N, C)``, ``(N,)`` -> scalar."""
         return class_labels.cross_entropy(logits, labels)
 
-    def predictions(self, logits: np.ndarray) -> np.ndarray:
-        """Class ids from logits, ``(N, C)`` -> ``(N,)``."""
-        return logits.argmax(axis=-1)
 
-    def metric_function(self, name: str) -> Callable[..., float]:
-        """Of class ids against labels."""
-        return getattr(classification, name)
+class ClassificationEvaluator(Evaluator):
+    """Accuracy, macro F1 and Matthews correlation of class ids."""
+
+    selection_metrics = ("accuracy", "macro_f1", "matthews_correlation")
+
+    @property
+    def all_metrics(self) -> list[Metric]:
+        """Metrics of predicted against true class ids."""
+        return [Metric(name, getattr(classification, name)) for name in self.selection_metrics]
+
+    def metric_inputs(
+        self, logits: np.ndarray, examples: DistillationDataset
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return predicted and true class ids, ``(N,)`` each."""
+        return logits.argmax(axis=-1), examples.labels
 
     def calibration(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Of the distribution over the classes."""
+        """Return the calibration of the distribution over the classes."""
         return class_labels.classification_calibration(logits, labels)
 
-    def fidelity(self, logits: np.ndarray, teacher: np.ndarray) -> dict[str, float]:
-        """Same class, and how far the distributions are apart."""
+    def fidelity(self, logits: np.ndarray, teacher: np.ndarray) -> dict[str, float | None]:
+        """Return the share of equal predictions and the KL divergence to the teacher."""
         return class_labels.classification_fidelity(logits, teacher)
 
-    def by_class(
-        self, logits: np.ndarray, labels: np.ndarray, names: Sequence[str]
-    ) -> dict[str, dict[str, float | None]]:
-        """Each class against all others."""
-        every = np.arange(len(names))
-        predicted = self.predictions(logits)[:, None] == every
-        return classification.per_class_scores(
-            predicted, np.asarray(labels)[:, None] == every, names
-        )
+    def per_class_scores(
+        self, logits: np.ndarray, examples: DistillationDataset, names: Sequence[str]
+    ) -> PerClass:
+        """Return the scores of each class against all others."""
+        classes = np.arange(len(names))
+        predicted = logits.argmax(axis=-1)[:, None] == classes
+        labeled = np.asarray(examples.labels)[:, None] == classes
+        return classification.per_class_scores(predicted, labeled, names)

@@ -13,10 +13,12 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from distill.core.errors import UserError
 from distill.core.jagged import ArrayOrJagged, JaggedArray
-from distill.data.collate import POSITIONS, PaddingCollator
+from distill.data.collate import PaddingCollator
+from distill.data.preprocessor import POSITIONS, Field
 from distill.modeling.features import ModelOutputs, forward_with_features
 from distill.modeling.forward import output_logits
 from distill.modeling.loading import call_model
+from distill.objectives.criterion import Criterion
 from distill.teacher.config import TeacherConfig
 from distill.teacher.prepare import Teacher
 
@@ -138,7 +140,7 @@ class EnsembleConfig:
         return Teacher(
             self.name,
             model.eval(),
-            first.tokenizer,
+            first.processor,
             "+".join(one.hash for one in ready.values()),
             sum(one.seconds for one in ready.values()),
             all(one.reused for one in ready.values()),
@@ -177,10 +179,9 @@ class Ensemble(nn.Module):
         """What they say together, ``logits`` ``(N, C)``.
 
         Args:
-            inputs: ``NAME.input_ids`` and so on for each member; or ``input_ids`` and so on, which
-                all of them get.
+            inputs: ``NAME.FIELD`` for each member and field; or ``FIELD``, which all of them get.
         """
-        shared = "input_ids" in inputs
+        shared = not any("." in name for name in inputs)
         said = {
             name: ModelOutputs(
                 output_logits(
@@ -231,24 +232,30 @@ class Ensemble(nn.Module):
         return both
 
 
-def combine_logits(model: nn.Module, logits: Sequence[ArrayOrJagged], task) -> ArrayOrJagged:
+def combine_logits(
+    model: nn.Module, logits: Sequence[ArrayOrJagged], criterion: Criterion
+) -> ArrayOrJagged:
     """Logits at temperature 1 of an ensemble's stored ones, for measuring.
 
     Args:
         model: the ensemble.
         logits: ``(N, C)`` or ragged, of each member.
-        task: knows what is one distribution.
+        criterion: arranges logits as distributions.
     """
     ragged = isinstance(logits[0], JaggedArray)
     values = [one.values if isinstance(one, JaggedArray) else one for one in logits]
     batch = (
-        {"units": torch.from_numpy(logits[0].counts)} if isinstance(logits[0], JaggedArray) else {}
+        {"position_counts": torch.from_numpy(logits[0].counts)}
+        if isinstance(logits[0], JaggedArray)
+        else {}
     )
     said = {
-        name: ModelOutputs(task.arrange(torch.from_numpy(one.copy()), batch))
+        name: ModelOutputs(criterion.to_distributions(torch.from_numpy(one.copy()), batch))
         for name, one in zip(model.members, values, strict=True)
     }
-    mean = task.restored(model.combine_outputs(said, draws=False).logits, batch).numpy()
+    mean = criterion.from_distributions(
+        model.combine_outputs(said, draws=False).logits, batch
+    ).numpy()
     return JaggedArray(mean, logits[0].counts) if ragged else mean
 
 
@@ -284,7 +291,7 @@ class EnsembleRows:
 
 
 class EnsembleCollator:
-    """Pads each member's rows by itself: ``NAME.input_ids`` and so on.
+    """Pads each member's rows by itself: ``NAME.FIELD``.
 
     Args:
         collates: by member.
@@ -292,6 +299,7 @@ class EnsembleCollator:
 
     def __init__(self, collates: Mapping[str, PaddingCollator]):
         self.collates = dict(collates)
+        self.fields: tuple[Field, ...] = ()  # of no single model
         self.transform = next(iter(self.collates.values())).transform  # the task's, one for all
 
     def __call__(self, rows: Mapping[str, Any]) -> dict[str, Tensor]:

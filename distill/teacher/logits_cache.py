@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -13,7 +14,7 @@ from distill.core.errors import UserError
 from distill.core.hardware import Hardware
 from distill.core.jagged import ArrayOrJagged, JaggedArray, allocate_rows
 from distill.data.dataset import DistillationDataset
-from distill.data.tokenizers import tokenizer_hash
+from distill.data.preprocessor import Preprocessor
 from distill.distributed.collectives import all_gather_object
 from distill.distributed.environment import ProcessRank
 from distill.distributed.launcher import ProcessLauncher
@@ -69,7 +70,7 @@ def cached_logits(
     teacher: Teacher,
     examples: DistillationDataset,
     content: str,
-    task,
+    preprocessor: Preprocessor[Any],
     max_length: int,
     hardware: Hardware,
     cache_dir: Path,
@@ -86,7 +87,7 @@ def cached_logits(
         teacher: made ready.
         examples: the split, encoded for the teacher.
         content: hash of the split's content.
-        task: how it encodes examples is part of the key.
+        preprocessor: encoded the examples; part of the key.
         max_length: tokens an example was cut to.
         hardware: where and how precisely to compute.
         cache_dir: where the result is kept.
@@ -102,8 +103,8 @@ def cached_logits(
         UserError: if what is stored is not what the teacher says.
     """
     key = cache_key(
-        kind="outputs", format=1, teacher=teacher.hash, tokenizer=tokenizer_hash(teacher.tokenizer),
-        content=content, task=task.encoding, max_length=max_length, precision=hardware.precision,
+        kind="outputs", format=1, teacher=teacher.hash, tokenizer=preprocessor.processor_hash(teacher.processor),
+        content=content, task=preprocessor.cache_key, max_length=max_length, precision=hardware.precision,
     )  # fmt: skip
     folder = cache_dir / "outputs" / key
     started = time.perf_counter()
@@ -130,7 +131,9 @@ def _compute_logits(
 ) -> None:
     """One process's part; the first writes what all of them have."""
     file: np.memmap | None = None
-    total = len(examples) if examples.units is None else int(examples.units.sum())
+    total = (
+        len(examples) if examples.position_counts is None else int(examples.position_counts.sum())
+    )
     for own in iter_logits(model, examples, hardware, process=process):
         parts = all_gather_object(own, process.world_size)
         if process.rank > 0:
@@ -139,7 +142,11 @@ def _compute_logits(
             if file is None:
                 shape = (total, *logits.shape[1:])
                 file = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-                rows = file if examples.units is None else JaggedArray(file, examples.units)
+                rows = (
+                    file
+                    if examples.position_counts is None
+                    else JaggedArray(file, examples.position_counts)
+                )
             rows[indices] = logits
     if file is not None:
         file.flush()
@@ -147,10 +154,16 @@ def _compute_logits(
 
 def _by_example(values: np.ndarray, examples: DistillationDataset, folder: Path) -> ArrayOrJagged:
     """The file's rows by example."""
-    total = len(examples) if examples.units is None else int(examples.units.sum())
+    total = (
+        len(examples) if examples.position_counts is None else int(examples.position_counts.sum())
+    )
     if len(values) != total:
         raise _stale_error(folder)
-    return values if examples.units is None else JaggedArray(values, examples.units)
+    return (
+        values
+        if examples.position_counts is None
+        else JaggedArray(values, examples.position_counts)
+    )
 
 
 def _verify_sample(
@@ -164,7 +177,7 @@ def _verify_sample(
         0, len(examples) - 1, min(VERIFIED_EXAMPLES, len(examples)), dtype=int
     ).tolist()
     subset, cached_logits = examples.select(chosen), logits[chosen]
-    fresh = allocate_rows(subset.units, len(chosen), cached_logits)
+    fresh = allocate_rows(subset.position_counts, len(chosen), cached_logits)
     for indices, values in iter_logits(teacher.model, subset, hardware):
         fresh[indices] = values
     fresh = fresh.values if isinstance(fresh, JaggedArray) else fresh

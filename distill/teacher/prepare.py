@@ -1,23 +1,24 @@
-"""Make the teacher ready: load it, align its labels, fine-tune it where it needs to be, once."""
+"""Prepare the teacher: load it, align its outputs, fine-tune it once where it needs to be."""
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from distill.core.errors import UserError
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
-from distill.data.encode import encode_split
 from distill.data.prepare import PreparedData
 from distill.modeling import loading
+from distill.modeling.head import Head
 from distill.reporting.tensorboard import TensorBoardLogger
+from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
-from distill.training.fine_tuning import FineTuningPlan, fine_tune
+from distill.training.fine_tuning import FineTunedModel, FineTuningPlan, fine_tune
 from distill.training.optimizer import AdamW
 from distill.training.trainer import TrainerFactory
 
@@ -29,18 +30,18 @@ class Teacher:
     """A teacher whose head is trained for the task.
 
     Attributes:
-        name: what reports call it.
-        model: in evaluation mode, its classes in the data's order.
-        tokenizer: its own.
-        hash: of its weights.
-        seconds: what fine-tuning took in this run; 0 where it was not needed or was reused.
-        reused: whether it came as it is or from the cache.
-        members: of an ensemble, each teacher by its name.
+        name: name in reports.
+        model: in evaluation mode, its outputs in the order of the data's label names.
+        processor: the model's processor.
+        hash: hash of its weights.
+        seconds: time of fine-tuning in this run; 0 if it was not needed or reused.
+        reused: whether it was used as it is or taken from the cache.
+        members: the teachers of an ensemble by name.
     """
 
     name: str
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    processor: Any
     hash: str
     seconds: float
     reused: bool
@@ -48,155 +49,174 @@ class Teacher:
 
     @property
     def primary(self) -> "Teacher":
-        """The one that a student may start from: itself, or an ensemble's first."""
+        """The teacher that a student may start from: itself, or the first of an ensemble."""
         return next(iter(self.members.values()), self)
 
 
-def prepare_teacher(settings, *arguments, **named) -> Teacher:
-    """Make a teacher ready, or every member of an ensemble; arguments as :func:`prepare_single_teacher`."""
-    if hasattr(settings, "members"):
+@dataclass(frozen=True)
+class TeacherPreparation:
+    """Everything that preparing a teacher needs beside its configuration.
+
+    Attributes:
+        data: prepared data that the teacher must fit.
+        task: the task.
+        trainer: trains a teacher whose head is not trained for the task.
+        max_length: maximum number of tokens of an example.
+        cache_dir: where fine-tuned teachers are kept.
+        logger: logger of the run.
+    """
+
+    data: PreparedData
+    task: Task
+    trainer: TrainerFactory
+    max_length: int
+    cache_dir: Path
+    logger: TensorBoardLogger
+
+
+def prepare_teacher(config: TeacherConfig | Any, preparation: TeacherPreparation) -> Teacher:
+    """Prepare a teacher, or every member of an ensemble; see :func:`prepare_single_teacher`."""
+    if hasattr(config, "members"):
         members = {
-            name: prepare_single_teacher(one, *arguments, **named)
-            for name, one in settings.members.items()
+            name: prepare_single_teacher(member, preparation)
+            for name, member in config.members.items()
         }
-        return settings.build(members)
-    return prepare_single_teacher(settings, *arguments, **named)
+        return config.build(members)
+    return prepare_single_teacher(config, preparation)
 
 
-def prepare_single_teacher(
-    settings: TeacherConfig,
-    data: PreparedData,
-    task,
-    fitter: TrainerFactory,
-    max_length: int,
-    cache_dir: Path,
-    logger: TensorBoardLogger,
-) -> Teacher:
-    """Load the teacher; fine-tune it if its head is not trained for these classes.
+def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparation) -> Teacher:
+    """Load the teacher; fine-tune it if its head is not trained for the task's outputs.
 
     A fine-tuned teacher is kept in ``cache_dir`` and reused, see :func:`fine_tune`.
 
     Raises:
-        UserError: if there is no such model, or it needs fine-tuning and must not be.
+        UserError: if there is no such model, or it needs fine-tuning and must not be fine-tuned.
     """
-    path = loading.resolve_model_path(settings.path, "teacher.path")
-    what = f"teacher.path={settings.path}"
-    config = loading.load_config(path, what)
-    tokenizer = loading.load_tokenizer(path, what)
-    loading.check_max_length(config, max_length)
-    order = _trained_head(config, settings, data.label_names, task)
-    # What the checkpoint lacks starts from random weights: drawn from the teacher's own seed.
-    torch.manual_seed(settings.seed)
-    model = _load_model(task, path, data.label_names, keep_head=order is not None)
+    task, data = preparation.task, preparation.data
+    path = loading.resolve_model_path(config.path, "teacher.path")
+    description = f"teacher.path={config.path}"
+    model_config = loading.load_config(path, description)
+    processor = task.preprocessor.load_processor(path, description)
+    loading.check_max_length(model_config, preparation.max_length)
+    order = _trained_output_order(model_config, config, data.label_names, task)
+    # What the checkpoint lacks starts from random weights, drawn from the teacher's own seed.
+    torch.manual_seed(config.seed)
+    model = _load_model(task.head, path, data.label_names, keep_head=order is not None)
     if order is not None:
         if order != list(range(len(order))):
             _reorder_head(model, order)
             log.info("teacher: its classes are put into the data's order by name")
         log.info("teacher: %s has a head trained for these classes and is used as it is", path)
-        return Teacher(
-            settings.name, model.eval(), tokenizer, loading.weights_hash(model), 0.0, True
-        )
-    if settings.fine_tune is False:
+        return Teacher(config.name, model.eval(), processor, loading.weights_hash(model), 0.0, True)
+    if config.fine_tune is False:
         raise UserError(
-            f"teacher.path={settings.path} has no head trained for "
-            f"{', '.join(data.label_names) or task.outputs([])} and teacher.fine_tune=false "
-            "forbids to train one"
+            f"teacher.path={config.path} has no head trained for "
+            f"{', '.join(data.label_names) or task.schema.describe_outputs([])} and "
+            "teacher.fine_tune=false forbids to train one"
         )
-    if not task.keeps_head:
+    tuned = _fine_tune_teacher(config, model, processor, preparation)
+    # Loaded in either case, so that this run and those that reuse it hold the very same teacher.
+    model = _load_model(task.head, str(tuned.folder), data.label_names, keep_head=True).eval()
+    return Teacher(
+        config.name, model, processor, loading.weights_hash(model), tuned.seconds, tuned.reused
+    )
+
+
+def _fine_tune_teacher(
+    config: TeacherConfig, model: PreTrainedModel, processor: Any, preparation: TeacherPreparation
+) -> FineTunedModel:
+    task, data = preparation.task, preparation.data
+    if not task.head.reuses_head:
         _reset_head(model)
+    encoder = task.encoder(data, preparation.cache_dir)
     encoded = {
-        split: encode_split(
-            data.splits[split], data.hashes[split], tokenizer, task, max_length, cache_dir
-        )
+        split: encoder.encode(split, processor, preparation.max_length)
         for split in ("train", "validation")
     }
-    collate = PaddingCollator(tokenizer, task.transform(tokenizer, encoded["train"]))
-    rows = {
-        split: DistillationDataset(own, collate, source=data.splits[split])
-        for split, own in encoded.items()
+    collate = encoder.collator(
+        processor, task.preprocessor.batch_transform(processor, encoded["train"])
+    )
+    datasets = {
+        split: DistillationDataset(rows, collate, source=data.splits[split])
+        for split, rows in encoded.items()
     }
-    if not task.keeps_head:
-        task.start(_output_layer(model), rows["train"].labels)
+    if not task.head.reuses_head:
+        task.head.initialize(_output_layer(model), datasets["train"].labels)
     plan = FineTuningPlan(
         role="teacher",
-        name=settings.name,
+        name=config.name,
         model=model,
-        processor=tokenizer,
+        processor=processor,
         data=data,
-        max_length=max_length,
-        train=rows["train"],
-        validation=rows["validation"],
+        max_length=preparation.max_length,
+        train=datasets["train"],
+        validation=datasets["validation"],
         task=task,
-        optimizer=AdamW(learning_rate=settings.learning_rate),
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
+        optimizer=AdamW(learning_rate=config.learning_rate),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        seed=config.seed,
     )
-    tuned = fine_tune(plan, fitter, cache_dir, logger)
-    # Loaded either way, so that this run and the ones that reuse it hold the very same teacher.
-    model = _load_model(task, str(tuned.folder), data.label_names, keep_head=True).eval()
-    return Teacher(
-        settings.name, model, tokenizer, loading.weights_hash(model), tuned.seconds, tuned.reused
-    )
+    return fine_tune(plan, preparation.trainer, preparation.cache_dir, preparation.logger)
 
 
-def _trained_head(config, settings: TeacherConfig, names: list[str], task) -> list[int] | None:
-    """Where the data's classes stand in the teacher's head; ``None`` if it has to be trained."""
-    architecture = (config.architectures or [""])[0]
-    if settings.fine_tune is True or not architecture.endswith(task.head):
-        if settings.labels is not None:
+def _trained_output_order(
+    model_config: PreTrainedConfig, config: TeacherConfig, names: list[str], task: Task
+) -> list[int] | None:
+    """Return the index of each label in the teacher's head; ``None`` if it must be trained."""
+    head = task.head
+    architecture = (model_config.architectures or [""])[0]
+    if config.fine_tune is True or not architecture.endswith(head.architectures):
+        if config.labels is not None:
             raise UserError("teacher.labels names the classes of a head that will not be used")
         return None
-    theirs = dict(enumerate(settings.labels)) if settings.labels else config.id2label
-    if settings.labels and len(settings.labels) != config.num_labels:
+    model_names = dict(enumerate(config.labels)) if config.labels else model_config.id2label
+    if config.labels and len(config.labels) != model_config.num_labels:
         raise UserError(
-            f"teacher.labels names {len(settings.labels)} classes, its head has {config.num_labels}"
+            f"teacher.labels names {len(config.labels)} classes, its head has "
+            f"{model_config.num_labels}"
         )
-    kind = getattr(config, "problem_type", None)
-    if kind not in task.heads and not (settings.labels and kind is None):
-        if settings.labels:
+    problem_type = getattr(model_config, "problem_type", None)
+    if problem_type not in head.accepted_problem_types and not (
+        config.labels and problem_type is None
+    ):
+        if config.labels:
             raise UserError(
-                f"teacher.labels: the teacher's head is trained for {kind}, not for "
+                f"teacher.labels: the teacher's head is trained for {problem_type}, not for "
                 f"task={task.name}"
             )
         log.warning(
             "teacher: its head is trained for %s, the task is %s: a new head is fine-tuned%s",
-            kind or "nothing that its config tells (problem_type)", task.name,
-            "" if kind else " (if it was trained for this, name its outputs with "
+            problem_type or "nothing that its config tells (problem_type)", task.name,
+            "" if problem_type else " (if it was trained for this, name its outputs with "
             f"teacher.labels=[{', '.join(names)}])",
         )  # fmt: skip
         return None
-    order = task.head_order(theirs, names)
+    order = head.output_order(model_names, names)
     if order is None:
-        if settings.labels:
+        if config.labels:
             raise UserError(
-                f"teacher.labels={list(settings.labels)} are not the data's classes {names}"
+                f"teacher.labels={list(config.labels)} are not the data's classes {names}"
             )
         log.warning(
             "teacher: its head knows %s, the data have %s: a new head is fine-tuned "
             "(if they mean the same, name its classes with teacher.labels=[...])",
-            ", ".join(config.id2label.values()), ", ".join(names),
+            ", ".join(model_config.id2label.values()), ", ".join(names),
         )  # fmt: skip
     return order
 
 
-def _load_model(task, path: str, names: list[str], keep_head: bool) -> PreTrainedModel:
-    # The head's names are set after loading where a trained head must be kept as it is.
-    settings = {} if keep_head else task.head_settings(names)
+def _load_model(head: Head, path: str, names: list[str], keep_head: bool) -> PreTrainedModel:
     try:
-        model = task.auto_model.from_pretrained(
-            path, dtype=torch.float32, ignore_mismatched_sizes=not keep_head, **settings
-        )
+        return head.load_trained(path, names) if keep_head else head.load(path, names)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"the model in {path} cannot be loaded: {reason}") from error
-    if keep_head:
-        model.config.update(task.head_settings(names))
-    return model
 
 
 def _output_layer(model: PreTrainedModel) -> nn.Linear:
-    """The head's last linear layer, one row a class."""
+    """Return the head's last linear layer, which has one row per output."""
     linear = [
         module
         for name, module in model.named_modules()

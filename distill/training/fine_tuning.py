@@ -11,12 +11,12 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from distill.core import cache
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData
-from distill.data.tokenizers import tokenizer_hash
+from distill.data.preprocessor import Processor
 from distill.modeling.loading import weights_hash
 from distill.objectives.objective import Objective
 from distill.objectives.pair import ModelPair
@@ -38,7 +38,7 @@ class FineTuningPlan:
         role: ``teacher`` or ``control``: the prefix of its curves and its folder in the cache.
         name: part of the folder's name, for people who look for it.
         model: with its initial weights; trained in place unless the cache has it.
-        processor: the model's own tokenizer.
+        processor: the model's own tokenizer or image processor.
         data: prepared data, whose hashes are part of the cache key.
         max_length: length in tokens that examples are truncated to.
         train: encoded training split.
@@ -53,7 +53,7 @@ class FineTuningPlan:
     role: str
     name: str
     model: PreTrainedModel
-    processor: PreTrainedTokenizerBase
+    processor: Processor
     data: PreparedData
     max_length: int
     train: DistillationDataset
@@ -77,8 +77,8 @@ class FineTuningPlan:
         """
         return cache.cache_key(
             kind="fine_tuned", format=1,
-            weights=weights_hash(self.model), tokenizer=tokenizer_hash(self.processor),
-            task=self.task.name, metric=self.task.metric, train=self.data.hashes["train"],
+            weights=weights_hash(self.model), tokenizer=self.task.preprocessor.processor_hash(self.processor), task=self.task.name,
+            metric=self.task.evaluator.metric_name, train=self.data.hashes["train"],
             validation=self.data.hashes["validation"], max_length=self.max_length,
             optimizer=asdict(self.optimizer) | {"learning_rate": self.learning_rate},
             epochs=self.epochs, batch_size=self.batch_size, seed=self.seed,
@@ -86,7 +86,7 @@ class FineTuningPlan:
             accelerator=trainer.hardware.accelerator,
             lightning=str(sorted(trainer.lightning.items())),
             **({} if self.train.as_many_as is None else {"as_many_as": self.train.as_many_as}),
-            **({"training": self.task.training} if self.task.training else {}),
+            **({"training": settings} if (settings := self.task.training_settings) else {}),
         )  # fmt: skip
 
     def training_plan(self, folder: Path, logger: TensorBoardLogger) -> TrainingPlan:

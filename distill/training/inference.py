@@ -39,7 +39,7 @@ def iter_logits(
 
     Yields:
         Indices of a batch's examples and their logits ``(B, ...)`` in fp32, or ``(U, ...)`` for
-        examples of several units; the longest first, so that a lack of memory shows at once.
+        examples of several positions; the longest first, so that a lack of memory shows at once.
     """
     model = model.to(hardware.device).eval()
     loader = examples.loader(batch_size * process.world_size, seed=None, process=process)
@@ -63,12 +63,12 @@ def predict_logits(
     """Compute all logits of a split in this process, in the order of its rows.
 
     Returns:
-        ``(N, ...)``, or jagged for examples of several units. Arguments as :func:`iter_logits`.
+        ``(N, ...)``, or jagged for examples of several positions. Arguments as :func:`iter_logits`.
     """
     result: ArrayOrJagged | None = None
     for indices, logits in iter_logits(model, examples, hardware, batch_size, reduce_logits):
         if result is None:
-            result = allocate_rows(examples.units, len(examples), logits)
+            result = allocate_rows(examples.position_counts, len(examples), logits)
         result[indices] = logits
     assert result is not None, "a split without examples is refused when the data are prepared"
     return result

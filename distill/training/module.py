@@ -13,6 +13,7 @@ from distill.distributed.collectives import all_gather_object, all_reduce_mean
 from distill.modeling.features import ModelOutputs, forward_with_features
 from distill.modeling.forward import forward_at_positions
 from distill.objectives.objective import Objective
+from distill.tasks.base import Task
 from distill.training.optimizer import AdamW
 
 
@@ -38,7 +39,7 @@ class DistillationModule(pl.LightningModule):
         self,
         student: nn.Module,
         objective: Objective,
-        task,
+        task: Task,
         optimizer: AdamW,
         teacher: nn.Module | None = None,
         prefix: str = "",
@@ -83,7 +84,7 @@ class DistillationModule(pl.LightningModule):
     def _arranged(self, said: ModelOutputs, batch: dict) -> ModelOutputs:
         """What a model says, its logits as the task's terms take them."""
         for one in (said, *said.members.values()):
-            one.logits = self.task.arrange(one.logits, batch)
+            one.logits = self.task.criterion.to_distributions(one.logits, batch)
         if said.averaged:  # the mean of distributions, which the logits are only now
             said.logits = said.logits_at(1.0)
         return said
@@ -91,19 +92,19 @@ class DistillationModule(pl.LightningModule):
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         """One forward pass of the student; returns the weighted loss."""
         progress = self.progress
-        needs = self.objective.needs_now(progress)
+        needs = self.objective.needs_at(progress)
         student = self._arranged(
             forward_with_features(self.student, batch["student"], needs), batch
         )
         losses = self.objective(student, self.teacher_outputs(batch, needs), batch, progress)
-        if "part" in batch:
-            losses = self._over_processes(losses, batch["part"])
+        if "batch_share" in batch:
+            losses = self._over_processes(losses, batch["batch_share"])
         size = len(batch["labels"])
         total = losses.pop("loss")
         self.log(f"{self.prefix}train/loss", total.detach(), prog_bar=True, batch_size=size)
         for name, value in losses.items():
             self.log(f"{self.prefix}train/loss/{name}", value.detach(), batch_size=size)
-        for name, value in self.objective.scheduled(progress).items():
+        for name, value in self.objective.scheduled_values(progress).items():
             self.log(f"{self.prefix}train/{name}", value, batch_size=size)
         self.log(f"{self.prefix}learning_rate", self.lr_schedulers().get_last_lr()[0])
         return total
@@ -121,7 +122,7 @@ class DistillationModule(pl.LightningModule):
 
     def validation_step(self, batch: dict, batch_index: int) -> None:
         """Collect what the metrics need of the logits."""
-        logits = self.task.condense(
+        logits = self.task.evaluator.reduce_logits(
             forward_at_positions(self.student, batch["student"]).logits.float(), batch["labels"]
         )
         if len(batch["rows"]):
@@ -138,16 +139,19 @@ class DistillationModule(pl.LightningModule):
             examples = examples.select(np.sort(seen).tolist())
         place = np.empty(seen.max() + 1, dtype=np.int64)
         place[np.sort(seen)] = np.arange(len(seen))
-        logits = allocate_rows(examples.units, len(examples), batches[0][1].numpy())
+        logits = allocate_rows(examples.position_counts, len(examples), batches[0][1].numpy())
         for rows, values in batches:
             logits[place[rows.numpy()]] = values.numpy()
         for name, value in self.evaluate(logits, examples).items():
-            self.log(f"{self.prefix}validation/{name}", value, prog_bar=name == self.task.metric)
+            self.log(
+                f"{self.prefix}validation/{name}",
+                value,
+                prog_bar=name == self.task.evaluator.metric_name,
+            )
 
     def evaluate(self, logits: ArrayOrJagged, examples: DistillationDataset) -> dict[str, float]:
         """Metrics by name."""
-        judged = self.task.judge(logits, examples)
-        return {name: float(metric(*judged)) for name, metric in self.task.metrics.items()}
+        return self.task.evaluator.evaluate(logits, examples)
 
     def configure_model(self) -> None:
         """Group the parameters while they are whole; the student's size decides the rate."""

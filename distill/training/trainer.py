@@ -102,12 +102,12 @@ class TrainingPlan:
     @property
     def monitor(self) -> str:
         """Logged name of the metric by which the best weights are selected."""
-        return f"{self.module.prefix}validation/{self.module.task.metric}"
+        return f"{self.module.prefix}validation/{self.module.task.evaluator.metric_name}"
 
     @property
     def monitor_mode(self) -> MonitorMode:
         """Direction of that metric."""
-        return "max"
+        return "max" if self.module.task.evaluator.selection_metric.higher_is_better else "min"
 
 
 class TrainerFactory:
@@ -220,7 +220,9 @@ class TrainerFactory:
             enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            **self.launcher.trainer_settings(process, module.objective.trains_all, module.student),
+            **self.launcher.trainer_settings(
+                process, module.objective.trains_every_parameter, module.student
+            ),
             **(settings | self.lightning),
         )
 
@@ -232,7 +234,7 @@ class TrainerFactory:
         module: DistillationModule,
     ) -> None:
         # FSDP shards parameters by their shapes, which must be those of the checkpoint.
-        ids = None if self.launcher.shards else plan.train.occurring_ids()
+        ids = None if self.launcher.shards else plan.train.embedding_ids()
         resume = plan.checkpoint_dir / "last.ckpt"
         try:
             with train_active_rows(module.student, ids):

@@ -76,8 +76,8 @@ def refused(command, small, monkeypatch):
         ("objective=distilbert teacher.outputs=cached", "stores logits only"),
         ("objective=dkd", "needs 3 classes or more and the data have 2"),
         ("objective=dist", "needs 3 classes or more and the data have 2"),
-        ("objective.soft_targets.standardise=true", "needs three classes or more"),
-        ("objective=pkd student=single", "a student of one layer has none before its last"),
+        ("objective.soft_targets.standardize=true", "needs three classes or more"),
+        ("objective=pkd student=single", "a student of one layer has no layer before its last"),
         (
             "objective=tinybert objective.prediction.epochs=null student=bilstm",
             "the student is no transformer",
@@ -86,7 +86,7 @@ def refused(command, small, monkeypatch):
         ("objective=tinybert objective.intermediate.epochs=0", "epochs=0: it must be 1 or more"),
         ("objective=distilbert objective.hidden_states.layers=[[0,9]]", "layers 0 to 3, not 9"),
         ("objective=distilbert objective.hidden_states.measure=l1", "it must be mse or cosine"),
-        ("objective=distilbert student.vocabulary=corpus", "cut texts differently"),
+        ("objective=distilbert student.vocabulary=corpus", "tokenize differently"),
         ("objective=minilmv2 objective.relations.relations.heads=5", "does not divide the widths"),
         ("+schedule@objective.hard_labels.weight=flsw", "adaptive schedule is for temperatures"),
         (
@@ -103,7 +103,7 @@ def refused(command, small, monkeypatch):
         ("+objective.epochs=3", "objective.epochs=3: it is no term"),
         ("objective.soft_targets._target_=builtins.dict", "builtins.dict"),
         (
-            "objective.soft_targets._target_=distill.objectives.terms.soft_targets.LogitTerm",
+            "objective.soft_targets._target_=distill.objectives.terms.logit_term.LogitTerm",
             "LogitTerm is what several have in common",
         ),
         ("objective.soft_targets.temperature=.nan", "it must be a number"),
@@ -132,7 +132,7 @@ def test_weights_that_sum_to_nothing(refused):
     refused(
         "objective.soft_targets.weight=0",
         "objective.hard_labels.weight=0",
-        says="the objective's weights sum to nothing",
+        says="the objective's weights sum to 0",
     )
 
 

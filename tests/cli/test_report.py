@@ -6,9 +6,9 @@ import sys
 import time
 
 import pytest
-from example_reports import report, sweep, write_run
 
 from distill.cli.report import main
+from tests.reporting.example_reports import report, sweep, write_run
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.data.encode import encode_split
 from distill.data.sampler import LengthGroupedBatchSampler
-from distill.data.tokenizers import tokenizer_hash
+from distill.data.text_preprocessor import TextPreprocessor, tokenizer_hash
 from distill.tasks.sequence_classification import SequenceClassification
-from tests.factories import encoded, make_tokenizer
+from tests.factories import collator, encoded, make_tokenizer
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ def test_unshuffled_puts_the_longest_first(lengths):
 
 def test_pads_to_the_longest_of_the_batch_and_no_further(tokenizer):
     rows = encoded(tokenizer, 40)
-    batches = DistillationDataset(rows, PaddingCollator(tokenizer))
+    batches = DistillationDataset(rows, collator(tokenizer))
     indices = [0, 5, 9]
     batch = batches[indices]["student"]
     longest = max(rows["length"][i] for i in indices)
@@ -85,7 +84,7 @@ def test_pads_to_the_longest_of_the_batch_and_no_further(tokenizer):
 def test_brings_the_teachers_logits_of_the_same_examples(tokenizer):
     rows = encoded(tokenizer, 20)
     logits = np.arange(40, dtype=np.float32).reshape(20, 2)
-    batch = DistillationDataset(rows, PaddingCollator(tokenizer), teacher_logits=logits)[[7, 3]]
+    batch = DistillationDataset(rows, collator(tokenizer), teacher_logits=logits)[[7, 3]]
     assert batch["teacher_logits"].tolist() == [[14, 15], [6, 7]]
     assert batch["labels"].tolist() == [rows["label"][7], rows["label"][3]]
     assert isinstance(batch["teacher_logits"], torch.Tensor)
@@ -97,18 +96,23 @@ def test_tokenises_once(tokenizer, tmp_path):
     rows = Dataset.from_dict({"text": ["the film was good", "bad"], "label": [1, 0]})
     calls = []
 
-    class Counted(SequenceClassification):
+    class Counted(TextPreprocessor):
         def encode(self, *arguments):
             calls.append(1)
             return super().encode(*arguments)
 
-    first = encode_split(rows, "content", tokenizer, Counted(), 16, tmp_path)
-    second = encode_split(rows, "content", tokenizer, Counted(), 16, tmp_path)
+    def encode(content, max_length):
+        schema = SequenceClassification().schema
+        return encode_split(
+            rows, content, tokenizer, Counted("counted"), schema, max_length, tmp_path
+        )
+
+    first, second = encode("content", 16), encode("content", 16)
     assert len(calls) == 1
     assert first["input_ids"] == second["input_ids"]
     assert first["length"] == [6, 3]
-    encode_split(rows, "content", tokenizer, Counted(), 5, tmp_path)
-    encode_split(rows, "other content", tokenizer, Counted(), 16, tmp_path)
+    encode("content", 5)
+    encode("other content", 16)
     assert len(calls) == 3
 
 
@@ -126,13 +130,13 @@ def test_tokens_are_compared_whatever_the_class():
     """BERT's and DistilBERT's tokenizers of one vocabulary: another cache, the same tokens."""
     from transformers import DistilBertTokenizerFast
 
-    from distill.data.tokenizers import same_tokenization, tokenizer_hash
     from tests.factories import FILLER, GOOD, make_tokenizer
 
     first, other = make_tokenizer(FILLER + GOOD), make_tokenizer(GOOD + FILLER)
     special = {name: getattr(first, name) for name in
                ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")}  # fmt: skip
     second = DistilBertTokenizerFast(tokenizer_object=first.backend_tokenizer, **special)
-    assert same_tokenization(first, second)
+    same_inputs = TextPreprocessor("text").same_inputs
+    assert same_inputs(first, second)
     assert tokenizer_hash(first) != tokenizer_hash(second)
-    assert not same_tokenization(first, other)
+    assert not same_inputs(first, other)

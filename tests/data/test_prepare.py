@@ -12,7 +12,7 @@ from tests.factories import Given, sentences
 
 
 def prepared(splits, tmp_path, **settings):
-    return prepare_data(Given(splits, **settings), SequenceClassification(), tmp_path)
+    return prepare_data(Given(splits, **settings), SequenceClassification().schema, tmp_path)
 
 
 @pytest.fixture
@@ -181,7 +181,9 @@ def test_a_test_split_whose_tags_are_hidden_is_not_used(tmp_path, hidden):
     line = json.dumps({"tokens": ["a", "b", "c"], "ner_tags": hidden})
     (tmp_path / "test.jsonl").write_text(line)
     data = prepare_data(
-        FileSource(name="tags", path=str(tmp_path)), TokenClassification(), tmp_path / "cache"
+        FileSource(name="tags", path=str(tmp_path)),
+        TokenClassification().schema,
+        tmp_path / "cache",
     )
     assert data.evaluated_on == "validation"
     assert "The test split has no labels and is not used." in data.notes

@@ -13,18 +13,18 @@ import pytest
 from datasets import ClassLabel, Dataset
 
 from distill.data import prepare as module
-from distill.data.collate import PaddingCollator
 from distill.data.columns import content_hash, distinct_values, iter_values, numeric_column
 from distill.data.dataset import DistillationDataset
 from distill.data.encode import encode_split
 from distill.data.prepare import prepare_data
 from distill.data.sampler import LengthGroupedBatchSampler
 from distill.data.sources.files import FileSource, read_file
+from distill.data.text_preprocessor import TextPreprocessor
 from distill.tasks.multi_label import MultiLabel
 from distill.tasks.regression import Regression
-from distill.tasks.sequence_classification import SequenceClassification
+from distill.tasks.sequence_classification import SequenceClassification, SingleLabelSchema
 from distill.teacher import logits_cache
-from tests.factories import sentences, write_csv
+from tests.factories import collator, sentences, write_csv
 
 TASK = SequenceClassification()
 
@@ -38,7 +38,7 @@ def file(tmp_path):
 def prepared(file, tmp_path):
     def run(task=TASK, **settings):
         source = FileSource(name="films", path=str(file), **settings)
-        return prepare_data(source, task, tmp_path / "cache")
+        return prepare_data(source, task.schema, tmp_path / "cache")
 
     return run
 
@@ -62,9 +62,9 @@ def test_a_second_run_neither_checks_nor_hashes_a_row(prepared, monkeypatch):
     def never(*arguments):
         raise AssertionError("every row is gone through again")
 
-    for name in ("_row_hashes", "_check_texts", "_write"):
+    for name in ("row_hashes", "_drop_empty_rows", "_write_split"):
         monkeypatch.setattr(module, name, never)
-    monkeypatch.setattr(SequenceClassification, "targets", never)
+    monkeypatch.setattr(SingleLabelSchema, "targets", never)
     second = prepared()
     assert vars(second) | {"splits": None} == vars(first) | {"splits": None}
     for split, rows in first.splits.items():
@@ -81,10 +81,10 @@ def test_a_second_command_only_trains(command, corpus, trained, tmp_path, monkey
     ]  # fmt: skip
     calls = []
     for owner, name in (
-        (module, "_row_hashes"),
-        (SequenceClassification, "targets"),
-        (SequenceClassification, "encode"),
-        (logits_cache, "_compute"),
+        (module, "row_hashes"),
+        (SingleLabelSchema, "targets"),
+        (TextPreprocessor, "encode"),
+        (logits_cache, "_compute_logits"),
     ):
         original = getattr(owner, name)
 
@@ -95,7 +95,7 @@ def test_a_second_command_only_trains(command, corpus, trained, tmp_path, monkey
         monkeypatch.setattr(owner, name, counted)
     assert command(*run, "output_dir=first")[0] == 0
     # Splits, and what is computed of them: the teacher of the test split for the report.
-    assert Counter(calls) == {"_row_hashes": 3, "targets": 3, "encode": 3, "_compute": 2}
+    assert Counter(calls) == {"row_hashes": 3, "targets": 3, "encode": 3, "_compute_logits": 2}
     calls.clear()
     assert command(*run, "output_dir=second")[0] == 0
     assert calls == []
@@ -127,7 +127,8 @@ def test_the_tasks_settings_are_in_the_key(tmp_path):
     rows = [row | {"label": str(index / 100)} for index, row in enumerate(sentences(200, 1))]
     source = FileSource(name="films", path=str(write_csv(tmp_path / "films.csv", rows)))
     whole, half = (
-        prepare_data(source, Regression(scale=scale), tmp_path / "cache") for scale in (1.0, 2.0)
+        prepare_data(source, Regression(scale=scale).schema, tmp_path / "cache")
+        for scale in (1.0, 2.0)
     )
     np.testing.assert_allclose(
         numeric_column(whole.splits["train"], "label"),
@@ -138,8 +139,8 @@ def test_the_tasks_settings_are_in_the_key(tmp_path):
 def test_a_tasks_code_is_in_the_key(tmp_path, monkeypatch, file):
     """Somebody's own task, edited between two runs."""
     source = FileSource(name="films", path=str(file))
-    code = "from distill.tasks.sequence_classification import SequenceClassification\n"
-    code += "class Own(SequenceClassification):\n"
+    code = "from distill.tasks.sequence_classification import SingleLabelSchema\n"
+    code += "class Own(SingleLabelSchema):\n"
     code += "    def targets(self, split, dataset, names):\n"
     code += "        return super().targets(split, dataset, names) * 0 + {}\n"
     monkeypatch.syspath_prepend(tmp_path)
@@ -147,9 +148,9 @@ def test_a_tasks_code_is_in_the_key(tmp_path, monkeypatch, file):
     for number in (0, 1):
         # Another name, or Python's own cache of compiled modules would be what is tested.
         (tmp_path / f"own_task_{number}.py").write_text(code.format(number))
-        task = __import__(f"own_task_{number}").Own()
+        schema = __import__(f"own_task_{number}").Own("own")
         seen += numeric_column(
-            prepare_data(source, task, tmp_path / "cache").splits["test"], "label"
+            prepare_data(source, schema, tmp_path / "cache").splits["test"], "label"
         ).tolist()
     assert set(seen) == {0, 1}
 
@@ -176,7 +177,7 @@ def test_a_changed_compressed_file_is_noticed(tmp_path, file):
         packed.write_bytes(gzip.compress(text, mtime=0))
         os.utime(packed, ns=(0, 0))
         rows.append(
-            " ".join(prepare_data(source, TASK, tmp_path / "cache").splits["train"]["text"])
+            " ".join(prepare_data(source, TASK.schema, tmp_path / "cache").splits["train"]["text"])
         )
     assert "film" in rows[0] and "flim" not in rows[0]
     assert "flim" in rows[1] and "film" not in rows[1]
@@ -275,11 +276,12 @@ def test_memory_does_not_grow_with_the_rows(task, tmp_path, tokenizer):
         del rows
 
         def run():
-            data = prepare_data(source, task, tmp_path / "cache")
+            data = prepare_data(source, task.schema, tmp_path / "cache")
             kept = encode_split(
-                data.splits["train"], data.hashes["train"], tokenizer, task, 16, tmp_path / "cache"
-            )
-            loader = DistillationDataset(kept, PaddingCollator(tokenizer)).loader(32, seed=0)
+                data.splits["train"], data.hashes["train"], tokenizer, task.preprocessor,
+                task.schema, 16, tmp_path / "cache",
+            )  # fmt: skip
+            loader = DistillationDataset(kept, collator(tokenizer)).loader(32, seed=0)
             for _, _ in zip(loader, range(5), strict=False):
                 pass
 

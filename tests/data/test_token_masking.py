@@ -8,12 +8,11 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.data.sampler import LengthGroupedBatchSampler
 from distill.data.token_masking import TokenMasking, inverse_frequency_weights, ordinary_tokens
 from distill.tasks.masked_lm import MaskedLM
-from tests.factories import make_tokenizer
+from tests.factories import collator, make_tokenizer
 
 WORDS = [f"w{i}" for i in range(40)]
 
@@ -25,7 +24,7 @@ def tokenizer():
 
 
 def rows_of(tokenizer, texts, max_length=64, **settings) -> Dataset:
-    encoded = MaskedLM(**settings).encode(tokenizer, {"text": texts}, max_length)
+    encoded = MaskedLM(**settings).preprocessor.encode(tokenizer, {"text": texts}, max_length)
     return Dataset.from_dict(encoded | {"length": [len(ids) for ids in encoded["input_ids"]]})
 
 
@@ -152,8 +151,8 @@ def test_a_mask_depends_on_row_and_pass_alone(tokenizer):
 
 
 def batches(tokenizer, rows, teacher=None):
-    transform = MaskedLM().transform(tokenizer, rows)
-    collate = PaddingCollator(tokenizer, transform)
+    transform = MaskedLM().preprocessor.batch_transform(tokenizer, rows)
+    collate = collator(tokenizer, transform)
     return DistillationDataset(rows, collate, teacher, collate if teacher is not None else None)
 
 
@@ -168,7 +167,7 @@ def test_teacher_student_and_a_resumed_training_see_the_same(tokenizer):
         for batch in loader:
             for key, value in batch["student"].items():
                 assert torch.equal(value, batch["teacher"][key]), key
-            assert batch["units"].sum() == len(batch["labels"]) == (
+            assert batch["position_counts"].sum() == len(batch["labels"]) == (
                 batch["student"]["positions"] >= 0
             ).sum()  # fmt: skip
             for row, ids, mask in zip(
@@ -201,11 +200,11 @@ def test_a_series_of_passes_tells_which_one():
 def test_labels_of_an_evaluation(tokenizer):
     rows = rows_of(tokenizer, random_texts(30, 20) + random_texts(20, 5))
     examples = batches(tokenizer, rows)
-    assert examples.units.tolist() == [3] * 30 + [1] * 20
+    assert examples.position_counts.tolist() == [3] * 30 + [1] * 20
     for batch in examples.loader(8, seed=None):
         assert np.array_equal(examples.labels[batch["rows"].tolist()], batch["labels"].numpy())
     part = examples.select([40, 3])
-    assert part.units.tolist() == [1, 3]
+    assert part.position_counts.tolist() == [1, 3]
     assert part.labels[[0, 1]].tolist() == examples.labels[[40, 3]].tolist()
 
 

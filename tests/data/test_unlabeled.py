@@ -10,14 +10,13 @@ from datasets import Dataset, concatenate_datasets
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from distill.core.errors import UserError
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.data.labels import IGNORED_LABEL
 from distill.data.prepare import prepare_data
 from distill.data.sampler import LengthGroupedBatchSampler
 from distill.data.sources.files import FileSource
 from distill.tasks.sequence_classification import SequenceClassification
-from tests.factories import encoded, sentences, write_csv
+from tests.factories import collator, encoded, sentences, write_csv
 
 TASK = SequenceClassification()
 
@@ -39,7 +38,7 @@ def texts():
 def prepared(folder, tmp_path):
     def run(unlabelled, **settings):
         source = FileSource(name="films", path=str(folder), unlabeled=str(unlabelled), **settings)
-        return prepare_data(source, TASK, tmp_path / "cache")
+        return prepare_data(source, TASK.schema, tmp_path / "cache")
 
     return run
 
@@ -88,7 +87,9 @@ def test_every_text_is_accounted_for(prepared, folder, tmp_path, texts):
 
 
 def test_labelled_splits_and_fingerprint_are_those_without(prepared, folder, tmp_path, texts):
-    without = prepare_data(FileSource(name="films", path=str(folder)), TASK, tmp_path / "cache")
+    without = prepare_data(
+        FileSource(name="films", path=str(folder)), TASK.schema, tmp_path / "cache"
+    )
     data = prepared(lines(tmp_path / "more.txt", texts))
     assert data.fingerprint == without.fingerprint
     assert "unlabelled" not in without.sizes
@@ -163,7 +164,7 @@ def test_the_column_is_called_as_in_the_labelled_data_but_in_txt(tmp_path, texts
                 text="review",
                 unlabeled=str(tmp_path / f"more.{suffix}"),
             ),
-            TASK,
+            TASK.schema,
             tmp_path / "cache",
         )
         for suffix in ("csv", "txt")
@@ -179,12 +180,12 @@ def test_pairs(tmp_path):
     write_csv(tmp_path / "more.csv", paired(50, 5))
     settings = {"name": "d", "path": str(tmp_path / "d")}
     source = FileSource(**settings, unlabeled=str(tmp_path / "more.csv"))
-    rows = prepare_data(source, TASK, tmp_path / "cache").splits["unlabelled"]
+    rows = prepare_data(source, TASK.schema, tmp_path / "cache").splits["unlabelled"]
     assert rows.column_names == ["text", "text_pair", "label"]
     assert all(row["text_pair"] == "the film " + row["text"] for row in rows)
     source = FileSource(**settings, unlabeled=str(lines(tmp_path / "more.txt", ["one text"])))
     with pytest.raises(UserError, match=r"data\.text_pair=text_pair: .*more\.txt has no such"):
-        prepare_data(source, TASK, tmp_path / "cache")
+        prepare_data(source, TASK.schema, tmp_path / "cache")
 
 
 def test_a_data_set_of_the_hub(prepared, monkeypatch, texts):
@@ -211,7 +212,7 @@ def test_a_split_of_the_hub_set_itself(monkeypatch, tmp_path, texts):
     }
     monkeypatch.setattr("distill.data.sources.hub.read_with_datasets", lambda *_, **__: splits)
     source = HubSource(name="d", path="someone/d", unlabeled="unsupervised")
-    data = prepare_data(source, TASK, tmp_path)
+    data = prepare_data(source, TASK.schema, tmp_path)
     assert data.sizes["train"] == 48
     assert set(data.splits["unlabelled"]["text"]) <= set(texts)
 
@@ -227,7 +228,7 @@ def test_a_labelled_and_an_unlabelled_example_bring_their_own_logits(tokenizer):
     said = [np.full((20, 2), 1, np.float32), np.full((10, 2), 2, np.float32)]
     batch = DistillationDataset(
         concatenate_datasets([rows, more]),
-        PaddingCollator(tokenizer),
+        collator(tokenizer),
         teacher_logits=np.concatenate(said),
     )[[3, 24, 29]]
     assert batch["labels"].tolist() == [rows["label"][3], IGNORED_LABEL, IGNORED_LABEL]

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from distill.core.hardware import resolve_hardware
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.data.sampler import BatchIndices
 from distill.distributed.environment import ProcessRank
@@ -19,13 +18,13 @@ from distill.tasks.sequence_classification import SequenceClassification
 from distill.training.inference import iter_logits
 from distill.training.module import DistillationModule
 from distill.training.optimizer import AdamW
-from tests.factories import NO_DROPOUT, encoded, make_model, teacher_logits
+from tests.factories import NO_DROPOUT, collator, encoded, make_model, teacher_logits
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_every_example_is_in_the_part_of_one_process_of_the_same_batch(tokenizer, count):
     rows = encoded(tokenizer, 22)  # of batches of 7, the last has 1 example
-    dataset = DistillationDataset(rows, PaddingCollator(tokenizer))
+    dataset = DistillationDataset(rows, collator(tokenizer))
     whole = list(dataset.loader(7, 0).sampler)
     parts = []
     for rank in range(count):
@@ -44,11 +43,11 @@ def test_every_example_is_in_the_part_of_one_process_of_the_same_batch(tokenizer
         ]
         assert sorted(texts) == sorted(tuple(rows[i]["input_ids"]) for i in indices)
         if count > 1:
-            assert sum(part["part"] for part in of_processes) == pytest.approx(count)
+            assert sum(part["batch_share"] for part in of_processes) == pytest.approx(count)
 
 
 def test_parts_of_a_pass_are_the_whole_pass(tokenizer):
-    dataset = DistillationDataset(encoded(tokenizer, 13), PaddingCollator(tokenizer))
+    dataset = DistillationDataset(encoded(tokenizer, 13), collator(tokenizer))
     model, hardware = make_model(layers=1), resolve_hardware("cpu", "32-true")
     whole = {
         i: row
@@ -69,7 +68,7 @@ def test_parts_of_a_pass_are_the_whole_pass(tokenizer):
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_gradients_of_the_parts_average_to_the_gradient_of_the_batch(tokenizer, monkeypatch, size):
     """However unequal the parts are, down to none of a batch of one example."""
-    rows, collate = encoded(tokenizer, 7), PaddingCollator(tokenizer)
+    rows, collate = encoded(tokenizer, 7), collator(tokenizer)
     stored = teacher_logits(make_model(layers=2).eval(), rows, collate)
     dataset = DistillationDataset(rows, collate, teacher_logits=stored)
     task = SequenceClassification()

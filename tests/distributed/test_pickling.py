@@ -2,18 +2,15 @@
 
 import torch
 
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.distributed import pickling
 from distill.modeling.features import forward_with_features
-from tests.factories import encoded, make_model
+from tests.factories import collator, encoded, make_model
 
 
 def test_a_model_is_sent_whole_even_if_it_has_recorded_its_outputs(tokenizer):
     model = make_model(layers=2).eval().requires_grad_(False)
-    inputs = DistillationDataset(encoded(tokenizer, 3), PaddingCollator(tokenizer))[[0, 1, 2]][
-        "student"
-    ]
+    inputs = DistillationDataset(encoded(tokenizer, 3), collator(tokenizer))[[0, 1, 2]]["student"]
     needs = frozenset({"logits", "hidden_states"})
     before = forward_with_features(model, inputs, needs)  # installs hooks
     copy, same_copy = pickling.loads(pickling.dumps([model, model]))

@@ -5,7 +5,6 @@ import torch
 from pytorch_lightning.strategies import FSDPStrategy
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.distributed.launcher import ProcessLauncher
 from distill.objectives.objective import Objective
@@ -15,7 +14,7 @@ from distill.tasks.sequence_classification import SequenceClassification
 from distill.training.module import DistillationModule
 from distill.training.optimizer import AdamW
 from distill.training.trainer import TrainerFactory, TrainingPlan
-from tests.factories import NO_DROPOUT, encoded, make_model
+from tests.factories import NO_DROPOUT, collator, encoded, make_model
 
 
 class CPUShardingStrategy(FSDPStrategy):
@@ -51,7 +50,7 @@ class Sharded(ProcessLauncher):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_sharded_model_is_trained_as_a_whole_one(tokenizer, tmp_path):
-    rows, collate = encoded(tokenizer, 65), PaddingCollator(tokenizer)
+    rows, collate = encoded(tokenizer, 65), collator(tokenizer)
     validation = DistillationDataset(encoded(tokenizer, 21, 2), collate)
     task, trained = SequenceClassification(), []
     for kind in (ProcessLauncher, Sharded):
@@ -72,7 +71,7 @@ def test_a_sharded_model_is_trained_as_a_whole_one(tokenizer, tmp_path):
         trained.append(module.state_dict())
     first, second = trained
     assert first.keys() == second.keys()
-    occurring = DistillationDataset(rows, collate).occurring_ids()
+    occurring = DistillationDataset(rows, collate).embedding_ids()
     for name, value in first.items():
         chosen = occurring if name.endswith("word_embeddings.weight") else slice(None)
         # Rows that do not occur have weight decay when sharded, and none as a whole.

@@ -6,14 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.evaluation.speed import _LiveTensors, measure_speed
-from tests.factories import encoded, make_model
+from tests.factories import collator, encoded, make_model
 
 
 def test_a_deeper_model_is_slower_and_both_are_measured_alike(tokenizer):
-    examples = DistillationDataset(encoded(tokenizer, 60), PaddingCollator(tokenizer))
+    examples = DistillationDataset(encoded(tokenizer, 60), collator(tokenizer))
     models = {"deep": make_model(layers=12), "flat": make_model(layers=1)}
     threads = torch.get_num_threads()
     speeds = measure_speed(models, dict.fromkeys(models, examples), torch.device("cpu"), rounds=2)
@@ -41,7 +40,7 @@ def test_latency_is_taken_with_one_thread_at_batch_1(tokenizer):
             seen.append((len(input_ids), torch.get_num_threads()))
             return self.inner(input_ids, attention_mask)
 
-    examples = DistillationDataset(encoded(tokenizer, 60), PaddingCollator(tokenizer))
+    examples = DistillationDataset(encoded(tokenizer, 60), collator(tokenizer))
     measure_speed({"spy": Spy()}, {"spy": examples}, torch.device("cpu"), rounds=1)
     assert {threads for size, threads in seen if size == 1} == {1, torch.get_num_threads()} or {
         threads for size, threads in seen if size == 1
@@ -79,7 +78,7 @@ def busy_process():
 def test_the_ranking_is_the_same_beside_two_busy_neighbours(tokenizer):
     """Four models, each at least twice as costly as the next, beside programs that never rest."""
     depths = (1, 4, 10, 24)
-    examples = DistillationDataset(encoded(tokenizer, 30), PaddingCollator(tokenizer))
+    examples = DistillationDataset(encoded(tokenizer, 30), collator(tokenizer))
     models = {str(depth): make_model(layers=depth) for depth in depths}
 
     def ranking():

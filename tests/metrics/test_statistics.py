@@ -1,13 +1,11 @@
 """Intervals and tests against scipy, by enumeration, and by simulation of what they promise."""
 
-import doctest
 import itertools
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from distill.metrics import statistics
 from distill.metrics.base import CountMetric, Metric
 from distill.metrics.classification import accuracy, macro_f1, matthews_correlation
 from distill.metrics.regression import pearson, spearman
@@ -49,12 +47,6 @@ def bias_corrected(resampled: np.ndarray, value: float) -> np.ndarray:
     share = scipy.stats.percentileofscore(resampled, value, kind="mean") / 100
     levels = scipy.stats.norm.cdf(2 * scipy.stats.norm.ppf(share) + np.array([-1.96, 1.96]))
     return np.quantile(resampled, levels)
-
-
-def test_doctests():
-    result = doctest.testmod(statistics)
-    assert result.attempted >= 8
-    assert result.failed == 0
 
 
 # Bootstrap

@@ -8,10 +8,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForMaskedLM
 
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.modeling.active_rows_embedding import ActiveRowsEmbedding, train_active_rows
-from tests.factories import encoded, make_model
+from tests.factories import collator, encoded, make_model
 
 IDS = np.array([0, 2, 3, 5, 7, 11])
 
@@ -131,11 +130,7 @@ def test_left_alone_where_it_would_be_wrong_or_useless():
 def test_the_ids_that_occur(tokenizer):
     rows = encoded(tokenizer, 25)
     expected = sorted({id for row in rows["input_ids"] for id in row} | {0})
-    assert (
-        DistillationDataset(rows, PaddingCollator(tokenizer)).occurring_ids().tolist() == expected
-    )
+    assert DistillationDataset(rows, collator(tokenizer)).embedding_ids().tolist() == expected
     chosen = rows.select([4, 9])
     expected = sorted({id for row in chosen["input_ids"] for id in row} | {0})
-    assert (
-        DistillationDataset(chosen, PaddingCollator(tokenizer)).occurring_ids().tolist() == expected
-    )
+    assert DistillationDataset(chosen, collator(tokenizer)).embedding_ids().tolist() == expected

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from distill.modeling.size import count_bytes, count_parameters, multiply_accumulates
-from tests.factories import make_model
+from distill.modeling.size import count_bytes, count_parameters
+from tests.factories import counted_operations, make_model
 
 
 def analytic(layers, hidden, feed_forward, classes, tokens):
@@ -23,20 +23,20 @@ def analytic(layers, hidden, feed_forward, classes, tokens):
 def test_multiply_accumulates_equal_the_analytic_count(layers, tokens, attention):
     model = make_model(layers=layers)
     model.set_attn_implementation(attention)
-    assert multiply_accumulates(model, tokens) == analytic(layers, 32, 64, 2, tokens)
+    assert counted_operations(model, tokens) == analytic(layers, 32, 64, 2, tokens)
 
 
 @pytest.mark.parametrize("family", ["roberta", "electra", "distilbert"])
 def test_other_families_are_counted_too(family):
     """The body is BERT's; only the small head differs."""
     body = analytic(4, 32, 64, 2, 16) - 32**2 - 64
-    head = multiply_accumulates(make_model(family), 16) - body
+    head = counted_operations(make_model(family), 16) - body
     assert 0 < head <= 2 * 32**2 + 64
 
 
 def test_counting_leaves_the_model_in_its_mode():
     model = make_model().train()
-    multiply_accumulates(model, 8)
+    counted_operations(model, 8)
     assert model.training
 
 

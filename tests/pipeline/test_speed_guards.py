@@ -7,7 +7,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.modeling.active_rows_embedding import train_active_rows
 from distill.modeling.loading import layer_stack
@@ -18,7 +17,7 @@ from distill.objectives.terms.soft_targets import SoftTargets
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.training.module import DistillationModule
 from distill.training.optimizer import AdamW
-from tests.factories import encoded, make_model
+from tests.factories import collator, encoded, make_model
 
 VOCABULARY, WIDTH = 5000, 32
 TASK = SequenceClassification()
@@ -50,7 +49,7 @@ class Tensors(TorchDispatchMode):
 def batches(tokenizer):
     rows = encoded(tokenizer, 60)
     logits = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
-    return DistillationDataset(rows, PaddingCollator(tokenizer), teacher_logits=logits)
+    return DistillationDataset(rows, collator(tokenizer), teacher_logits=logits)
 
 
 def step(model, batches, indices):
@@ -76,7 +75,7 @@ def step(model, batches, indices):
 
 def test_a_step_makes_nothing_of_the_size_of_the_word_table(batches):
     model = make_model(layers=2, vocab_size=VOCABULARY)
-    with train_active_rows(model, batches.occurring_ids()):
+    with train_active_rows(model, batches.embedding_ids()):
         sizes = step(model, batches, list(range(8)))
     assert max(sizes) < VOCABULARY * WIDTH / 10
     # Without it, it does: this test can fail.

@@ -85,7 +85,7 @@ def found(folder: str = "found") -> dict:
     ],
 )
 def test_several_values_on_the_command_line_are_searched(argument, wanted):
-    space, others = spaces.split(["seed=1", argument, "--info", "data.labels=[a,b]"])
+    space, others = spaces.split_overrides(["seed=1", argument, "--info", "data.labels=[a,b]"])
     assert space == {argument.split("=")[0]: wanted}
     assert others == ["seed=1", "--info", "data.labels=[a,b]"]
 
@@ -111,8 +111,8 @@ def test_values_in_a_file(node, wanted):
         ([], "a list of choices, or"),
         ("half", "a list of choices, or"),
         ({"low": 1}, "a list of choices, or"),
-        (["half", "half"], "a choice stands twice"),
-        ({"low": 1, "high": "many"}, "many is no number"),
+        (["half", "half"], "a choice is given twice"),
+        ({"low": 1, "high": "many"}, "many is not a number"),
         ({"low": 1, "high": 2, "logs": True}, "there is no logs"),
         ({"low": 1, "high": 2, "log": 1}, "log=1: it must be true or false"),
         ({"low": 2, "high": 1}, "low <= high"),
@@ -128,7 +128,7 @@ def test_values_that_cannot_be_read(node, says):
 
 def test_the_default_space_is_one_for_the_embedded_default():
     default = composed("+search=default").search
-    space = spaces.read(OmegaConf.to_container(default.space), {}, [], composed)
+    space = spaces.read_space(OmegaConf.to_container(default.space), {}, [], composed)
     assert list(space) == list(default.space)
     spaces.check_all(space, composed)
 
@@ -141,10 +141,10 @@ def test_only_distill_search_searches(command):
 
 def test_numbers_are_short_and_stay_inside():
     rate = FloatDistribution(1e-4, 2.3456e-4, log=True)
-    assert spaces.text(rate, 1.23456e-4) == "0.000123"
-    assert spaces.text(rate, 2.3456e-4) == "0.00023456"
-    assert spaces.text(IntDistribution(2, 5), 3) == "3"
-    assert spaces.text(FloatDistribution(0, 1, step=0.1), 0.30000000000000004) == "0.3"
+    assert spaces.format_value(rate, 1.23456e-4) == "0.000123"
+    assert spaces.format_value(rate, 2.3456e-4) == "0.00023456"
+    assert spaces.format_value(IntDistribution(2, 5), 3) == "3"
+    assert spaces.format_value(FloatDistribution(0, 1, step=0.1), 0.30000000000000004) == "0.3"
 
 
 def test_options_are_drawn_for_the_choices_that_have_them():
@@ -155,7 +155,7 @@ def test_options_are_drawn_for_the_choices_that_have_them():
     def compose(*overrides):
         return composed(*overrides)
 
-    space = spaces.read(nodes, {}, [], compose)
+    space = spaces.read_space(nodes, {}, [], compose)
     drawn = [
         spaces.suggest(FixedTrial({"student": s, "student.hidden_layers": 3}), space, compose)
         for s in ("half", "tiny")
@@ -166,16 +166,18 @@ def test_options_are_drawn_for_the_choices_that_have_them():
 
 def test_the_command_line_decides_over_the_file():
     nodes = {"student": ["half", "third"], "optimizer.learning_rate": {"low": 1, "high": 2}}
-    typed, _ = spaces.split(["student=single,half"])
-    space = spaces.read(nodes, typed, ["optimizer.learning_rate=1e-4"], composed)
+    typed, _ = spaces.split_overrides(["student=single,half"])
+    space = spaces.read_space(nodes, typed, ["optimizer.learning_rate=1e-4"], composed)
     assert space == {"student": CategoricalDistribution(["single", "half"])}
 
 
 def test_an_option_that_the_chosen_configs_lack_is_left_out_of_the_default():
     nodes = {"student": ["half", "third"], "student.hidden_layers": [2, 4]}
-    assert list(spaces.read(nodes, {}, [], composed)) == ["student"]
+    assert list(spaces.read_space(nodes, {}, [], composed)) == ["student"]
     with pytest.raises(UserError, match="no option student"):
-        spaces.read({}, {"student.hidden_layers": CategoricalDistribution(["2"])}, [], composed)
+        spaces.read_space(
+            {}, {"student.hidden_layers": CategoricalDistribution(["2"])}, [], composed
+        )
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_an_option_that_the_chosen_configs_lack_is_left_out_of_the_default():
         ("optimizer.learning_rate=slow,fast", "optimizer.learning_rate=slow: it must be a number"),
         ("optimizer.learning_rate=interval(0,1)", "learning_rate=0: it must be above 0"),
         ("optimizer.learning_rate=interval(2,1)", "low <= high"),
-        ("student=half student=third,single", "student stands twice"),
+        ("student=half student=third,single", "student is given twice"),
         ("student=half student.layers=[0],[9]", "the teacher has the layers 0 to 3, not 9"),
         ("student.layers=[0],[1] student=half,third", "are the same run"),
         ("seed=0,1", "seed=1 cannot be searched over"),
@@ -412,7 +414,7 @@ def test_another_search_and_another_process_are_refused(search, quick, corpus, t
     with FileLock("found/.search.lock"):
         code, _, err = search(*GRID, "search.trials=2")
     assert code == 2
-    assert "another distill-search is at work" in err
+    assert "another distill-search is running" in err
     Path("other").mkdir()
     Path("other/thesis.tex").touch()
     code, _, err = search(*GRID, folder="other")

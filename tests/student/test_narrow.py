@@ -16,15 +16,13 @@ from distill.core.errors import UserError
 from distill.modeling import loading
 from distill.modeling.compact import as_compact, low_rank
 from distill.modeling.forward import output_logits
-from distill.modeling.size import count_parameters, multiply_accumulates
+from distill.modeling.size import count_parameters
 from distill.student import narrow
 from distill.student.from_layers import LayersFactory
 from distill.student.narrow import Widths
-from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
-from tests.factories import make_model
+from tests.factories import counted_operations, make_model, student_context
 
-TASK = SequenceClassification()
 NAMES = ["negative", "positive"]
 FAMILIES = ["bert", "roberta", "electra", "distilbert"]
 IDS = torch.tensor([[2, 6, 9, 12, 3], [2, 7, 3, 14, 3]])
@@ -41,7 +39,7 @@ def built(model, tokenizer, tmp_path, **settings):
     recipe = LayersFactory(name="s", **{"layers": "all"} | settings)
     recipe.check(model.config)
     teacher = Teacher("teacher", model, tokenizer, "hash", 0.0, True)
-    return recipe.build(teacher, TASK, NAMES, tmp_path)
+    return recipe.build(student_context(teacher, tmp_path))
 
 
 def logits(model):
@@ -229,7 +227,7 @@ def test_a_factorised_table_has_fewer_parameters_and_costs_a_product(tokenizer, 
     student = built(teacher, tokenizer, tmp_path, embedding_size=5).model
     saved = 32 * 32 - 32 * 5 - 5 * 32
     assert count_parameters(teacher).total - count_parameters(student).total == saved
-    counts = [multiply_accumulates(model, 7) for model in (teacher, student)]
+    counts = [counted_operations(model, 7) for model in (teacher, student)]
     assert counts[1] - counts[0] == 7 * 5 * 32
     table = student.get_input_embeddings().weight
     assert table.shape == (32, 32)

@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 
 from distill.core.errors import UserError
-from distill.data.prepare import PreparedData
 from distill.modeling import loading
 from distill.modeling.architectures.bilstm import BiLstmConfig, BiLstmForSequenceClassification
 from distill.modeling.architectures.compact import (
@@ -22,16 +20,16 @@ from distill.modeling.architectures.compact import (
     CompactBertForSequenceClassification,
 )
 from distill.modeling.architectures.static import StaticConfig, StaticForSequenceClassification
-from distill.modeling.size import count_parameters, multiply_accumulates
+from distill.modeling.size import count_parameters
 from distill.student import embedding_tables
 from distill.student.bilstm import BiLSTMFactory
 from distill.student.static import StaticFactory
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
 from distill.training.optimizer import default_learning_rate
-from tests.factories import make_model, sentences, write_csv
+from tests.factories import counted_operations as counted
+from tests.factories import make_model, prepared, sentences, student_context, write_csv
 
-TASK = SequenceClassification()
 NAMES = ["negative", "positive"]
 IDS = [[2, 7, 9, 8, 3, 11, 12, 3], [2, 5, 3], [2, 6, 3, 14, 3]]  # 2 opens, 3 separates
 
@@ -171,9 +169,9 @@ def test_multiply_accumulates_by_hand(tokens):
     """Four gates, each from the input and the state, in two directions; then the head."""
     body = 2 * 4 * 4 * (6 + 4) + 2 * 4 * 4 * (8 + 4)
     head = 8 * 5 + 5 * 3
-    assert multiply_accumulates(bilstm(num_hidden_layers=2), tokens) == tokens * body + head
-    assert multiply_accumulates(static(), tokens) == 6 * 5 + 5 * 3
-    assert multiply_accumulates(static(head_size=0), tokens) == 6 * 3
+    assert counted(bilstm(num_hidden_layers=2), tokens) == tokens * body + head
+    assert counted(static(), tokens) == 6 * 5 + 5 * 3
+    assert counted(static(head_size=0), tokens) == 6 * 3
 
 
 def test_parameters_without_embeddings():
@@ -196,14 +194,9 @@ def test_static_has_no_layers_to_choose_from():
 # --- starts ------------------------------------------------------------------------------------
 
 
-def data_of(rows):
-    splits = {split: Dataset.from_list(rows) for split in ("train", "validation", "test")}
-    return PreparedData("films", splits, NAMES, "test", "f", dict.fromkeys(splits, "h"))
-
-
 @pytest.fixture
 def data():
-    return data_of([row | {"label": 0} for row in sentences(20, 1)])
+    return prepared([row | {"label": 0} for row in sentences(20, 1)])
 
 
 def teacher_of(tokenizer, family="bert"):
@@ -246,7 +239,7 @@ def test_embeddings_start_from_the_teachers(recipe, tokenizer, data, tmp_path):
     teacher = teacher_of(tokenizer)
     recipe = type(recipe)(**vars(recipe) | {"start": "embeddings"})
     recipe.check(teacher.model.config)
-    student = recipe.build(teacher, TASK, NAMES, tmp_path, data)
+    student = recipe.build(student_context(teacher, tmp_path, data))
     ours = student.model.get_input_embeddings().weight.detach()
     theirs = teacher.model.get_input_embeddings().weight[: len(tokenizer)].detach()
     cosine = torch.nn.functional.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0)
@@ -261,7 +254,7 @@ def test_frequent_words_weigh_less(tokenizer, tmp_path):
     rows = [{"text": "the film the film the good", "label": 0}]
     plain, weighted = (
         StaticFactory(name="s", weighting=weighting)
-        .build(teacher, TASK, NAMES, tmp_path, data_of(rows))
+        .build(student_context(teacher, tmp_path, prepared(rows)))
         .model.get_input_embeddings()
         .weight
         for weighting in ("none", "frequency")
@@ -275,7 +268,9 @@ def test_frequent_words_weigh_less(tokenizer, tmp_path):
 @pytest.mark.parametrize("recipe", [BiLSTMFactory, StaticFactory])
 def test_pairs_are_told_apart(recipe, tokenizer, tmp_path):
     rows = [{"text": "the film", "text_pair": "a story", "label": 0}]
-    student = recipe(name="s").build(teacher_of(tokenizer), TASK, NAMES, tmp_path, data_of(rows))
+    student = recipe(name="s").build(
+        student_context(teacher_of(tokenizer), tmp_path, prepared(rows))
+    )
     assert student.model.config.pairs
     model = _lively(student.model)
     one = model(**tokenizer("good film", "bad plot", return_tensors="pt")).logits
@@ -285,7 +280,7 @@ def test_pairs_are_told_apart(recipe, tokenizer, tmp_path):
     from distill.student.bilstm import pair_settings
 
     with pytest.raises(UserError, match="separator"):
-        pair_settings(data_of(rows), tokenizer)
+        pair_settings(prepared(rows), tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +367,7 @@ def test_a_saved_one_loads_here_by_its_folder_and_elsewhere_with_its_code(
 
 def test_a_new_head_where_the_classes_are_others(tmp_path):
     bilstm().save_pretrained(tmp_path)
-    model = TASK.load(str(tmp_path), NAMES)
+    model = SequenceClassification().head.load(str(tmp_path), NAMES)
     assert model.classifier.weight.shape == (2, 5)
     assert torch.isfinite(model.classifier.weight).all()
     assert torch.equal(model.hidden.weight, bilstm().hidden.weight)

@@ -5,11 +5,9 @@ from distill.core.errors import UserError
 from distill.student.from_layers import LayersFactory
 from distill.student.from_shape import ShapeFactory
 from distill.student.pretrained import PretrainedFactory
-from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
-from tests.factories import make_model, make_tokenizer
+from tests.factories import make_model, make_tokenizer, student_context
 
-TASK = SequenceClassification()
 NAMES = ["negative", "positive"]
 
 
@@ -21,7 +19,7 @@ def teacher_of(model, tokenizer):
 def test_copies_exactly_the_chosen_layers_and_all_the_rest(family, tokenizer, tmp_path):
     teacher = make_model(family, layers=6)
     recipe = LayersFactory(name="s", layers=[4, 1])
-    student = recipe.build(teacher_of(teacher, tokenizer), TASK, NAMES, tmp_path).model
+    student = recipe.build(student_context(teacher_of(teacher, tokenizer), tmp_path)).model
     assert student.config.num_hidden_layers == 2
     assert teacher.config.num_hidden_layers == 6
     theirs, ours = teacher.state_dict(), student.state_dict()
@@ -38,7 +36,7 @@ def test_copies_exactly_the_chosen_layers_and_all_the_rest(family, tokenizer, tm
 def test_student_shares_no_memory_with_the_teacher(tokenizer, tmp_path):
     teacher = make_model()
     recipe = LayersFactory(name="s", layers="half")
-    student = recipe.build(teacher_of(teacher, tokenizer), TASK, NAMES, tmp_path).model
+    student = recipe.build(student_context(teacher_of(teacher, tokenizer), tmp_path)).model
     with torch.no_grad():
         student.classifier.weight.zero_()
     assert teacher.classifier.weight.abs().sum() > 0
@@ -47,7 +45,7 @@ def test_student_shares_no_memory_with_the_teacher(tokenizer, tmp_path):
 def test_all_layers_give_the_teacher_itself(tokenizer, tmp_path):
     teacher = make_model().eval()
     recipe = LayersFactory(name="s", layers=[0, 1, 2, 3])
-    student = recipe.build(teacher_of(teacher, tokenizer), TASK, NAMES, tmp_path).model.eval()
+    student = recipe.build(student_context(teacher_of(teacher, tokenizer), tmp_path)).model.eval()
     ids = torch.tensor([[2, 6, 9, 12, 3]])
     assert torch.equal(student(input_ids=ids).logits, teacher(input_ids=ids).logits)
 
@@ -71,8 +69,8 @@ def test_refuses_layers_that_are_not_there(layers):
 
 def test_shape_reads_with_the_teachers_tokenizer(tokenizer, tmp_path):
     recipe = ShapeFactory(name="tiny", hidden_layers=2, hidden_size=128)
-    student = recipe.build(teacher_of(make_model(), tokenizer), TASK, NAMES, tmp_path)
-    assert student.tokenizer is tokenizer
+    student = recipe.build(student_context(teacher_of(make_model(), tokenizer), tmp_path))
+    assert student.processor is tokenizer
     config = student.model.config
     assert (config.num_hidden_layers, config.hidden_size, config.num_attention_heads) == (2, 128, 2)
     assert config.vocab_size == len(tokenizer)
@@ -99,7 +97,7 @@ def test_pretrained_keeps_its_own_tokenizer(tokenizer, tmp_path):
     make_model(vocab_size=32).save_pretrained(tmp_path / "other")
     other.save_pretrained(tmp_path / "other")
     recipe = PretrainedFactory(path=str(tmp_path / "other"))
-    student = recipe.build(teacher_of(make_model(), tokenizer), TASK, NAMES, tmp_path)
+    student = recipe.build(student_context(teacher_of(make_model(), tokenizer), tmp_path))
     assert student.name == "other"
-    assert student.tokenizer.get_vocab() == other.get_vocab()
+    assert student.processor.get_vocab() == other.get_vocab()
     assert student.model.dtype == torch.float32

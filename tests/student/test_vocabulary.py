@@ -27,11 +27,9 @@ from distill.student.bilstm import BiLSTMFactory
 from distill.student.from_layers import LayersFactory
 from distill.student.static import StaticFactory
 from distill.student.token_statistics import token_counts
-from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
-from tests.factories import make_model, make_tokenizer
+from tests.factories import make_model, make_tokenizer, student_context
 
-TASK = SequenceClassification()
 NAMES = ["negative", "positive"]
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 LETTERS = "abcdeéß한글"
@@ -281,21 +279,21 @@ def test_the_function_stays_where_the_tokens_do(family, rank, tmp_path):
     teacher = teacher_of(type(model)(model.config), tokenizer)
     lines = texts(15, 1)
     recipe = LayersFactory(name="s", layers="all", vocabulary="corpus", embedding_size=rank)
-    student = recipe.build(teacher, TASK, NAMES, tmp_path, data_of(lines))
+    student = recipe.build(student_context(teacher, tmp_path, data_of(lines)))
     config = student.model.config
-    assert config.vocab_size == len(student.tokenizer) < len(tokenizer)
-    assert config.pad_token_id == student.tokenizer.pad_token_id
+    assert config.vocab_size == len(student.processor) < len(tokenizer)
+    assert config.pad_token_id == student.processor.pad_token_id
     expected = logits(teacher.model, tokenizer, lines)
     torch.testing.assert_close(
-        logits(student.model, student.tokenizer, lines), expected, rtol=1e-4, atol=1e-5
+        logits(student.model, student.processor, lines), expected, rtol=1e-4, atol=1e-5
     )
     assert teacher.model.config.vocab_size == len(tokenizer) + 3
     student.model.save_pretrained(tmp_path / "s")
-    student.tokenizer.save_pretrained(tmp_path / "s")
+    student.processor.save_pretrained(tmp_path / "s")
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "s")
     reads = AutoTokenizer.from_pretrained(tmp_path / "s")
     torch.testing.assert_close(logits(loaded, reads, lines), expected, rtol=1e-4, atol=1e-5)
-    assert f"{len(student.tokenizer)} of its {len(tokenizer)} tokens" in student.origin
+    assert f"{len(student.processor)} of its {len(tokenizer)} tokens" in student.origin
 
 
 def test_a_tied_output_follows():
@@ -327,11 +325,11 @@ def test_small_students_take_their_rows(recipe, tmp_path):
     settings = {"weighting": "none"} if recipe is StaticFactory else {}
     full, small = (
         recipe(name="s", start="embeddings", vocabulary=wanted, **settings).build(
-            teacher, TASK, NAMES, tmp_path, data
+            student_context(teacher, tmp_path, data)
         )
         for wanted in ("full", 20)
     )
-    theirs, ours = tokenizer.get_vocab(), small.tokenizer.get_vocab()
+    theirs, ours = tokenizer.get_vocab(), small.processor.get_vocab()
     assert len(ours) < len(theirs)
     tables = [s.model.get_input_embeddings().weight for s in (full, small)]
     for token, index in ours.items():

@@ -12,7 +12,7 @@ from distill.objectives.terms.hard_labels import HardLabels
 from distill.tasks.sequence_classification import SequenceClassification
 from tests.factories import make_model
 
-LOSS = SequenceClassification().hard_label_loss
+LOSS = SequenceClassification().criterion.hard_label_loss
 
 
 def by_hand(logits, labels) -> float:

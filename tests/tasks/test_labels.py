@@ -39,19 +39,19 @@ def by_text(data, split="test"):
 def test_numbers_and_numbers_as_text(form, tmp_path):
     given = splits(rated)
     rows = {s: [row | {"label": form(row["label"])} for row in r] for s, r in given.items()}
-    data = prepare_data(Given(rows), Regression(), tmp_path)
+    data = prepare_data(Given(rows), Regression().schema, tmp_path)
     assert data.label_names == ["score"]
     assert by_text(data) == {row["text"]: row["label"] for row in given["test"]}
 
 
 def test_integers_are_numbers_and_a_scale_divides(tmp_path):
     given = splits(lambda count, seed: labelled(0, 50, 100, count=count))
-    data = prepare_data(Given(given), Regression(scale=100), tmp_path)
+    data = prepare_data(Given(given), Regression(scale=100).schema, tmp_path)
     assert set(data.splits["train"]["label"]) == {0.0, 0.5, 1.0}
     assert data.label_names == ["score / 100"]
     with pytest.raises(UserError, match=r"the labels reach 100, .* task\.scale=10 to divide"):
-        prepare_data(Given(given), Regression(), tmp_path)
-    as_they_are = prepare_data(Given(given), Regression(scale=1), tmp_path)
+        prepare_data(Given(given), Regression().schema, tmp_path)
+    as_they_are = prepare_data(Given(given), Regression(scale=1).schema, tmp_path)
     assert set(as_they_are.splits["train"]["label"]) == {0.0, 50.0, 100.0}
     assert as_they_are.label_names == ["score"]
 
@@ -60,7 +60,9 @@ def test_the_fingerprint_sees_what_stands_behind_the_point(tmp_path):
     one = splits(rated)
     other = splits(rated)
     other["test"][0]["label"] += 0.25
-    first, second = (prepare_data(Given(rows), Regression(), tmp_path) for rows in (one, other))
+    first, second = (
+        prepare_data(Given(rows), Regression().schema, tmp_path) for rows in (one, other)
+    )
     assert first.fingerprint != second.fingerprint
     assert first.hashes["train"] == second.hashes["train"]
 
@@ -79,30 +81,30 @@ def test_regression_refuses_what_is_no_number(label, says, tmp_path):
         rows = {
             s: [r | {"label": str(r["label"])} for r in part] for s, part in splits(rated).items()
         }
-        data = prepare_data(Given(rows), Regression(), tmp_path)
+        data = prepare_data(Given(rows), Regression().schema, tmp_path)
         third = data.splits[split][2]["text"] if split == "train" else rows[split][2]["text"]
         next(row for row in rows[split] if row["text"] == third)["label"] = label
         with pytest.raises(UserError, match=f"{split} {says}"):
-            prepare_data(Given(rows), Regression(), tmp_path)
+            prepare_data(Given(rows), Regression().schema, tmp_path)
 
 
 def test_regression_refuses_classes(tmp_path):
     features = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})
     rows = splits(lambda count, seed: Dataset.from_list(labelled(0, 1, count=count), features))
     with pytest.raises(UserError, match="are classes, and task=regression needs numbers"):
-        prepare_data(Given(rows), Regression(), tmp_path)
+        prepare_data(Given(rows), Regression().schema, tmp_path)
     with pytest.raises(UserError, match="task=multi_label is for classes"):
-        prepare_data(Given(splits(tagged)), Regression(), tmp_path)
+        prepare_data(Given(splits(tagged)), Regression().schema, tmp_path)
     with pytest.raises(UserError, match=r"data\.labels names classes"):
-        prepare_data(Given(splits(rated), labels=["low", "high"]), Regression(), tmp_path)
+        prepare_data(Given(splits(rated), labels=["low", "high"]), Regression().schema, tmp_path)
     same = splits(lambda count, seed: labelled(2.5, count=count))
     with pytest.raises(UserError, match=r"every label of train is 2\.5"):
-        prepare_data(Given(same), Regression(), tmp_path)
+        prepare_data(Given(same), Regression().schema, tmp_path)
 
 
 def test_a_test_split_without_numbers_is_not_used(tmp_path):
     rows = splits(rated, test=labelled(-1.0))
-    data = prepare_data(Given(rows), Regression(), tmp_path)
+    data = prepare_data(Given(rows), Regression().schema, tmp_path)
     assert data.evaluated_on == "validation"
 
 
@@ -129,9 +131,9 @@ def as_ids(count, seed):
 
 def test_lists_of_words_and_of_class_labels(tmp_path):
     given = splits(tagged)
-    words = prepare_data(Given(given), MultiLabel(), tmp_path)
+    words = prepare_data(Given(given), MultiLabel().schema, tmp_path)
     assert words.label_names == ["blame", "both", "praise"]
-    ids = prepare_data(Given(splits(as_ids)), MultiLabel(), tmp_path)
+    ids = prepare_data(Given(splits(as_ids)), MultiLabel().schema, tmp_path)
     assert ids.label_names == ["praise", "both", "blame"]
     assert tag_names(words) == tag_names(ids) == expected(given["test"])
     assert set() in tag_names(words).values()  # none of the classes is an answer too
@@ -143,9 +145,9 @@ def test_integers_named_by_data_labels(tmp_path):
         split: [row | {"label": [names.index(n) for n in row["label"]]} for row in part]
         for split, part in splits(tagged).items()
     }
-    plain = prepare_data(Given(rows), MultiLabel(), tmp_path)
+    plain = prepare_data(Given(rows), MultiLabel().schema, tmp_path)
     assert plain.label_names == ["0", "1", "2"]
-    named = prepare_data(Given(rows, labels=names), MultiLabel(), tmp_path)
+    named = prepare_data(Given(rows, labels=names), MultiLabel().schema, tmp_path)
     assert tag_names(named) == expected(splits(tagged)["test"])
 
 
@@ -153,14 +155,14 @@ def test_integers_named_by_data_labels(tmp_path):
 def test_text_with_separators(separator, given, tmp_path):
     rows = splits(tagged)
     joined = {s: [r | {"label": separator.join(r["label"])} for r in rows[s]] for s in rows}
-    data = prepare_data(Given(joined, **given), MultiLabel(), tmp_path)
+    data = prepare_data(Given(joined, **given), MultiLabel().schema, tmp_path)
     assert tag_names(data) == expected(rows["test"])
 
 
 def test_a_separator_without_many_labels_is_refused(tmp_path):
     for task in (SequenceClassification(), Regression()):
         with pytest.raises(UserError, match=r"data\.label_separator=;: .* task=multi_label"):
-            prepare_data(Given(splits(rated), label_separator=";"), task, tmp_path)
+            prepare_data(Given(splits(rated), label_separator=";"), task.schema, tmp_path)
     with pytest.raises(UserError, match="is empty"):
         Given({}, label_separator="")
 
@@ -168,7 +170,7 @@ def test_a_separator_without_many_labels_is_refused(tmp_path):
 def test_multi_label_refuses_what_it_cannot_read(tmp_path):
     def refused(says, rows, **settings):
         with pytest.raises(UserError, match=says):
-            prepare_data(Given(rows, **settings), MultiLabel(), tmp_path)
+            prepare_data(Given(rows, **settings), MultiLabel().schema, tmp_path)
 
     strange = splits(tagged)
     strange["test"][4]["label"] = ["praise", "awe"]
@@ -183,7 +185,7 @@ def test_multi_label_refuses_what_it_cannot_read(tmp_path):
 
 def test_single_labels_refuse_lists(tmp_path):
     with pytest.raises(UserError, match="the labels are lists: task=multi_label"):
-        prepare_data(Given(splits(tagged)), SequenceClassification(), tmp_path)
+        prepare_data(Given(splits(tagged)), SequenceClassification().schema, tmp_path)
 
 
 # --- texts without labels -----------------------------------------------------------------------
@@ -193,7 +195,7 @@ def test_single_labels_refuse_lists(tmp_path):
 def test_texts_without_labels_say_so_in_the_tasks_own_way(task, rows, tmp_path):
     more = tmp_path / "more.txt"
     more.write_text("\n".join(f"{row['text']} again" for row in rows(10, 11)))
-    data = prepare_data(Given(splits(rows), unlabeled=str(more)), task, tmp_path)
+    data = prepare_data(Given(splits(rows), unlabeled=str(more)), task.schema, tmp_path)
     labels = np.asarray(data.splits["unlabelled"]["label"], dtype=float)
     assert labels.shape == {1: (10,), 3: (10, 3)}[len(data.label_names)]
     assert (np.isnan(labels) | (labels == -100)).all()
@@ -250,5 +252,5 @@ def test_a_file_of_lists_reads_back(tmp_path):
         Dataset.from_list(part).to_parquet(tmp_path / "parquet" / f"{split}.parquet")
     for form in ("jsonl", "parquet"):
         source = FileSource(name="own", path=str(tmp_path / form))
-        data = prepare_data(source, MultiLabel(), tmp_path / "cache")
+        data = prepare_data(source, MultiLabel().schema, tmp_path / "cache")
         assert tag_names(data) == expected(rows["test"])

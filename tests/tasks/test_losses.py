@@ -15,7 +15,7 @@ from distill.tasks.multi_label import MultiLabel
 from distill.tasks.regression import Regression
 from distill.teacher.config import TeacherConfig
 from distill.teacher.ensemble import Ensemble
-from distill.teacher.prepare import _trained_head
+from distill.teacher.prepare import _trained_output_order
 from tests.factories import make_model
 
 
@@ -43,7 +43,7 @@ def by_hand(task, logits, labels) -> float:
 def without(task, labels, where):
     names = ["score"] if isinstance(task, Regression) else list("abcd")
     labels = labels.clone()
-    labels[where] = torch.tensor(task.no_label(names), dtype=labels.dtype)
+    labels[where] = torch.tensor(task.schema.missing_label(names), dtype=labels.dtype)
     return labels
 
 
@@ -55,7 +55,7 @@ TASKS = [Regression(), MultiLabel()]
 def test_is_the_sum_over_the_labelled_by_the_number_of_all(task, unlabelled):
     logits, labels = example(task)
     labels = without(task, labels, torch.randperm(12)[:unlabelled])
-    assert task.hard_label_loss(logits, labels).item() == pytest.approx(
+    assert task.criterion.hard_label_loss(logits, labels).item() == pytest.approx(
         by_hand(task, logits, labels), rel=1e-5
     )
 
@@ -66,7 +66,7 @@ def test_an_example_weighs_the_same_whatever_stands_beside_it(task):
     gradients = []
     for beside in (labels, without(task, labels, slice(1, None))):
         free = logits.clone().requires_grad_()
-        task.hard_label_loss(free, beside).backward()
+        task.criterion.hard_label_loss(free, beside).backward()
         assert free.grad.isfinite().all()
         gradients.append(free.grad[0])
     assert gradients[0].abs().sum() > 0.01
@@ -90,11 +90,11 @@ def test_with_every_label_they_are_what_transformers_trains_on():
     """Up to the number of classes, by which its mean is smaller."""
     logits, labels = example(Regression())
     assert torch.allclose(
-        Regression().hard_label_loss(logits, labels), F.mse_loss(logits.squeeze(), labels)
+        Regression().criterion.hard_label_loss(logits, labels), F.mse_loss(logits.squeeze(), labels)
     )
     logits, labels = example(MultiLabel())
     assert torch.allclose(
-        MultiLabel().hard_label_loss(logits, labels),
+        MultiLabel().criterion.hard_label_loss(logits, labels),
         4 * F.binary_cross_entropy_with_logits(logits, labels.float()),
     )
 
@@ -119,7 +119,7 @@ def config(*labels, kind):
 
 def head(task, names, theirs, kind, **settings):
     given = TeacherConfig(path="there", **settings)
-    return _trained_head(config(*theirs, kind=kind), given, names, task)
+    return _trained_output_order(config(*theirs, kind=kind), given, names, task)
 
 
 def test_a_regression_head_has_one_output_and_says_so(caplog):

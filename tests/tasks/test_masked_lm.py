@@ -14,22 +14,25 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, pipeline
 
 from distill.core import hardware
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.data.sampler import BatchIndices
 from distill.data.token_masking import TokenMasking
 from distill.distributed.environment import ProcessRank
 from distill.evaluation import speed
 from distill.metrics.statistics import bootstrap_interval
-from distill.modeling import size
+from distill.modeling import features, size
+from distill.modeling.forward import forward_at_positions
 from distill.student import narrow
 from distill.student.narrow import Widths
 from distill.tasks.masked_lm import MaskedLM
+from distill.training import inference
+from distill.training import module as training
 from distill.training.inference import predict_logits
 from distill.training.module import DistillationModule
 from tests.cli import test_bad_input
 from tests.data.test_token_masking import rows_of
 from tests.factories import (
+    collator,
     curves,
     losses,
     make_model,
@@ -207,24 +210,26 @@ def test_quality_against_a_loop(tokenizer):
                 right.append((int(np.argmax(odds)) == label, odds.max() / odds.sum()))
                 sums = [sums[0] + nll[-1], sums[1] + right[-1][0]]
             each.append(sums)
-    said = predict_logits(model, examples, CPU, reduce_logits=task.condense)
-    sums, units = task.judge(said, examples)
+    said = predict_logits(model, examples, CPU, reduce_logits=task.evaluator.reduce_logits)
+    sums, units = task.evaluator.metric_inputs(said, examples)
     np.testing.assert_allclose(sums, each, rtol=1e-5)
     assert units.tolist() == [len(at) for at in masked["positions"]]
-    metrics = {name: metric(sums, units) for name, metric in task.metrics.items()}
+    metrics = {name: metric(sums, units) for name, metric in task.evaluator.metrics.items()}
     assert list(metrics) == ["accuracy", "perplexity"]
     assert metrics["accuracy"] == pytest.approx(sum(hit for hit, _ in right) / len(right))
     assert 0 < metrics["accuracy"] < 1
     assert metrics["perplexity"] == pytest.approx(math.exp(sum(nll) / len(nll)), rel=1e-5)
-    calibration = task.calibration(said, examples.labels)
+    calibration = task.evaluator.calibration(said, examples.labels)
     assert calibration["negative_log_likelihood"] == pytest.approx(sum(nll) / len(nll), rel=1e-5)
     bins: dict[int, list[float]] = {}
     for hit, confidence in right:
         bins.setdefault(math.ceil(confidence * 15), []).append(hit - confidence)
     error = sum(abs(sum(one)) for one in bins.values()) / len(right)
     assert calibration["expected_calibration_error"] == pytest.approx(error, rel=1e-4)
-    assert task.fidelity(said, said) == {"agreement": 1.0, "kl_divergence": None}
-    interval = bootstrap_interval(task.metrics["perplexity"], sums, units, resamples=200)
+    assert task.evaluator.fidelity(said, said) == {"agreement": 1.0, "kl_divergence": None}
+    interval = bootstrap_interval(
+        task.evaluator.metrics["perplexity"].function, sums, units, resamples=200
+    )
     assert interval.low < metrics["perplexity"] < interval.high
 
 
@@ -233,18 +238,19 @@ def measured(tokenizer):
     rows = rows_of(tokenizer, [row["text"] for row in sentences(60, 3)])
     torch.manual_seed(0)
     model = AutoModelForMaskedLM.from_config(make_model(layers=2, initializer_range=0.5).config)
-    collate = PaddingCollator(tokenizer, task.transform(tokenizer, rows))
+    collate = collator(tokenizer, task.preprocessor.batch_transform(tokenizer, rows))
     return task, rows, model.eval(), DistillationDataset(rows, collate)
 
 
 def test_neither_padding_nor_batches_change_what_is_said(tokenizer):
     task, _, model, examples = measured(tokenizer)
     alone, together = (
-        predict_logits(model, examples, CPU, batch, task.condense) for batch in (1, 60)
+        predict_logits(model, examples, CPU, batch, task.evaluator.reduce_logits)
+        for batch in (1, 60)
     )
     np.testing.assert_allclose(alone.values, together.values, atol=1e-5)
     subset = examples.select(range(7, 20))
-    part = predict_logits(model, subset, CPU, reduce_logits=task.condense)
+    part = predict_logits(model, subset, CPU, reduce_logits=task.evaluator.reduce_logits)
     np.testing.assert_allclose(part.values, together[range(7, 20)], atol=1e-5)
 
 
@@ -254,7 +260,7 @@ def test_processes_share_the_masked_tokens(tokenizer):
     parts = [examples[BatchIndices(range(7), ProcessRank(rank, 2), (0, 3))] for rank in range(2)]
     assert sum(len(part["labels"]) for part in parts) == len(whole["labels"])
     for part in parts:
-        assert part["part"] == pytest.approx(2 * len(part["labels"]) / len(whole["labels"]))
+        assert part["batch_share"] == pytest.approx(2 * len(part["labels"]) / len(whole["labels"]))
     shared = torch.cat([part["labels"] for part in parts]).sort().values
     assert torch.equal(shared, whole["labels"].sort().values)
 
@@ -285,11 +291,12 @@ def test_no_logits_of_tokens_that_nobody_asks_about(command, given, monkeypatch)
         masked_at_once.append(len(self))
         return all_labels(self)
 
-    original, all_labels = forward.forward, DistillationDataset._transformed_labels
+    original, all_labels = forward_at_positions, DistillationDataset._transformed_labels
     # A training split may be larger than memory: only what is measured is masked as a whole.
     monkeypatch.setattr(DistillationDataset, "_transformed_labels", labels)
-    monkeypatch.setattr(forward, "forward", forward)
-    monkeypatch.setattr(speed, "measure", untimed(speed.measure_speed))
+    for module in (features, inference, training):
+        monkeypatch.setattr(module, "forward_at_positions", forward)
+    monkeypatch.setattr(speed, "measure_speed", untimed(speed.measure_speed))
     monkeypatch.setattr(size, "multiply_accumulates", untimed(size.multiply_accumulates))
     hook = torch.nn.modules.module.register_module_forward_hook(count)
     try:

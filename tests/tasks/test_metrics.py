@@ -9,8 +9,8 @@ from sklearn import metrics as sklearn
 from distill.core.errors import UserError
 from distill.metrics import classification, regression
 from distill.metrics.statistics import bootstrap_interval, paired_comparison
-from distill.tasks.multi_label import MultiLabel
-from distill.tasks.regression import Regression
+from distill.tasks.multi_label import MultiLabel, MultiLabelEvaluator
+from distill.tasks.regression import Regression, RegressionEvaluator
 from distill.tasks.sequence_classification import SequenceClassification
 
 TASKS = (SequenceClassification, Regression, MultiLabel)
@@ -28,8 +28,22 @@ def decisions(seed=0, count=200, classes=4):
     return (3 * labels - 1.5 + draw.normal(0, 1.5, labels.shape)).astype(np.float32), labels
 
 
+class Labeled:
+    """What metrics read of a split: its labels."""
+
+    def __init__(self, labels):
+        self.labels = labels
+
+
+def predictions(task, logits):
+    return task.evaluator.metric_inputs(logits, Labeled(None))[0]
+
+
 def values(task, logits, labels):
-    return {name: metric(task.predictions(logits), labels) for name, metric in task.metrics.items()}
+    return {
+        name: metric(*task.evaluator.metric_inputs(logits, Labeled(labels)))
+        for name, metric in task.evaluator.metrics.items()
+    }
 
 
 def test_regression_agrees_with_scipy():
@@ -56,11 +70,11 @@ def test_constant_numbers_correlate_with_nothing():
         found = values(Regression(), logits, others)
         assert found["pearson"] == found["spearman"] == 0
         assert found["mean_squared_error"] > 1
-    for metric in Regression().metrics.values():
-        interval = bootstrap_interval(metric, constant[:, 0], labels, resamples=50)
+    for metric in Regression().evaluator.metrics.values():
+        interval = bootstrap_interval(metric.function, constant[:, 0], labels, resamples=50)
         assert np.isfinite(interval.value)
     paired = paired_comparison(
-        Regression().metrics["pearson"], labels, constant[:, 0], labels,
+        Regression().evaluator.metrics["pearson"].function, labels, constant[:, 0], labels,
         resamples=50, permutations=99,
     )  # fmt: skip
     assert paired.value == pytest.approx(1)
@@ -70,7 +84,7 @@ def test_constant_numbers_correlate_with_nothing():
 def test_multi_label_agrees_with_scikit_learn():
     logits, labels = decisions()
     said = (expit(logits) >= 0.5).astype(int)
-    assert np.array_equal(MultiLabel().predictions(logits), said)
+    assert np.array_equal(predictions(MultiLabel(), logits), said)
     assert values(MultiLabel(), logits, labels) == pytest.approx(
         {
             "micro_f1": sklearn.f1_score(labels, said, average="micro"),
@@ -83,11 +97,11 @@ def test_multi_label_agrees_with_scikit_learn():
 def test_a_class_without_any_yes_takes_no_part_in_macro_f1():
     logits, labels = decisions()
     labels[:, 2], logits[:, 2] = 0, -5
-    said = MultiLabel().predictions(logits)
+    said = predictions(MultiLabel(), logits)
     expected = sklearn.f1_score(labels, said, average="macro", zero_division=np.nan)
     assert classification.multi_label_macro_f1(said, labels) == pytest.approx(expected)
     logits[3, 2] = 5  # predicted, and wrong
-    said = MultiLabel().predictions(logits)
+    said = predictions(MultiLabel(), logits)
     expected = sklearn.f1_score(labels, said, average="macro", zero_division=np.nan)
     assert classification.multi_label_macro_f1(said, labels) == pytest.approx(expected)
     nothing = np.zeros((5, 3), dtype=int)
@@ -117,12 +131,12 @@ def test_a_model_that_spreads_its_numbers_otherwise_is_tested_as_if_it_did_not(s
     _, labels = numbers()
     draw = np.random.default_rng(3)
     ours, theirs = labels + draw.normal(0, 0.5, 200), labels + draw.normal(0, 2, 200)
-    for metric in Regression.choices:
-        task = Regression(metric=metric)
+    for metric in RegressionEvaluator.selection_metrics:
+        evaluator = Regression(metric=metric).evaluator
         plain, scaled = (
             paired_comparison(
-                task.metrics[metric], task.comparable(factor * ours + 3), task.comparable(theirs),
-                labels, resamples=50, permutations=199,
+                evaluator.metrics[metric].function, evaluator.standardize(factor * ours + 3),
+                evaluator.standardize(theirs), labels, resamples=50, permutations=199,
             )
             for factor in (1.0, scale)
         )  # fmt: skip
@@ -131,12 +145,12 @@ def test_a_model_that_spreads_its_numbers_otherwise_is_tested_as_if_it_did_not(s
         assert scaled.p_value == pytest.approx(1 / 200)
 
 
-@pytest.mark.parametrize("name", MultiLabel.choices)
+@pytest.mark.parametrize("name", MultiLabelEvaluator.selection_metrics)
 def test_counts_of_resamples_are_resamples(name):
     """What the bootstrap draws as counts is what it would be of repeated examples."""
-    metric = MultiLabel().metrics[name]
+    metric = MultiLabel().evaluator.metrics[name].function
     logits, labels = decisions(count=30)
-    said = MultiLabel().predictions(logits)
+    said = predictions(MultiLabel(), logits)
     counts = np.random.default_rng(1).multinomial(30, np.full(30, 1 / 30), size=5)
     repeated = [metric(np.repeat(said, c, axis=0), np.repeat(labels, c, axis=0)) for c in counts]
     assert metric.from_counts(said, labels, counts.astype(float)) == pytest.approx(repeated)
@@ -145,7 +159,7 @@ def test_counts_of_resamples_are_resamples(name):
 def test_multi_label_calibration_is_that_of_the_decisions():
     logits, labels = decisions()
     probability = expit(logits.astype(float)).reshape(-1)
-    found = MultiLabel().calibration(logits, labels)
+    found = MultiLabel().evaluator.calibration(logits, labels)
     assert found["negative_log_likelihood"] == pytest.approx(
         sklearn.log_loss(labels.reshape(-1), probability)
     )
@@ -161,21 +175,21 @@ def test_multi_label_calibration_is_that_of_the_decisions():
 
 def test_multi_label_fidelity_is_over_the_decisions():
     (student, _), (teacher, _) = decisions(1), decisions(2)
-    found = MultiLabel().fidelity(student, teacher)
+    found = MultiLabel().evaluator.fidelity(student, teacher)
     p, q = expit(teacher.astype(float)), expit(student.astype(float))
     divergence = (rel_entr(p, q) + rel_entr(1 - p, 1 - q)).sum(axis=1).mean()
     assert found["kl_divergence"] == pytest.approx(divergence)
     assert found["agreement"] == pytest.approx(((p >= 0.5) == (q >= 0.5)).mean())
-    same = MultiLabel().fidelity(teacher, teacher)
+    same = MultiLabel().evaluator.fidelity(teacher, teacher)
     assert same == {"agreement": 1.0, "kl_divergence": pytest.approx(0, abs=1e-12)}
-    huge = MultiLabel().fidelity(np.array([[500.0]]), np.array([[-500.0]]))
+    huge = MultiLabel().evaluator.fidelity(np.array([[500.0]]), np.array([[-500.0]]))
     assert huge["kl_divergence"] == pytest.approx(500)
 
 
 def test_regression_has_neither_calibration_nor_decisions():
     logits, labels = numbers()
-    assert Regression().calibration(logits, labels) is None
-    found = Regression().fidelity(logits, labels[:, None])
+    assert Regression().evaluator.calibration(logits, labels) is None
+    found = Regression().evaluator.fidelity(logits, labels[:, None])
     assert found["agreement"] is found["kl_divergence"] is None
     assert found["correlation"] == pytest.approx(stats.pearsonr(logits[:, 0], labels).statistic)
 
@@ -184,7 +198,9 @@ def test_by_class_agrees_with_scikit_learn():
     draw = np.random.default_rng(0)
     labels, logits = draw.integers(0, 3, 100), draw.normal(size=(100, 4)).astype(np.float32)
     logits[:, 3] = -9  # neither labelled nor predicted
-    found = SequenceClassification().by_class(logits, labels, ["a", "b", "c", "d"])
+    found = SequenceClassification().evaluator.per_class_scores(
+        logits, Labeled(labels), ["a", "b", "c", "d"]
+    )
     expected = sklearn.precision_recall_fscore_support(
         labels, logits.argmax(1), labels=[0, 1, 2], zero_division=0
     )
@@ -192,7 +208,7 @@ def test_by_class_agrees_with_scikit_learn():
         assert list(found[name].values()) == pytest.approx([part[index] for part in expected])
     assert found["d"] == {"precision": None, "recall": None, "f1": None, "support": 0}
     logits, labels = decisions()
-    found = MultiLabel().by_class(logits, labels, list("abcd"))
+    found = MultiLabel().evaluator.per_class_scores(logits, Labeled(labels), list("abcd"))
     expected = sklearn.precision_recall_fscore_support(labels, logits >= 0, zero_division=0)
     for index, name in enumerate("abcd"):
         assert list(found[name].values()) == pytest.approx([part[index] for part in expected])
@@ -200,11 +216,11 @@ def test_by_class_agrees_with_scikit_learn():
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_the_metric_asked_for_comes_first(kind):
-    for metric in kind.choices:
+    for metric in kind().evaluator.selection_metrics:
         task = kind(metric=metric)
-        assert task.metric == metric
-        assert next(iter(task.metrics)) == metric
-        assert set(task.metrics) == set(kind().metrics)
+        assert task.evaluator.metric_name == task.evaluator.selection_metric.name == metric
+        assert next(iter(task.evaluator.metrics)) == metric
+        assert set(task.evaluator.metrics) == set(kind().evaluator.metrics)
     with pytest.raises(UserError, match=r"task\.metric=bleu: choose one of"):
         kind(metric="bleu")
 

@@ -12,7 +12,6 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerFast
 from distill.core.errors import UserError
 from distill.core.hardware import Hardware
 from distill.core.jagged import JaggedArray
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.data.encode import encode_split
 from distill.data.labels import IGNORED_LABEL
@@ -25,14 +24,15 @@ from distill.objectives.functional import logits as functional
 from distill.objectives.objective import Objective
 from distill.objectives.pair import ModelPair
 from distill.objectives.terms.soft_targets import SoftTargets
-from distill.tasks.question_answering import NOWHERE, QuestionAnswering
+from distill.tasks.question_answering import QuestionAnswering
+from distill.tasks.question_answering.criterion import MISSING_LOGIT
 from distill.teacher.ensemble import Ensemble, combine_logits
 from distill.teacher.logits_cache import ConcatLogits, cached_logits
 from distill.teacher.prepare import Teacher
 from distill.training.inference import predict_logits
 from distill.training.module import DistillationModule
 from distill.training.optimizer import AdamW
-from tests.factories import BAD, FILLER, GOOD, Given, make_model, make_tokenizer
+from tests.factories import BAD, FILLER, GOOD, Given, collator, make_model, make_tokenizer
 from tests.tasks.questions import asked
 
 CPU = Hardware(torch.device("cpu"), "32-true")
@@ -53,7 +53,7 @@ def splits(rows, **changes):
 
 def prepared(rows, tmp_path, task=None, **settings):
     given = rows if isinstance(rows, dict) else splits(rows)
-    return prepare_data(Given(given, **settings), task or QuestionAnswering(), tmp_path)
+    return prepare_data(Given(given, **settings), (task or QuestionAnswering()).schema, tmp_path)
 
 
 def windows(rows, tokenizer, tmp_path, max_length=24, **settings):
@@ -61,16 +61,15 @@ def windows(rows, tokenizer, tmp_path, max_length=24, **settings):
     task = QuestionAnswering(**settings)
     data = prepared(rows, tmp_path, task)
     encoded = encode_split(
-        data.splits["test"], data.hashes["test"], tokenizer, task, max_length, tmp_path
-    )
-    return task, DistillationDataset(
-        encoded, PaddingCollator(tokenizer), source=data.splits["test"]
-    )
+        data.splits["test"], data.hashes["test"], tokenizer, task.preprocessor, task.schema,
+        max_length, tmp_path,
+    )  # fmt: skip
+    return task, DistillationDataset(encoded, collator(tokenizer), source=data.splits["test"])
 
 
 def perfect(batches: DistillationDataset) -> JaggedArray:
     """Logits of a model that knows every window's label."""
-    units = batches.units
+    units = batches.position_counts
     values = np.zeros((units.sum(), 2), dtype=np.float32)
     logits = JaggedArray(values, units)
     for index, (start, end) in enumerate(batches.labels.values.reshape(-1, 2)):
@@ -125,12 +124,14 @@ def test_perfect_logits_give_the_answer(kind, max_length, request, tmp_path):
     tokenizer = request.getfixturevalue(kind)
     rows = [r for r in TEXTS if kind == "pieces" or len(r["context"]) < 40]
     task, batches = windows(rows, tokenizer, tmp_path, max_length, max_answer_length=80)
-    said = task.answers(perfect(batches), batches)
+    said = task.evaluator.predict_answers(perfect(batches), batches)
     assert list(said) == list(range(len(rows)))
     for index, text in said.items():
         expected = batches.source[index]["label"]["text"][0]
         longest = len(tokenizer.tokenize(expected))
-        shared = task._overlap(max_length - tokenizer.num_special_tokens_to_add(True), max_length)
+        shared = task.preprocessor._overlap(
+            max_length - tokenizer.num_special_tokens_to_add(True), max_length
+        )
         if longest <= shared + 1:
             # Where a piece holds more than the answer (언어다), the whole piece is the answer.
             assert text == expected or (kind == "pieces" and expected in text), (text, expected)
@@ -139,8 +140,8 @@ def test_perfect_logits_give_the_answer(kind, max_length, request, tmp_path):
 def test_answers_that_stand_at_tokens_come_back_exactly(pieces, tmp_path):
     rows = [r for r in TEXTS if "naïve" not in r["context"] and "언어" not in r["answers"]["text"]]
     task, batches = windows(rows, pieces, tmp_path, 32)
-    (scores,) = task.judge(perfect(batches), batches)
-    said = task.answers(perfect(batches), batches)
+    (scores,) = task.evaluator.metric_inputs(perfect(batches), batches)
+    said = task.evaluator.predict_answers(perfect(batches), batches)
     assert [said[i] for i in said] == [label["text"][0] for label in batches.source["label"]]
     assert (scores == 1).all()
 
@@ -185,7 +186,7 @@ def test_every_answer_no_longer_than_what_windows_share_is_in_one(length, pieces
         for i in range(len(words) - length)
     ]
     task, batches = windows(rows, pieces, tmp_path, 24)
-    said = task.answers(perfect(batches), batches)
+    said = task.evaluator.predict_answers(perfect(batches), batches)
     assert [said[i] for i in said] == [label["text"][0] for label in batches.source["label"]]
     labels = batches.labels.values.reshape(-1, 2)
     assert ((labels > 0).all(axis=1) | (labels == 0).all(axis=1)).all()
@@ -199,12 +200,12 @@ def test_a_question_without_an_answer_and_one_without_a_label(pieces, tmp_path):
         "text_pair": ["the film was good"] * 3,
         "label": [
             {"text": [], "answer_start": []},
-            task.no_label([]),
+            task.schema.missing_label([]),
             {"text": ["good"], "answer_start": [13]},
         ],
         "row": [5, 6, 7],
     }
-    encoded = task.encode(pieces, rows, 24)
+    encoded = task.preprocessor.encode(pieces, rows, 24)
     assert encoded["label"] == [[0, 0], [IGNORED_LABEL] * 2, [4, 4]]
     assert encoded["example"] == [5, 6, 7]
 
@@ -216,7 +217,7 @@ def test_a_long_question_is_cut_to_half_of_the_room(pieces, tmp_path):
     ids = window["input_ids"]
     assert ids.index(pieces.sep_token_id) - 1 <= 6
     assert all(len(w["input_ids"]) <= 15 and w["cut"] for w in batches.student)
-    notes = task.reading_notes({"train": batches.student}, 15)
+    notes = task.preprocessor.notes({"train": batches.student}, 15)
     assert notes == [
         "3 of 3 training questions take more than half of data.max_length=15 tokens: what goes "
         "beyond is cut."
@@ -224,7 +225,7 @@ def test_a_long_question_is_cut_to_half_of_the_room(pieces, tmp_path):
     _, batches = windows([row("was it", LONG, "weak")] * 3, pieces, tmp_path, 24)
     assert (
         "do not fit into data.max_length=24 tokens"
-        in task.reading_notes({"train": batches.student}, 24)[0]
+        in task.preprocessor.notes({"train": batches.student}, 24)[0]
     )
 
 
@@ -250,8 +251,9 @@ def test_the_largest_stride_works_beside_the_longest_question(pieces, tmp_path):
 
 
 def test_a_stride_is_part_of_the_key():
-    assert QuestionAnswering().encoding != QuestionAnswering(stride=3).encoding
-    assert QuestionAnswering().encoding == QuestionAnswering(max_answer_length=3).encoding
+    key = QuestionAnswering().preprocessor.cache_key
+    assert key != QuestionAnswering(stride=3).preprocessor.cache_key
+    assert key == QuestionAnswering(max_answer_length=3).preprocessor.cache_key
 
 
 @pytest.mark.parametrize(
@@ -259,8 +261,9 @@ def test_a_stride_is_part_of_the_key():
 )
 def test_what_a_training_came_to_is_kept_by_windows_and_by_how_answers_are_found(setting):
     """The windows are what is learned from, the answers what the best checkpoint goes by."""
-    assert QuestionAnswering().training != QuestionAnswering(**setting).training
-    assert QuestionAnswering().training == QuestionAnswering(metric="exact_match").training
+    settings = QuestionAnswering().training_settings
+    assert settings != QuestionAnswering(**setting).training_settings
+    assert settings == QuestionAnswering(metric="exact_match").training_settings
 
 
 # --- labels -------------------------------------------------------------------------------------
@@ -385,11 +388,11 @@ def test_other_options_that_are_refused(tmp_path):
         QuestionAnswering(metric="accuracy")
     slow = type("Slow", (), {"is_fast": False})()
     with pytest.raises(UserError, match=r"Slow cannot say: take a model with a tokenizer\.json"):
-        QuestionAnswering().encode(slow, {}, 24)
+        QuestionAnswering().preprocessor.encode(slow, {}, 24)
 
 
 def test_the_order_of_a_trained_head():
-    order = QuestionAnswering().head_order
+    order = QuestionAnswering().head.output_order
     assert order({0: "LABEL_0", 1: "LABEL_1"}, []) == [0, 1]
     assert order({0: "end", 1: "START"}, []) == [1, 0]
     assert order({0: "negative", 1: "positive"}, []) is None
@@ -438,21 +441,21 @@ def test_the_best_window_answers_and_the_least_score_declines():
     seen = Seen([0, 0, 2, 2], ["a b c d", "-", "e f g h"], [["c d"], ["x"], []], places)
     task = QuestionAnswering()
     # The least score of no answer is 0 of question 0 and 2 of question 2, against 4 and 1.5.
-    assert task.answers(logits, seen) == {0: "c d", 2: ""}
-    assert task.judge(logits, seen)[0].tolist() == [[1, 1], [1, 1]]
+    assert task.evaluator.predict_answers(logits, seen) == {0: "c d", 2: ""}
+    assert task.evaluator.metric_inputs(logits, seen)[0].tolist() == [[1, 1], [1, 1]]
     patient = QuestionAnswering(no_answer_threshold=1.0)  # 2 is not more than 1 above
-    assert patient.answers(logits, seen) == {0: "c d", 2: "e f"}
-    assert patient.judge(logits, seen)[0].tolist() == [[1, 1], [0, 0]]
+    assert patient.evaluator.predict_answers(logits, seen) == {0: "c d", 2: "e f"}
+    assert patient.evaluator.metric_inputs(logits, seen)[0].tolist() == [[1, 1], [0, 0]]
     # Where every question has an answer, none is declined.
     seen = Seen([0, 0, 2, 2], ["a b c d", "-", "e f g h"], [["c d"], ["x"], ["g"]], places)
-    assert task.answers(logits, seen) == {0: "c d", 2: "e f"}
+    assert task.evaluator.predict_answers(logits, seen) == {0: "c d", 2: "e f"}
     short = QuestionAnswering(max_answer_length=1)
-    assert short.answers(logits, seen)[0] in ("c", "d")
+    assert short.evaluator.predict_answers(logits, seen)[0] in ("c", "d")
 
 
 def test_a_context_without_tokens_has_no_answer():
     seen = Seen([0], ["\u200b"], [["x"]], [[]])
-    assert QuestionAnswering().answers(of_windows([(0, 0)]), seen) == {0: ""}
+    assert QuestionAnswering().evaluator.predict_answers(of_windows([(0, 0)]), seen) == {0: ""}
 
 
 def test_fidelity():
@@ -463,18 +466,18 @@ def test_fidelity():
         for _ in range(2)
     )
     task = QuestionAnswering()
-    same = task.fidelity(ours, ours)
+    same = task.evaluator.fidelity(ours, ours)
     assert same == {"agreement": 1, "kl_divergence": pytest.approx(0, abs=1e-9)}
     expected = []
     for a, b in zip(ours.each(), theirs.each(), strict=True):
         for column in range(2):
             p, q = (log_softmax(one[:, column].astype(np.float64)) for one in (b, a))
             expected.append((np.exp(p) * (p - q)).sum())
-    found = task.fidelity(ours, theirs)
+    found = task.evaluator.fidelity(ours, theirs)
     assert found["kl_divergence"] == pytest.approx(np.mean(expected), rel=1e-5)
     assert 0 <= found["agreement"] < 0.6
     shifted = JaggedArray(ours.values + 3, counts)
-    assert task.fidelity(shifted, ours)["agreement"] == 1
+    assert task.evaluator.fidelity(shifted, ours)["agreement"] == 1
 
 
 # --- losses -------------------------------------------------------------------------------------
@@ -490,13 +493,13 @@ def both():
 
 def test_arranged_rows(both):
     task = QuestionAnswering()
-    rows = task.arrange(both[0], {"units": UNITS})
+    rows = task.criterion.to_distributions(both[0], {"position_counts": UNITS})
     assert rows.shape == (8, 6)
     assert rows[2].tolist() == both[0][3:9, 0].tolist()
     assert rows[3].tolist() == both[0][3:9, 1].tolist()
-    assert rows[7].tolist() == [*both[0][10:, 1].tolist(), NOWHERE, NOWHERE]
-    assert torch.equal(task.restored(rows, {"units": UNITS}), both[0])
-    half = task.arrange(both[0].bfloat16(), {"units": UNITS})
+    assert rows[7].tolist() == [*both[0][10:, 1].tolist(), MISSING_LOGIT, MISSING_LOGIT]
+    assert torch.equal(task.criterion.from_distributions(rows, {"position_counts": UNITS}), both[0])
+    half = task.criterion.to_distributions(both[0].bfloat16(), {"position_counts": UNITS})
     assert half.dtype == torch.float32
 
 
@@ -518,8 +521,8 @@ def test_arranged_rows(both):
 )  # fmt: skip
 def test_terms_over_windows_of_different_lengths(name, one, temperature, both):
     """Against each window by itself, in float64: nothing is filled up there."""
-    task, batch = QuestionAnswering(), {"units": UNITS}
-    student, teacher = (task.arrange(logits, batch) for logits in both)
+    task, batch = QuestionAnswering(), {"position_counts": UNITS}
+    student, teacher = (task.criterion.to_distributions(logits, batch) for logits in both)
     found = getattr(functional, name)(student, teacher, temperature)
     (gradient,) = torch.autograd.grad(found, both[0])
     each = [logits.detach().double().requires_grad_() for logits in both]
@@ -538,7 +541,7 @@ def test_terms_over_windows_of_different_lengths(name, one, temperature, both):
 
 def test_hard_labels_and_windows_without(both):
     task = QuestionAnswering()
-    rows = task.arrange(both[0], {"units": UNITS})
+    rows = task.criterion.to_distributions(both[0], {"position_counts": UNITS})
     labels = torch.tensor([1, 2, 5, 5, IGNORED_LABEL, IGNORED_LABEL, 0, 0])
     total = 0.0
     for index, (window, (start, end)) in enumerate(
@@ -548,8 +551,10 @@ def test_hard_labels_and_windows_without(both):
             total -= (
                 torch.log_softmax(window[:, 0], 0)[start] + torch.log_softmax(window[:, 1], 0)[end]
             )
-    assert task.hard_label_loss(rows, labels).item() == pytest.approx(float(total) / 8, rel=1e-5)
-    none = task.hard_label_loss(rows, torch.full((8,), IGNORED_LABEL))
+    assert task.criterion.hard_label_loss(rows, labels).item() == pytest.approx(
+        float(total) / 8, rel=1e-5
+    )
+    none = task.criterion.hard_label_loss(rows, torch.full((8,), IGNORED_LABEL))
     assert none.item() == 0
     (gradient,) = torch.autograd.grad(none, both[0])
     assert (gradient == 0).all()
@@ -560,9 +565,9 @@ def test_an_ensemble_is_a_mean_over_the_positions_of_a_window(combine, both):
     task = QuestionAnswering()
     members = {"a": make_model(), "b": make_model()}
     model = Ensemble(members, combine, {"a": 0.25, "b": 0.75})
-    cached_logits = [JaggedArray(logits.detach().numpy(), UNITS.numpy()) for logits in both]
-    found = combine_logits(model, cached_logits, task)
-    for window, a, b in zip(found.each(), *(one.each() for one in cached_logits), strict=True):
+    stored = [JaggedArray(logits.detach().numpy(), UNITS.numpy()) for logits in both]
+    found = combine_logits(model, stored, task.criterion)
+    for window, a, b in zip(found.each(), *(one.each() for one in stored), strict=True):
         for column in range(2):
             p = log_softmax(window[:, column].astype(np.float64))
             x, y = a[:, column].astype(np.float64), b[:, column].astype(np.float64)
@@ -575,14 +580,14 @@ def test_an_ensemble_is_a_mean_over_the_positions_of_a_window(combine, both):
 
 @pytest.mark.parametrize("combine", ["probabilities", "logits", "random"])
 def test_what_the_objective_sees_of_an_ensemble(combine, both):
-    task, batch = QuestionAnswering(), {"units": UNITS}
+    task, batch = QuestionAnswering(), {"position_counts": UNITS}
     model = Ensemble({"a": make_model(), "b": make_model()}, combine, {"a": 0.5, "b": 0.5})
     said = model.read(torch.stack([logits.detach() for logits in both], 1))
     module = DistillationModule.__new__(DistillationModule)
     torch.nn.Module.__init__(module)
     module.task = task
     seen = module._arranged(said, batch)
-    rows = [task.arrange(logits.detach(), batch) for logits in both]
+    rows = [task.criterion.to_distributions(logits.detach(), batch) for logits in both]
     for temperature in (1.0, 3.0):
         found = torch.softmax(seen.logits_at(temperature) / temperature, -1)
         each = [torch.softmax(one / temperature, -1) for one in rows]
@@ -614,18 +619,20 @@ def test_companions_in_a_batch_change_nothing(pieces, tmp_path):
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
     batch = batches[list(range(len(batches)))]
     losses = [
-        task.hard_label_loss(task.arrange(one, b), b["labels"])
+        task.criterion.hard_label_loss(task.criterion.to_distributions(one, b), b["labels"])
         for one, b in ((a, batches[[i]]) for i, a in enumerate(alone))
     ]
-    whole = task.hard_label_loss(task.arrange(together, batch), batch["labels"])
+    whole = task.criterion.hard_label_loss(
+        task.criterion.to_distributions(together, batch), batch["labels"]
+    )
     assert whole.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-4)
     every = predict_logits(model, batches, CPU, batch_size=3)
     torch.testing.assert_close(torch.from_numpy(every.values), together, rtol=1e-4, atol=1e-5)
     some = batches.select([9, 2, 8])  # windows of two questions, as a limited validation has them
-    part = task.answers(every.select([9, 2, 8]), some)
+    part = task.evaluator.predict_answers(every.select([9, 2, 8]), some)
     assert list(part) == [2, 8]
-    assert part[2] == task.answers(every, batches)[2]
-    assert len(task.judge(every.select([9, 2, 8]), some)[0]) == 2
+    assert part[2] == task.evaluator.predict_answers(every, batches)[2]
+    assert len(task.evaluator.metric_inputs(every.select([9, 2, 8]), some)[0]) == 2
 
 
 def test_stored_outputs_are_what_the_teacher_says(pieces, tmp_path):
@@ -633,9 +640,13 @@ def test_stored_outputs_are_what_the_teacher_says(pieces, tmp_path):
     model = AutoModelForQuestionAnswering.from_config(make_model(vocab_size=64).config).eval()
     task, batches = windows(TEXTS, pieces, tmp_path, 24)
     teacher = Teacher("t", model, pieces, "hash", 0.0, True)
-    first, _, reused = cached_logits(teacher, batches, "content", task, 24, CPU, tmp_path)
+    first, _, reused = cached_logits(
+        teacher, batches, "content", task.preprocessor, 24, CPU, tmp_path
+    )
     assert not reused and isinstance(first.values, np.memmap)
-    again, _, reused = cached_logits(teacher, batches, "content", task, 24, CPU, tmp_path)
+    again, _, reused = cached_logits(
+        teacher, batches, "content", task.preprocessor, 24, CPU, tmp_path
+    )
     assert reused and np.array_equal(first.values, again.values)
     brought = DistillationDataset(
         batches.student, batches.collate, teacher_logits=ConcatLogits([[again]], False)
@@ -645,8 +656,10 @@ def test_stored_outputs_are_what_the_teacher_says(pieces, tmp_path):
     live = DistillationModule(model, objective, task, AdamW(), teacher=model)
     batch = brought[[7, 1, 10, 4]]
     said = module.teacher_outputs(batch).logits
-    assert said.shape == (8, int(batch["units"].max()))
-    heard = live.teacher_outputs({"teacher": batch["student"], "units": batch["units"]}).logits
+    assert said.shape == (8, int(batch["position_counts"].max()))
+    heard = live.teacher_outputs(
+        {"teacher": batch["student"], "position_counts": batch["position_counts"]}
+    ).logits
     torch.testing.assert_close(said, heard, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
         student = module._arranged(
@@ -662,5 +675,5 @@ def test_a_part_of_a_batch_weighs_by_its_windows(pieces, tmp_path):
     parts = []
     for rank in range(2):
         indices = BatchIndices([0, 1, 2, 12, 13], ProcessRank(rank, 2))
-        parts.append(batches[indices]["part"])
+        parts.append(batches[indices]["batch_share"])
     assert parts == [3 * 2 / 5, 2 * 2 / 5]

@@ -12,19 +12,17 @@ from transformers import AutoModelForTokenClassification
 from distill.core.errors import UserError
 from distill.core.hardware import Hardware
 from distill.core.jagged import JaggedArray
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.data.encode import encode_split
 from distill.data.prepare import prepare_data
 from distill.data.sampler import BatchIndices
 from distill.distributed.environment import ProcessRank
-from distill.metrics.entities import TagScheme
 from distill.modeling.forward import forward_at_positions
 from distill.modeling.loading import weights_hash
 from distill.tasks.token_classification import TokenClassification
 from distill.teacher.logits_cache import ConcatLogits, cached_logits
 from distill.teacher.prepare import Teacher
-from tests.factories import FILLER, GOOD, Given, make_model
+from tests.factories import FILLER, GOOD, Given, collator, make_model
 
 # Words of one piece, and of two or three.
 NAMES = {"goodfilm": "PER", "lovelyplotcast": "PER", "badstory": "LOC", "dullthe": "LOC"}
@@ -65,7 +63,10 @@ def pieces():
 
 def encoded(task, data, tokenizer, tmp_path, split="test", length=64):
     rows = data.splits[split]
-    return encode_split(rows, data.hashes[split], tokenizer, task, length, tmp_path / "cache")
+    return encode_split(
+        rows, data.hashes[split], tokenizer, task.preprocessor, task.schema, length,
+        tmp_path / "cache",
+    )  # fmt: skip
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -73,7 +74,7 @@ def encoded(task, data, tokenizer, tmp_path, split="test", length=64):
 
 def test_every_unit_is_the_first_piece_of_its_word_with_that_words_tag(pieces, tmp_path):
     task = TokenClassification()
-    data = prepare_data(Given(splits()), task, tmp_path)
+    data = prepare_data(Given(splits()), task.schema, tmp_path)
     assert data.label_names == TAGS
     rows = encoded(task, data, pieces, tmp_path)
     several = 0
@@ -91,8 +92,8 @@ def test_every_unit_is_the_first_piece_of_its_word_with_that_words_tag(pieces, t
 
 def test_logits_are_those_of_the_first_pieces_whoever_stands_beside(pieces, tmp_path):
     task = TokenClassification()
-    data = prepare_data(Given(splits()), task, tmp_path)
-    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), PaddingCollator(pieces))
+    data = prepare_data(Given(splits()), task.schema, tmp_path)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), collator(pieces))
     model = AutoModelForTokenClassification.from_config(
         make_model(labels=TAGS, vocab_size=64, layers=2).config
     ).eval()
@@ -116,13 +117,16 @@ def test_logits_are_those_of_the_first_pieces_whoever_stands_beside(pieces, tmp_
 
 def test_stored_logits_are_those_of_each_sentence_alone(pieces, tmp_path):
     task = TokenClassification()
-    data = prepare_data(Given(splits()), task, tmp_path)
-    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), PaddingCollator(pieces))
+    data = prepare_data(Given(splits()), task.schema, tmp_path)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), collator(pieces))
     model = AutoModelForTokenClassification.from_config(
         make_model(labels=TAGS, vocab_size=64, layers=2).config
     ).eval()
     teacher = Teacher("t", model, pieces, weights_hash(model), 0.0, True)
-    given = (teacher, batches, "content", task, 64, Hardware(torch.device("cpu"), "32-true"))
+    given = (
+        teacher, batches, "content", task.preprocessor, 64,
+        Hardware(torch.device("cpu"), "32-true"),
+    )  # fmt: skip
     for reuses in (False, True):
         logits, _, reused = cached_logits(*given, tmp_path)
         assert reused == reuses
@@ -140,19 +144,19 @@ def test_a_sentence_without_any_piece_is_no_unit_and_no_trouble(pieces, tmp_path
     rows = splits()
     rows["test"][0] = {"tokens": ["\u200b", "\u200b"], "ner_tags": ["B-PER", "O"]}
     task = TokenClassification()
-    data = prepare_data(Given(rows), task, tmp_path)
-    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), PaddingCollator(pieces))
-    assert batches.units[0] == 0
+    data = prepare_data(Given(rows), task.schema, tmp_path)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), collator(pieces))
+    assert batches.position_counts[0] == 0
     model = AutoModelForTokenClassification.from_config(
         make_model(labels=TAGS, vocab_size=64, layers=2).config
     )
     batch = batches[[0]]
     logits = forward_at_positions(model, batch["student"]).logits
     assert logits.shape == (0, 5)
-    loss = task.hard_label_loss(logits, batch["labels"])
+    loss = task.criterion.hard_label_loss(logits, batch["labels"])
     assert loss == 0
-    perfect = JaggedArray(np.eye(5)[batches.labels.values], batches.units)
-    own, shared = task.judge(perfect, batches)
+    perfect = JaggedArray(np.eye(5)[batches.labels.values], batches.position_counts)
+    own, shared = task.evaluator.metric_inputs(perfect, batches)
     assert own[0].tolist() == [0, 0, 1]
     assert shared[0].tolist() == [1, 2]
 
@@ -162,38 +166,38 @@ def test_a_process_counts_a_sentence_without_any_piece_as_its_own(pieces, tmp_pa
     rows = splits()
     rows["test"][0] = {"tokens": ["\u200b", "\u200b"], "ner_tags": ["B-PER", "O"]}
     task = TokenClassification()
-    data = prepare_data(Given(rows), task, tmp_path)
-    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), PaddingCollator(pieces))
+    data = prepare_data(Given(rows), task.schema, tmp_path)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), collator(pieces))
     for indices, own, part in (([5, 0], [0], 0), ([0, 5], [5], 2), ([5], [], 0), ([0, 0], [0], 0)):
         batch = batches[BatchIndices(indices, ProcessRank(1, 2))]
         assert batch["rows"].tolist() == own
-        assert batch["part"] == part
+        assert batch["batch_share"] == part
 
 
 def test_words_beyond_the_length_have_no_unit_and_count_as_outside(pieces, tmp_path):
     task = TokenClassification()
-    data = prepare_data(Given(splits()), task, tmp_path)
+    data = prepare_data(Given(splits()), task.schema, tmp_path)
     whole, cut = (encoded(task, data, pieces, tmp_path, length=n) for n in (64, 8))
     assert sum(map(len, cut["word"])) < sum(map(len, whole["word"]))
     assert cut["tags"][:] == whole["tags"][:]
-    batches = DistillationDataset(cut, PaddingCollator(pieces))
-    perfect = JaggedArray(np.eye(5)[batches.labels.values], batches.units)
-    judged = task.judge(perfect, batches)
-    scores = {name: metric(*judged) for name, metric in task.metrics.items()}
+    batches = DistillationDataset(cut, collator(pieces))
+    perfect = JaggedArray(np.eye(5)[batches.labels.values], batches.position_counts)
+    judged = task.evaluator.metric_inputs(perfect, batches)
+    scores = {name: metric(*judged) for name, metric in task.evaluator.metrics.items()}
     flat = [tag for tags in whole["tags"][:] for tag in tags]
     kept = [
-        tag if i in forward_at_positions else TAGS.index("O")
-        for tags, forward_at_positions in zip(cut["tags"][:], cut["word"][:], strict=True)
+        tag if i in words else TAGS.index("O")
+        for tags, words in zip(cut["tags"][:], cut["word"][:], strict=True)
         for i, tag in enumerate(tags)
     ]
     assert scores["accuracy"] == pytest.approx(np.mean(np.array(flat) == kept))
     assert scores["recall"] < 1
-    notes = task.reading_notes({"train": whole, "test": cut}, 99)
+    notes = task.preprocessor.notes({"train": whole, "test": cut}, 99)
     assert len(notes) == 1
     missing = sum(map(len, whole["word"])) - sum(map(len, cut["word"]))
     assert f"{missing} of the {len(flat)} words of test are not read" in notes[0]
     assert "count as predicted O" in notes[0]
-    by_class = task.per_class_of(perfect, batches, data.label_names)
+    by_class = task.evaluator.per_class_scores(perfect, batches, data.label_names)
     assert list(by_class) == ["LOC", "PER"]
     assert sum(one["support"] for one in by_class.values()) == judged[1][:, 0].sum()
 
@@ -206,16 +210,16 @@ def test_white_space_and_signs_without_pieces(pieces, tmp_path):
         "ner_tags": ["B-PER", "I-PER", "I-PER", "B-LOC", "O"],
     }
     task = TokenClassification()
-    data = prepare_data(Given(rows), task, tmp_path)
+    data = prepare_data(Given(rows), task.schema, tmp_path)
     row = encoded(task, data, pieces, tmp_path)[0]
     assert row["tags"] == [1, 3, 0, 4]
     assert row["word"] == [0, 1, 3]
     assert row["label"] == [1, 3, 4]
-    batches = DistillationDataset(
-        encoded(task, data, pieces, tmp_path), PaddingCollator(pieces)
-    ).select([0])
-    perfect = JaggedArray(np.eye(5)[batches.labels.values], batches.units)
-    own, shared = task.judge(perfect, batches)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), collator(pieces)).select(
+        [0]
+    )
+    perfect = JaggedArray(np.eye(5)[batches.labels.values], batches.position_counts)
+    own, shared = task.evaluator.metric_inputs(perfect, batches)
     assert own.tolist() == [[1, 1, 3]]  # the one that is not read is missed
     assert shared.tolist() == [[2, 4]]
 
@@ -232,7 +236,7 @@ def test_a_byte_level_tokenizer_reads_words_as_it_reads_text(prefix_space, tmp_p
         add_prefix_space=prefix_space,
     )
     rows = {"text": [["a", "the", "film", "the"]], "label": [[0, 1, 2, 3]]}
-    found = TokenClassification().encode(tokenizer, rows, 32)
+    found = TokenClassification().preprocessor.encode(tokenizer, rows, 32)
     assert found["input_ids"][0] == tokenizer("a the film the")["input_ids"]
     tokens = tokenizer.convert_ids_to_tokens(found["input_ids"][0])
     firsts = [tokens[position] for position in found["positions"][0]]
@@ -255,9 +259,9 @@ def test_ids_of_class_labels_and_names_for_integers(tmp_path):
     hub = {split: Dataset.from_list(rows, features) for split, rows in as_ids.items()}
     for given, settings in ((hub, {}), (as_ids, {"labels": names})):
         task = TokenClassification()
-        data = prepare_data(Given(given, **settings), task, tmp_path)
+        data = prepare_data(Given(given, **settings), task.schema, tmp_path)
         assert data.label_names == names
-        assert task.metric == "f1"
+        assert task.evaluator.metric_name == "f1"
         assert data.splits["test"][3]["label"] == as_ids["test"][3]["ner_tags"]
 
 
@@ -266,12 +270,10 @@ def test_the_usual_names_of_columns_and_others(tmp_path):
         return {split: tagged_sentences(n, seed, words) for split, n, seed in SIZES}
 
     for words in (("tokens", "tags"), ("words", "labels")):
-        assert (
-            prepare_data(Given(renamed(*words)), TokenClassification(), tmp_path).sizes["test"]
-            == 30
-        )
+        data = prepare_data(Given(renamed(*words)), TokenClassification().schema, tmp_path)
+        assert data.sizes["test"] == 30
     given = Given(renamed("w", "t"), text="w", label="t")
-    assert prepare_data(given, TokenClassification(), tmp_path).sizes["test"] == 30
+    assert prepare_data(given, TokenClassification().schema, tmp_path).sizes["test"] == 30
 
 
 def test_the_metric_follows_the_tags(tmp_path):
@@ -286,12 +288,12 @@ def test_the_metric_follows_the_tags(tmp_path):
         (speech, "accuracy", {"accuracy", "macro_f1"}),
     ):
         task = TokenClassification()
-        prepare_data(Given(given), task, tmp_path)
-        assert (task.metric, set(task.metrics)) == (metric, measured)
-        assert next(iter(task.metrics)) == metric
+        prepare_data(Given(given), task.schema, tmp_path)
+        assert (task.evaluator.metric_name, set(task.evaluator.metrics)) == (metric, measured)
+        assert next(iter(task.evaluator.metrics)) == metric
     task = TokenClassification(metric="macro_f1")
-    prepare_data(Given(speech), task, tmp_path)
-    assert task.metric == "macro_f1"
+    prepare_data(Given(speech), task.schema, tmp_path)
+    assert task.evaluator.metric_name == "macro_f1"
 
 
 def broken(**changes):
@@ -320,7 +322,7 @@ def broken(**changes):
 )  # fmt: skip
 def test_refuses_what_cannot_be_read(rows, says, tmp_path):
     with pytest.raises(UserError, match=says):
-        prepare_data(Given(rows()), TokenClassification(), tmp_path)
+        prepare_data(Given(rows()), TokenClassification().schema, tmp_path)
 
 
 def test_refuses_other_tasks_data_and_metrics(tmp_path):
@@ -330,7 +332,7 @@ def test_refuses_other_tasks_data_and_metrics(tmp_path):
     def refused(says, rows, **settings):
         metric = settings.pop("metric", None)
         with pytest.raises(UserError, match=says):
-            prepare_data(Given(rows, **settings), TokenClassification(metric), tmp_path)
+            prepare_data(Given(rows, **settings), TokenClassification(metric).schema, tmp_path)
 
     texts = {split: sentences(n, seed) for split, n, seed in SIZES}
     refused("no such column, it has text, label .*reads sentences as lists", texts)
@@ -363,8 +365,8 @@ def test_refuses_other_tasks_data_and_metrics(tmp_path):
 def test_tags_as_they_are_where_asked_for(tmp_path):
     rows = broken(split="train", ner_tags=lambda t: ["X-PER", *t[1:]])
     task = TokenClassification(metric="accuracy")
-    prepare_data(Given(rows), task, tmp_path)
-    assert set(task.metrics) == {"accuracy", "macro_f1"}
+    prepare_data(Given(rows), task.schema, tmp_path)
+    assert set(task.evaluator.metrics) == {"accuracy", "macro_f1"}
 
 
 # --- metrics ------------------------------------------------------------------------------------
@@ -378,7 +380,7 @@ def guesses(batches, classes, seed=0, right=0.7):
         draw.random(len(labels)) < right, labels, draw.integers(0, classes, len(labels))
     )
     return JaggedArray(
-        np.eye(classes)[said] + draw.random((len(labels), classes)) / 4, batches.units
+        np.eye(classes)[said] + draw.random((len(labels), classes)) / 4, batches.position_counts
     )
 
 
@@ -390,15 +392,13 @@ def names_of(logits, batches, names):
 def test_entities_are_counted_as_seqeval_counts_them(pieces, tmp_path):
     seqeval = pytest.importorskip("seqeval.metrics")
     task = TokenClassification(per_class=True)
-    data = prepare_data(Given(splits()), task, tmp_path)
-    batches = DistillationDataset(
-        encoded(task, data, pieces, tmp_path, "train"), PaddingCollator(pieces)
-    )
+    data = prepare_data(Given(splits()), task.schema, tmp_path)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path, "train"), collator(pieces))
     for seed in range(5):
         logits = guesses(batches, 5, seed)
         said, there = names_of(logits, batches, TAGS)
-        judged = task.judge(logits, batches)
-        scores = {name: metric(*judged) for name, metric in task.metrics.items()}
+        judged = task.evaluator.metric_inputs(logits, batches)
+        scores = {name: metric(*judged) for name, metric in task.evaluator.metrics.items()}
         assert scores == pytest.approx(
             {
                 "f1": seqeval.f1_score(there, said),
@@ -409,7 +409,7 @@ def test_entities_are_counted_as_seqeval_counts_them(pieces, tmp_path):
         )
         assert 0.1 < scores["f1"] < 0.9
         report = seqeval.classification_report(there, said, output_dict=True)
-        for name, one in task.per_class_of(logits, batches, TAGS).items():
+        for name, one in task.evaluator.per_class_scores(logits, batches, TAGS).items():
             assert one["f1"] == pytest.approx(report[name]["f1-score"])
             assert one["precision"] == pytest.approx(report[name]["precision"])
             assert one["support"] == report[name]["support"]
@@ -418,9 +418,9 @@ def test_entities_are_counted_as_seqeval_counts_them(pieces, tmp_path):
 def test_published_counts_give_the_published_scores():
     """What the CoNLL-2000 shared task's page shows of `conlleval`'s output."""
     task = TokenClassification()
-    task.scheme = TagScheme.of(TAGS)
+    task.schema.set_label_names(TAGS)
     own, shared = np.array([[371, 539, 838]]), np.array([[459, 961]])
-    scores = {name: round(100 * m(own, shared), 2) for name, m in task.metrics.items()}
+    scores = {name: round(100 * m(own, shared), 2) for name, m in task.evaluator.metrics.items()}
     assert scores == {"f1": 74.35, "precision": 68.83, "recall": 80.83, "accuracy": 87.2}
 
 
@@ -430,39 +430,40 @@ def test_classes_of_words_against_scikit_learn(pieces, tmp_path):
         for split, rows in splits().items()
     }
     task = TokenClassification(per_class=True)
-    data = prepare_data(Given(speech), task, tmp_path)
-    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), PaddingCollator(pieces))
+    data = prepare_data(Given(speech), task.schema, tmp_path)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), collator(pieces))
     logits = guesses(batches, len(data.label_names))
     labels, said = batches.labels.values, logits.values.argmax(-1)
-    judged = task.judge(logits, batches)
-    scores = {name: metric(*judged) for name, metric in task.metrics.items()}
+    judged = task.evaluator.metric_inputs(logits, batches)
+    scores = {name: metric(*judged) for name, metric in task.evaluator.metrics.items()}
     assert scores["accuracy"] == pytest.approx(accuracy_score(labels, said))
     assert scores["macro_f1"] == pytest.approx(f1_score(labels, said, average="macro"))
     each = f1_score(labels, said, average=None)
-    found = task.per_class_of(logits, batches, data.label_names)
+    found = task.evaluator.per_class_scores(logits, batches, data.label_names)
     assert [one["f1"] for one in found.values()] == pytest.approx(each)
 
 
 def test_fidelity_and_calibration_are_over_words(pieces, tmp_path):
     task = TokenClassification()
-    data = prepare_data(Given(splits()), task, tmp_path)
-    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), PaddingCollator(pieces))
+    data = prepare_data(Given(splits()), task.schema, tmp_path)
+    batches = DistillationDataset(encoded(task, data, pieces, tmp_path), collator(pieces))
     logits, other = guesses(batches, 5, 1), guesses(batches, 5, 2)
-    found = task.fidelity(logits, other)
+    found = task.evaluator.fidelity(logits, other)
     same = logits.values.argmax(-1) == other.values.argmax(-1)
     assert found["agreement"] == pytest.approx(same.mean())
     assert found["kl_divergence"] > 0
-    assert task.fidelity(logits, logits) == {"agreement": 1.0, "kl_divergence": 0.0}
+    assert task.evaluator.fidelity(logits, logits) == {"agreement": 1.0, "kl_divergence": 0.0}
     p = np.exp(logits.values) / np.exp(logits.values).sum(-1, keepdims=True)
     nll = -np.log(p[np.arange(len(p)), batches.labels.values]).mean()
-    assert task.calibration(logits, batches.labels)["negative_log_likelihood"] == pytest.approx(nll)
+    measures = task.evaluator.calibration(logits, batches.labels)
+    assert measures["negative_log_likelihood"] == pytest.approx(nll)
 
 
 def test_entities_that_no_tag_begins_are_counted_and_told(pieces, tmp_path):
     rows = splits()
     rows["test"][0]["ner_tags"] = [tag.replace("B-", "I-") for tag in rows["test"][0]["ner_tags"]]
     task = TokenClassification()
-    data = prepare_data(Given(rows), task, tmp_path)
+    data = prepare_data(Given(rows), task.schema, tmp_path)
     both = {split: encoded(task, data, pieces, tmp_path, split) for split in ("train", "test")}
-    (note,) = task.reading_notes(both, 99)
+    (note,) = task.preprocessor.notes(both, 99)
     assert "entities of test begin without B-" in note

@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from distill.core.errors import UserError
 from distill.modeling.features import ModelOutputs
-from distill.tasks.sequence_classification import SequenceClassification
+from distill.tasks.sequence_classification import CrossEntropyCriterion
 from distill.teacher.ensemble import Ensemble, EnsembleConfig, combine_logits
 from tests.factories import FILLER, GOOD, make_model, make_tokenizer
 
@@ -71,7 +71,7 @@ def test_stored_live_and_measured_logits_agree(combine):
         assert torch.allclose(live.logits_at(3.0), stored.logits_at(3.0), atol=1e-6)
         assert torch.allclose(model(**inputs).logits, stored.logits, atol=1e-6)
         assert torch.allclose(model(**ids).logits, stored.logits, atol=1e-6)
-    measured = combine_logits(model, [one.numpy() for one in each], SequenceClassification())
+    measured = combine_logits(model, [one.numpy() for one in each], CrossEntropyCriterion())
     assert np.allclose(measured, stored.logits.numpy(), atol=1e-6)
 
 

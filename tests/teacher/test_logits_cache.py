@@ -5,13 +5,12 @@ import torch
 from distill.core.errors import UserError
 from distill.core.hardware import Hardware
 from distill.core.jagged import JaggedArray
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.modeling.loading import weights_hash
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.logits_cache import ConcatLogits, cached_logits
 from distill.teacher.prepare import Teacher
-from tests.factories import encoded, make_model, teacher_logits
+from tests.factories import collator, encoded, make_model, teacher_logits
 
 HARDWARE = Hardware(torch.device("cpu"), "32-true")
 
@@ -19,13 +18,14 @@ HARDWARE = Hardware(torch.device("cpu"), "32-true")
 @pytest.fixture
 def call(tokenizer, tmp_path):
     rows = encoded(tokenizer, 50)
-    batches = DistillationDataset(rows, PaddingCollator(tokenizer))
+    batches = DistillationDataset(rows, collator(tokenizer))
 
     def run(model, content="content", length=24, hardware=HARDWARE):
         teacher = Teacher("t", model, tokenizer, weights_hash(model), 0.0, True)
         return cached_logits(
-            teacher, batches, content, SequenceClassification(), length, hardware, tmp_path
-        )
+            teacher, batches, content, SequenceClassification().preprocessor, length, hardware,
+            tmp_path,
+        )  # fmt: skip
 
     run.rows, run.collate = rows, batches.collate
     return run
@@ -100,11 +100,11 @@ def test_an_interrupted_pass_leaves_nothing_that_looks_whole(call, monkeypatch):
         yield from list(original(*arguments))[:1]
         raise KeyboardInterrupt
 
-    original = logits_cache.logits_of
-    monkeypatch.setattr(logits_cache, "logits_of", broken)
+    original = logits_cache.iter_logits
+    monkeypatch.setattr(logits_cache, "iter_logits", broken)
     with pytest.raises(KeyboardInterrupt):
         call(model)
-    monkeypatch.setattr(logits_cache, "logits_of", original)
+    monkeypatch.setattr(logits_cache, "iter_logits", original)
     logits, _, reused = call(model)
     assert not reused
     np.testing.assert_allclose(logits, teacher_logits(model, call.rows, call.collate), atol=1e-5)

@@ -8,7 +8,7 @@ from distill.data.prepare import prepare_data
 from distill.reporting.tensorboard import TensorBoardLogger
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.config import TeacherConfig
-from distill.teacher.prepare import prepare_teacher
+from distill.teacher.prepare import TeacherPreparation, prepare_teacher
 from distill.training.trainer import TrainerFactory
 from tests.factories import Given, make_model, sentences
 
@@ -18,18 +18,19 @@ TASK = SequenceClassification()
 @pytest.fixture
 def data(tmp_path):
     splits = {"train": sentences(120, 1), "validation": sentences(30, 2), "test": sentences(30, 3)}
-    return prepare_data(Given(splits), TASK, tmp_path)
+    return prepare_data(Given(splits), TASK.schema, tmp_path)
 
 
 @pytest.fixture
 def make_ready(data, tmp_path):
     def call(path, **settings):
-        fitter = settings.pop("fitter", TrainerFactory(accelerator="cpu", precision="32-true"))
+        trainer = settings.pop("trainer", TrainerFactory(accelerator="cpu", precision="32-true"))
         given = {"epochs": 1, "learning_rate": 1e-3} | settings
         settings = TeacherConfig(path=str(path), **given)
         (tmp_path / "run").mkdir(exist_ok=True)
         logger = TensorBoardLogger(tmp_path / "run")
-        return prepare_teacher(settings, data, TASK, fitter, 24, tmp_path / "cache", logger)
+        preparation = TeacherPreparation(data, TASK, trainer, 24, tmp_path / "cache", logger)
+        return prepare_teacher(settings, preparation)
 
     return call
 

@@ -4,7 +4,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
 from distill.modeling.features import ModelOutputs
 from distill.objectives.objective import Objective
@@ -14,7 +13,7 @@ from distill.objectives.terms.soft_targets import SoftTargets
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.training.module import DistillationModule
 from distill.training.optimizer import AdamW
-from tests.factories import encoded, make_model, teacher_logits
+from tests.factories import collator, encoded, make_model, teacher_logits
 
 TASK = SequenceClassification()
 PAIR = ModelPair(TASK, 2)
@@ -55,7 +54,7 @@ def teacher():
 
 
 def test_cached_and_live_teacher_give_the_same_loss(rows, tokenizer, teacher):
-    collate = PaddingCollator(tokenizer)
+    collate = collator(tokenizer)
     logits = teacher_logits(teacher, rows, collate)
     live = DistillationDataset(rows, collate, rows, collate)
     cached = DistillationDataset(rows, collate, teacher_logits=logits)
@@ -73,7 +72,7 @@ def test_cached_and_live_teacher_give_the_same_loss(rows, tokenizer, teacher):
 
 
 def test_cached_and_live_training_end_alike(rows, tokenizer, teacher):
-    collate = PaddingCollator(tokenizer)
+    collate = collator(tokenizer)
     logits = teacher_logits(teacher, rows, collate)
     live = train(
         module(make_model(layers=1), teacher), DistillationDataset(rows, collate, rows, collate)
@@ -86,7 +85,7 @@ def test_cached_and_live_training_end_alike(rows, tokenizer, teacher):
 
 
 def test_a_live_teacher_stays_in_evaluation_mode_frozen_and_unsaved(rows, tokenizer, teacher):
-    collate = PaddingCollator(tokenizer)
+    collate = collator(tokenizer)
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     model = train(
         module(make_model(layers=1), teacher), DistillationDataset(rows, collate, rows, collate)
@@ -109,7 +108,7 @@ def test_dropout_is_on_in_training_even_for_a_student_loaded_for_evaluation(
     student.bert.encoder.layer[0].output.dropout.register_forward_hook(
         lambda module, *_: seen.append(module.training)
     )
-    batches = DistillationDataset(rows, PaddingCollator(tokenizer))
+    batches = DistillationDataset(rows, collator(tokenizer))
     model = module(student)
     model.objective = Objective("plain", hard_labels=HardLabels(1.0)).bind(PAIR)
     trainer = TrainerFactory(max_epochs=1, accelerator="cpu", precision="32-true")
@@ -129,7 +128,7 @@ def test_dropout_is_on_in_training_even_for_a_student_loaded_for_evaluation(
 
 def test_accumulation_equals_one_large_batch(rows, tokenizer):
     """Same gradient: means over equal micro-batches average to the mean over the batch."""
-    collate = PaddingCollator(tokenizer)
+    collate = collator(tokenizer)
     logits = teacher_logits(make_model(layers=2).eval(), rows, collate)
     batches = DistillationDataset(rows, collate, teacher_logits=logits)
     ends = []
@@ -156,7 +155,7 @@ def test_accumulation_equals_one_large_batch(rows, tokenizer):
 
 def test_padding_does_not_change_the_loss(rows, tokenizer):
     """A short example costs the same alone as beside a long one."""
-    collate = PaddingCollator(tokenizer)
+    collate = collator(tokenizer)
     batches = DistillationDataset(rows, collate)
     lengths = rows["length"]
     short, long = lengths.index(min(lengths)), lengths.index(max(lengths))

@@ -15,7 +15,7 @@ from distill.core import hardware
 from distill.core.errors import UserError
 from distill.data.augmentation.base import check_positive, check_probability, text_generator
 from distill.data.collate import PaddingCollator
-from distill.data.tokenizers import tokenizer_hash
+from distill.data.text_preprocessor import tokenizer_hash
 from distill.modeling import loading
 
 log = logging.getLogger(__name__)

@@ -1,15 +1,15 @@
-"""What every data source has in common: which columns, how many examples, how they are batched."""
+"""Options that every data source has: columns, number of examples, length, batch size."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from datasets import Dataset
 
 from distill.core.errors import UserError
 
-# How splits are commonly called.
+# Common names of splits.
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
@@ -19,28 +19,31 @@ SPLIT_NAMES = {
 
 @dataclass(kw_only=True)
 class DataSource(ABC):
-    """Where labelled examples come from. A new source is a subclass with a ``read``.
+    """A source of labeled examples. A new source is a subclass with a ``read`` method.
 
     Attributes:
-        name: what reports call the data.
-        text: column of the text; ``None``: as the task's texts are usually called. Columns that
-            have no names are called by their numbers, from 1.
+        column_roles: roles whose column the user can name with an option of the same name.
+        name: name in reports.
+        text: column of the text; ``None``: the task's usual names. Columns without a name are
+            called by their number, from 1.
         text_pair: column of the second text; ``auto`` takes a column ``text_pair`` if there is
             one, ``None`` ignores it.
-        label: column of the label; ``None``: as the task's labels are usually called.
+        label: column of the label; ``None``: the task's usual names.
         labels: names of the integer labels 0, 1, ..., or the order of labels that are strings.
-        label_separator: what stands between the labels of one example where they are text, for
-            tasks with many; ``None``: a comma.
-        limit: at most so many training examples; validation and test stay whole.
-        unlabeled: texts without labels for the student's training: a file, a folder of files, a
-            hub id (``ID:SUBSET`` for one of several configurations), or what the source itself
-            knows by that name, see :meth:`unlabeled_split`.
-        unlabeled_limit: at most so many of them.
-        augmentation: makes further texts without labels out of the training examples.
-        empty: what to do with empty texts: ``error`` or ``drop``.
-        max_length: tokens an example is cut to.
-        batch_size: examples a training step.
+        label_separator: separator of the labels of one example in a text column, for tasks with
+            several labels; ``None``: a comma.
+        limit: maximum number of training examples; validation and test stay whole.
+        unlabeled: inputs without labels for the student's training: a file, a folder of files, a
+            hub id (``ID:SUBSET`` for one of several configurations), or a name that the source
+            itself knows, see :meth:`unlabeled_split`.
+        unlabeled_limit: maximum number of them.
+        augmentation: generates further inputs without labels from the training examples.
+        empty: handling of empty texts: ``error`` or ``drop``.
+        max_length: maximum number of tokens of an example.
+        batch_size: number of examples of a training step.
     """
+
+    column_roles: ClassVar[tuple[str, ...]] = ("text", "text_pair", "label")
 
     name: str
     text: str | int | None = None
@@ -56,7 +59,7 @@ class DataSource(ABC):
     max_length: int = 128
     batch_size: int = 32
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.text, self.label = (
             str(column) if isinstance(column, int) else column for column in (self.text, self.label)
         )
@@ -81,19 +84,21 @@ class DataSource(ABC):
 
     @abstractmethod
     def read(self, cache_dir: Path) -> dict[str, Dataset]:
-        """The splits that exist, among ``train``, ``validation`` and ``test``, as they come.
+        """Return the splits that exist among ``train``, ``validation`` and ``test``, unchanged.
 
         Raises:
             UserError: if there is nothing to read.
         """
 
     def unlabeled_split(self, name: str, cache_dir: Path) -> Dataset | None:
-        """Texts without labels that the source itself has by a name; ``None``: it has not."""
+        """Return the source's own unlabeled rows of a name; ``None`` if it has none."""
         return None
 
 
-def read_with_datasets(*arguments, cache_dir: Path, what: str, **options) -> dict[str, Dataset]:
-    """``datasets.load_dataset`` without its progress bars, its failures told in one line."""
+def read_with_datasets(
+    *arguments: Any, cache_dir: Path, what: str, **options: Any
+) -> dict[str, Dataset]:
+    """Call ``datasets.load_dataset`` without progress bars; raise its failures as UserError."""
     import datasets
 
     datasets.disable_progress_bars()

@@ -16,13 +16,12 @@ from transformers import (
 from distill.modeling.architectures.bilstm import BiLstmConfig, BiLstmForSequenceClassification
 from distill.modeling.architectures.compact import CLASSES, FAMILIES
 from distill.modeling.architectures.static import StaticConfig, StaticForSequenceClassification
+from distill.modeling.families import COMPACT_PREFIX
 
-# How the model_type of a compact model begins; the family's own follows.
-PREFIX = "distill_compact_"
 # What can hold shapes that a family's own classes cannot, by the family's model_type: its
 # configuration, and its models by the end of their names, their head.
 COMPACT = {
-    config.model_type.removeprefix(PREFIX): (
+    config.model_type.removeprefix(COMPACT_PREFIX): (
         config,
         {head: model for (kind, head), model in CLASSES.items() if kind == config.model_type},
     )

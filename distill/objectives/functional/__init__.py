@@ -1,6 +1,6 @@
-"""Pure loss mathematics: tensors in, scalar out. Everything is computed in fp32.
+"""Loss functions: tensors in, a scalar out, computed in fp32.
 
-One family a file: logits, hidden states, attention, and relations between examples. Every function
-is a mean over the examples of the batch, each example first averaged over whatever it consists of
-(tokens, heads): splitting a batch into equal micro-batches or padding it further changes nothing.
+One family per file. Every function averages over the examples of the batch, and within an example
+over its tokens and heads: neither splitting a batch into equal micro-batches nor padding it further
+changes the result, unless the function says otherwise. No gradient flows into the teacher.
 """

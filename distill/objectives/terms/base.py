@@ -1,62 +1,85 @@
-"""What every term of an objective is."""
+"""Base class of the loss terms that an objective is composed of."""
 
 import inspect
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from distill.core.errors import UserError
 from distill.modeling.features import ModelOutputs
+from distill.modeling.needs import Need, as_needs
 from distill.modeling.shape import ModelShape
 from distill.objectives.pair import ModelPair
 from distill.objectives.schedules import Schedule, schedule_bounds
 
+Batch = Mapping[str, Tensor]
+"""What terms read of a batch: ``labels``, as the task arranges them."""
+
 
 class Term(nn.Module, ABC):
-    """One named summand of the objective. A subclass says what it needs and computes ``forward``.
+    """One weighted summand of an objective.
+
+    A subclass declares what it needs and implements :meth:`forward`. Every constructor argument is
+    kept as an attribute of the same name. A subclass with an unknown need is refused when the class
+    is created, one without ``forward`` when it is instantiated.
 
     Args:
-        weight: factor in the sum, a number or a schedule; at 0 the term is not computed at all.
-        teacher: of an ensemble, the member it looks at; ``None``: all of them together.
+        weight: factor in the sum, a number or a schedule; while it is 0 the term is not computed.
+        teacher: name of the ensemble member to learn from; ``None``: the whole ensemble, or the
+            only teacher.
 
     Attributes:
-        needs: what it reads of the models: any of ``logits``, ``hidden_states``, ``attention``.
-            Empty: it works without a teacher. Anything beyond ``logits`` runs the teacher live.
-        per_token: whether it compares token by token, so that both must read the same tokens.
-        trains_head: whether it teaches the head, so that validation can choose by its metric.
-        progress: how much of the training is done, from 0 to 1; set before every call.
+        needs: outputs of the models that :meth:`forward` reads. Empty: the term has no teacher.
+            Anything beyond ``Need.LOGITS`` runs the teacher live.
+        compares_tokens: whether student and teacher are compared token by token, so that both must
+            read the same tokens.
+        trains_head: whether the term trains the student's head, so that its metric on the
+            validation split is meaningful.
+        progress: fraction of the training that is done, from 0 to 1; set before every call.
     """
 
-    needs: frozenset[str] = frozenset()
-    per_token = False
-    trains_head = False
+    needs: frozenset[Need] = frozenset()
+    compares_tokens: bool = False
+    trains_head: bool = False
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls.needs = as_needs(cls.needs, cls.__name__)
 
     def __init__(self, weight: float | Schedule = 1.0, teacher: str | None = None):
         super().__init__()
         self.weight, self.teacher, self.progress = weight, teacher, 0.0
 
     def bind(self, pair: ModelPair, path: str) -> None:
-        """Learn who is paired; called once, before anything is trained.
+        """Validate the settings against the models; called once, before any training.
 
         Args:
             pair: the student and its teachers.
-            path: how messages call this term, such as ``objective.soft_targets``.
+            path: name of this term in messages, such as ``objective.soft_targets``.
 
         Raises:
-            UserError: if the term cannot work for them.
+            UserError: if the term cannot be computed for them.
         """
 
     @abstractmethod
-    def forward(
-        self, student: ModelOutputs, teacher: ModelOutputs | None, batch: dict[str, Any]
-    ) -> Tensor:
-        """Both models' outputs and the batch -> scalar, not yet weighted."""
+    def forward(self, student: ModelOutputs, teacher: ModelOutputs | None, batch: Batch) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            student: the student's outputs, with gradient.
+            teacher: the teacher's outputs; ``None`` only if the term needs nothing.
+            batch: with ``labels``.
+
+        Returns:
+            Scalar, not yet weighted.
+        """
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What it was made with, for the report."""
+        """Constructor arguments by name, for the report."""
         return {
             name: getattr(self, name)
             for name in inspect.signature(type(self).__init__).parameters
@@ -64,53 +87,55 @@ class Term(nn.Module, ABC):
         }
 
     def check_weight(self, path: str) -> None:
-        """Refuse what is no weight.
+        """Validate the weight.
 
         Raises:
             UserError: if it is negative, not finite, or adaptive.
         """
-        if getattr(self.weight, "adaptive", False):
-            raise UserError(f"{path}.weight: an adaptive schedule is for temperatures")
+        if isinstance(self.weight, Schedule) and self.weight.adaptive:
+            raise UserError(
+                f"{path}.weight: an adaptive schedule is for temperatures, use a schedule of time"
+            )
         for value in schedule_bounds(self.weight):
             if not (isinstance(value, int | float) and value >= 0 and math.isfinite(value)):
                 raise UserError(f"{path}.weight={value}: it must be 0 or above")
 
     def check_teacher(self, pair: ModelPair, path: str) -> None:
-        """Refuse the name of a teacher that there is not.
+        """Validate the name of the teacher.
 
         Raises:
-            UserError: naming those that there are.
+            UserError: if no teacher has it.
         """
         if self.teacher is None or self.teacher in (pair.teachers or {}):
             return
         names = [name for name in pair.teachers or {} if name is not None]
-        there = f"there are {', '.join(names)}" if names else "there is one, without a name"
-        raise UserError(f"{path}.teacher={self.teacher}: there is no such teacher, {there}")
+        known = f"there are {', '.join(names)}" if names else "the only teacher has no name"
+        raise UserError(f"{path}.teacher={self.teacher}: there is no such teacher, {known}")
 
     def shapes(self, pair: ModelPair, path: str) -> tuple[ModelShape, ModelShape]:
-        """The student's shape and that of the teacher it looks at.
+        """Return the shapes of the student and of the term's teacher.
 
         Raises:
-            UserError: if it compares tokens, or insides, that cannot be compared.
+            UserError: if no single teacher is named, or tokens are compared that differ.
         """
         assert pair.student is not None and pair.teachers is not None
         self.check_teacher(pair, path)
         if self.teacher not in pair.teachers:
             names = ", ".join(map(str, pair.teachers))
-            raise UserError(f"{path}.teacher: name the teacher it looks at, one of {names}")
-        if self.per_token and not (pair.same_tokens or {}).get(self.teacher, True):
+            raise UserError(f"{path}.teacher: name the teacher to compare with, one of {names}")
+        if self.compares_tokens and not (pair.same_tokens or {}).get(self.teacher, True):
             raise UserError(
-                f"{path} compares token by token, but teacher and student cut texts differently: "
+                f"{path} compares token by token, but teacher and student tokenize differently: "
                 "use a student with the teacher's tokenizer, or an objective on logits"
             )
         return pair.student, pair.teachers[self.teacher]
 
 
 def check_temperature(temperature: float | Schedule, path: str) -> None:
-    """Refuse a temperature that is not above 0.
+    """Validate a temperature.
 
     Raises:
-        UserError: naming it.
+        UserError: if it is not a finite number above 0.
     """
     for value in schedule_bounds(temperature):
         if not (isinstance(value, int | float) and value > 0 and math.isfinite(value)):

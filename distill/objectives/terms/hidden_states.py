@@ -1,50 +1,57 @@
-"""Hidden states: what stands between the layers."""
+"""Losses on hidden states, layer by layer."""
 
-from typing import Any, Literal
+import logging
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from distill.core.errors import UserError
 from distill.modeling.features import ModelOutputs
+from distill.modeling.needs import Need
+from distill.modeling.precision import fp32_matmul
 from distill.objectives.functional import hidden_states as functional
-from distill.objectives.functional.precision import fp32_matmul
 from distill.objectives.pair import ModelPair
 from distill.objectives.schedules import Schedule
-from distill.objectives.terms.base import Term
+from distill.objectives.terms.base import Batch, Term
 from distill.objectives.terms.layer_map import LayerMap, layer_pairs
+
+log = logging.getLogger(__name__)
 
 MEASURES = {
     "mse": functional.hidden_mse,
     "cosine": functional.hidden_cosine,
-    "normalised_mse": functional.hidden_normalized_mse,
+    "normalized_mse": functional.hidden_normalized_mse,
 }
+OLD_MEASURES = {"normalised_mse": "normalized_mse"}
+"""Earlier spellings, which are still accepted."""
 
 
 class HiddenStates(Term):
-    """Makes hidden states alike, layer by layer; padding never counts.
+    """Distance between the hidden states of paired layers; padding is ignored.
 
-    Where the widths differ, a linear projection without bias leads from the student's width to the
+    Where the widths differ, a linear projection without bias maps the student's width to the
     teacher's, one for each pair (TinyBERT's code shares one). It is trained, clipped, saved and
     resumed with the student and is no part of the saved student.
 
     Args:
         weight: factor of this term in the objective, a number or a schedule.
-        measure: ``mse`` (TinyBERT), ``cosine`` (DistilBERT), ``normalised_mse`` (PKD).
+        measure: ``mse`` (TinyBERT), ``cosine`` (DistilBERT), ``normalized_mse`` (PKD; formerly
+            spelled ``normalised_mse``).
         layers: ``uniform``, ``first``, ``last`` or pairs ``[[student, teacher], ...]``.
         but_last: leave out the student's last layer.
         embeddings: compare the output of the embeddings as well.
-        tokens: ``all``, or the ``first`` one only (which needs no equal tokenizers).
-        over_layers: ``sum`` or ``mean`` of the pairs.
-        teacher: of an ensemble, the member it looks at.
+        tokens: ``all``, or the ``first`` one only, which needs no equal tokenizers.
+        over_layers: ``sum`` or ``mean`` over the pairs.
+        teacher: name of the ensemble member to learn from.
     """
 
-    needs = frozenset({"hidden_states"})
+    needs = frozenset({Need.HIDDEN_STATES})
 
     def __init__(
         self,
         weight: float | Schedule = 1.0,
-        measure: Literal["mse", "cosine", "normalised_mse"] = "mse",
+        measure: Literal["mse", "cosine", "normalized_mse", "normalised_mse"] = "mse",
         layers: LayerMap = "uniform",
         but_last: bool = False,
         embeddings: bool = False,
@@ -53,24 +60,20 @@ class HiddenStates(Term):
         teacher: str | None = None,
     ):
         super().__init__(weight, teacher)
-        self.measure, self.layers, self.but_last = measure, layers, but_last
+        if measure in OLD_MEASURES:
+            log.warning("measure=%s is now called %s", measure, OLD_MEASURES[measure])
+        self.measure = OLD_MEASURES.get(measure, measure)
+        self.layers, self.but_last = layers, but_last
         self.embeddings, self.tokens, self.over_layers = embeddings, tokens, over_layers
-        self.per_token = tokens == "all"
-        # Of hidden_states, where the embeddings' output comes first.
+        self.compares_tokens = tokens == "all"
+        # Indices into hidden_states, where the embeddings' output comes first.
         self.pairs: list[tuple[int, int]] = []
         self.projections = nn.ModuleList()
 
     def bind(self, pair: ModelPair, path: str) -> None:
-        """Find the layers, and make projections where the widths differ."""
-        for option, known in (
-            ("measure", tuple(MEASURES)), ("tokens", ("all", "first")),
-            ("over_layers", ("sum", "mean")),
-        ):  # fmt: skip
-            if getattr(self, option) not in known:
-                raise UserError(
-                    f"{path}.{option}={getattr(self, option)}: choose {' or '.join(known)}"
-                )
-        if self.tokens == "first" and pair.task.per_token:
+        """Resolve the layers, and create projections where the widths differ."""
+        self._check_options(path)
+        if self.tokens == "first" and pair.task.token_level:
             raise UserError(
                 f"{path} compares the first token, which no head of task={pair.task.name} reads: "
                 f"set {path}.tokens=all"
@@ -79,7 +82,7 @@ class HiddenStates(Term):
         if not student.layers:
             raise UserError(f"{path} compares hidden states, and the student has no layers")
         if self.embeddings and not student.heads:
-            raise UserError(f"{path}.embeddings=true: the student is no transformer")
+            raise UserError(f"{path}.embeddings=true: the student is no transformer, set it false")
         chosen = layer_pairs(
             self.layers, student.layers, teacher.layers, f"{path}.layers", self.but_last
         )
@@ -89,19 +92,32 @@ class HiddenStates(Term):
                 nn.Linear(student.width, teacher.width, bias=False) for _ in self.pairs
             )
 
-    def forward(
-        self, student: ModelOutputs, teacher: ModelOutputs, batch: dict[str, Any]
-    ) -> Tensor:
-        """Hidden states ``(N, L, D)`` a layer  -> scalar."""
-        mask = student.mask
+    def _check_options(self, path: str) -> None:
+        for option, choices in (
+            ("measure", tuple(MEASURES)), ("tokens", ("all", "first")),
+            ("over_layers", ("sum", "mean")),
+        ):  # fmt: skip
+            if getattr(self, option) not in choices:
+                raise UserError(
+                    f"{path}.{option}={getattr(self, option)}: choose {' or '.join(choices)}"
+                )
+
+    def forward(self, student: ModelOutputs, teacher: ModelOutputs | None, batch: Batch) -> Tensor:
+        """Compute the loss from hidden states ``(N, L, D)`` per layer, a scalar."""
+        assert teacher is not None and teacher.hidden_states is not None
+        assert student.hidden_states is not None and student.mask is not None
         losses = []
-        for index, (own, other) in enumerate(self.pairs):
-            mine, theirs = student.hidden_states[own], teacher.hidden_states[other]
-            seen = mask
+        for index, (student_layer, teacher_layer) in enumerate(self.pairs):
+            student_states = student.hidden_states[student_layer]
+            teacher_states = teacher.hidden_states[teacher_layer]
+            mask = student.mask
             if self.tokens == "first":
-                mine, theirs, seen = mine[:, :1], theirs[:, :1], torch.ones_like(mask[:, :1])
+                student_states, teacher_states = student_states[:, :1], teacher_states[:, :1]
+                mask = torch.ones_like(mask[:, :1])
             if len(self.projections):
-                mine = fp32_matmul(mine, self.projections[index].weight.T)
-            losses.append(MEASURES[self.measure](mine, theirs, seen))
+                projection = self.projections[index]
+                assert isinstance(projection, nn.Linear)
+                student_states = fp32_matmul(student_states, projection.weight.T)
+            losses.append(MEASURES[self.measure](student_states, teacher_states, mask))
         total = torch.stack(losses).sum()
         return total / len(losses) if self.over_layers == "mean" else total

@@ -379,7 +379,7 @@ def test_nothing_made_equals_a_labelled_text(noise, tmp_path):
     held += [{"text": word, "label": "n"} for word in BAD]
     splits = {"train": rows, "validation": held[::2], "test": held[1::2]}
     source = Given(splits, augmentation=noise(delete=0.5))
-    data = prepare_data(source, SequenceClassification(), tmp_path)
+    data = prepare_data(source, SequenceClassification().schema, tmp_path)
     made, _ = near_duplicate_keys(data.splits["unlabelled"], ["text"], SequenceClassification())
     for split in ("train", "validation", "test"):
         assert not np.isin(
@@ -397,7 +397,7 @@ def test_beside_texts_without_labels_of_their_own(noise, tmp_path):
     splits = {"train": sentences(100, 1), "validation": sentences(20, 2), "test": sentences(20, 3)}
 
     def sizes(**settings):
-        data = prepare_data(Given(splits, **settings), SequenceClassification(), tmp_path)
+        data = prepare_data(Given(splits, **settings), SequenceClassification().schema, tmp_path)
         return data.sizes["unlabelled"]
 
     more = {"unlabeled": str(tmp_path / "more.txt")}

@@ -101,7 +101,7 @@ def test_which_files_are_read_so(tmp_path, name, settings):
     if name.endswith(".gz"):
         file.write_bytes(gzip.compress(many(40).encode()))
     source = FileSource(name="own", path=str(tmp_path / "data"), **settings)
-    data = prepare_data(source, TokenClassification(), tmp_path / "cache")
+    data = prepare_data(source, TokenClassification().schema, tmp_path / "cache")
     assert data.label_names == ["B-LOC", "O"]
     assert sum(data.sizes.values()) == 40
     assert data.splits["test"][0]["text"][1] == "in"
@@ -114,13 +114,15 @@ def test_columns_by_number_and_any_name(tmp_path):
     }
     source = FileSource(name="own", path=files, layout="conll", text=1, label=2)
     task = TokenClassification()
-    data = prepare_data(source, task, tmp_path)
+    data = prepare_data(source, task.schema, tmp_path)
     assert data.label_names == ["IN", "NN", "NNP"]
-    assert task.metric == "accuracy"
+    assert task.evaluator.metric_name == "accuracy"
     with pytest.raises(UserError, match=r"data\.label=5: train has no such column, it has tokens"):
-        prepare_data(FileSource(name="o", path=files, layout="conll", label=5), task, tmp_path)
+        prepare_data(
+            FileSource(name="o", path=files, layout="conll", label=5), task.schema, tmp_path
+        )
     with pytest.raises(UserError, match=r"is none of .* data\.layout=conll reads any"):
-        prepare_data(FileSource(name="own", path=files), task, tmp_path)
+        prepare_data(FileSource(name="own", path=files), task.schema, tmp_path)
 
 
 def test_a_layout_that_cannot_be(tmp_path):
@@ -138,7 +140,7 @@ def test_sentences_without_tags(tmp_path):
     written(tmp_path / "data", many(40))
     more = written(tmp_path, "a\nb\n\nRome1\nc\n\nw1\nin\nRome1\n", "more.conll")
     source = FileSource(name="own", path=str(tmp_path / "data"), unlabeled=str(more))
-    data = prepare_data(source, TokenClassification(), tmp_path)
+    data = prepare_data(source, TokenClassification().schema, tmp_path)
     # The third stands in train, or in what was cut from it.
     assert sorted(data.splits["unlabelled"]["text"][:]) == [["Rome1", "c"], ["a", "b"]]
     assert data.splits["unlabelled"]["label"][:] == [[], []]

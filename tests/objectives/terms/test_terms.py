@@ -13,27 +13,21 @@ from distill.modeling.shape import ModelShape, model_shape
 from distill.objectives.objective import Objective, Recipe, Stage, training_stages
 from distill.objectives.pair import ModelPair
 from distill.objectives.schedules import FLSW, Linear, Step
-from distill.objectives.terms.attention import AttentionMaps, AttentionScores, Relations
+from distill.objectives.terms.attention import AttentionMaps, AttentionRelations, AttentionScores
+from distill.objectives.terms.decoupled_kd import DecoupledKD
+from distill.objectives.terms.dist import DIST
+from distill.objectives.terms.divergences import (
+    JensenShannon,
+    ReverseKL,
+    SkewedKL,
+    TotalVariation,
+)
 from distill.objectives.terms.hard_labels import HardLabels
 from distill.objectives.terms.hidden_states import HiddenStates
 from distill.objectives.terms.layer_map import layer_pairs
-from distill.objectives.terms.relations import (
-    AngleRelations,
-    DistanceRelations,
-    SimilarityPreserving,
-)
-from distill.objectives.terms.soft_targets import (
-    DecoupledKD,
-    Dist,
-    HardTeacherLabels,
-    JensenShannon,
-    LogitsMSE,
-    ReverseKL,
-    SkewedKL,
-    SoftCrossEntropy,
-    SoftTargets,
-    TotalVariation,
-)
+from distill.objectives.terms.logits_mse import LogitsMSE
+from distill.objectives.terms.relations import RKDAngle, RKDDistance, SimilarityPreserving
+from distill.objectives.terms.soft_targets import HardTeacherLabels, SoftCrossEntropy, SoftTargets
 from distill.tasks.question_answering import QuestionAnswering
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.training.module import DistillationModule
@@ -52,27 +46,27 @@ def pair_of(student, teacher, classes=3, same=True):
 INSIDE = {
     "hidden": lambda: HiddenStates(1.0, "mse", embeddings=True),
     "cosine": lambda: HiddenStates(1.0, "cosine", [[-1, -1]]),
-    "first": lambda: HiddenStates(1.0, "normalised_mse", but_last=True, tokens="first"),
+    "first": lambda: HiddenStates(1.0, "normalized_mse", but_last=True, tokens="first"),
     "scores": lambda: AttentionScores(1.0),
     "maps": lambda: AttentionMaps(1.0),
-    "values": lambda: Relations(1.0, ["values"], "own"),
-    "relations": lambda: Relations(1.0),
-    "distances": lambda: DistanceRelations(1.0, "mean"),
-    "angles": lambda: AngleRelations(1.0),
+    "values": lambda: AttentionRelations(1.0, ["values"], "own"),
+    "relations": lambda: AttentionRelations(1.0),
+    "distances": lambda: RKDDistance(1.0, "mean"),
+    "angles": lambda: RKDAngle(1.0),
     "similarities": lambda: SimilarityPreserving(1.0),
 }
 ON_LOGITS = {
     "soft": SoftTargets, "reverse": ReverseKL, "tv": TotalVariation, "ce": SoftCrossEntropy,
     "js": JensenShannon, "skewed": SkewedKL, "skewed_reverse": lambda: SkewedKL(reverse=True),
-    "mse": LogitsMSE, "hard": HardTeacherLabels, "dkd": DecoupledKD, "dist": Dist,
-    "rkd": lambda: DistanceRelations(1.0, "logits"),
+    "mse": LogitsMSE, "hard": HardTeacherLabels, "dkd": DecoupledKD, "dist": DIST,
+    "rkd": lambda: RKDDistance(1.0, "logits"),
 }  # fmt: skip
 
 
 @pytest.fixture
 def setting(tokenizer):
     rows = encoded(tokenizer, 16)
-    collate = PaddingCollator(tokenizer)
+    collate = PaddingCollator(TASK.preprocessor.fields(tokenizer))
     teacher = make_model(labels=LABELS, layers=4).eval()
     student = make_model(labels=LABELS, layers=2)
     return DistillationDataset(rows, collate, rows, collate), student, teacher
@@ -220,11 +214,11 @@ SHAPE = ModelShape(2, 32, 2)
     ("term", "pair", "says"),
     [
         (DecoupledKD(), ModelPair(TASK, 2), "3 classes or more"),
-        (Dist(), ModelPair(TASK, 2), "3 classes or more"),
-        (SoftTargets(standardise=True), ModelPair(TASK, 2), "three classes"),
+        (DIST(), ModelPair(TASK, 2), "3 classes or more"),
+        (SoftTargets(standardize=True), ModelPair(TASK, 2), "three classes"),
         (SoftTargets(temperature=0.0), ModelPair(TASK, 3), "above 0"),
         (SoftTargets(temperature=Linear(2, -1)), ModelPair(TASK, 3), "above 0"),
-        (Dist(temperature=FLSW()), ModelPair(TASK, 3), "one temperature"),
+        (DIST(temperature=FLSW()), ModelPair(TASK, 3), "one temperature"),
         (JensenShannon(beta=1.0), ModelPair(TASK, 3), "between 0 and 1"),
         (SkewedKL(skew=1.0), ModelPair(TASK, 3), "below 1"),
         (DecoupledKD(target_weight=-1), ModelPair(TASK, 3), "0 or above"),
@@ -238,9 +232,17 @@ SHAPE = ModelShape(2, 32, 2)
             ModelPair(TASK, 3, ModelShape(2, 32, 0), {None: SHAPE}),
             "the student has none",
         ),
-        (Relations(heads=5), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "does not divide"),
-        (Relations(of=["logits"]), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "choose among"),
-        (HiddenStates(), ModelPair(TASK, 3, SHAPE, {None: SHAPE}, {None: False}), "cut texts"),
+        (AttentionRelations(heads=5), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "does not divide"),
+        (
+            AttentionRelations(of=["logits"]),
+            ModelPair(TASK, 3, SHAPE, {None: SHAPE}),
+            "choose among",
+        ),
+        (
+            HiddenStates(),
+            ModelPair(TASK, 3, SHAPE, {None: SHAPE}, {None: False}),
+            "tokenize differently",
+        ),
         (HiddenStates(layers=[[0, 9]]), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "layers 0 to 1"),
         (HiddenStates(layers="middle"), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "choose uniform"),
         (HiddenStates(measure="l1"), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "choose mse"),
@@ -253,14 +255,18 @@ SHAPE = ModelShape(2, 32, 2)
         (HiddenStates(teacher="big"), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "no such teacher"),
         (SoftTargets(teacher="big"), ModelPair(TASK, 3, SHAPE, {"a": SHAPE}), "there are a"),
         (
-            DistanceRelations(1.0, "logits", "big"),
+            RKDDistance(1.0, "logits", "big"),
             ModelPair(TASK, 3, SHAPE, {None: SHAPE}),
             "no such",
         ),
-        (DistanceRelations(), ModelPair(TASK, 3, ModelShape(0, 32, 0), {None: SHAPE}), "use mean"),
-        (Relations(of=["keys", "keys"]), ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "each once"),
+        (RKDDistance(), ModelPair(TASK, 3, ModelShape(0, 32, 0), {None: SHAPE}), "use mean"),
+        (
+            AttentionRelations(of=["keys", "keys"]),
+            ModelPair(TASK, 3, SHAPE, {None: SHAPE}),
+            "each once",
+        ),
         (DecoupledKD(1.0, 1.0, 0, 0), ModelPair(TASK, 3), "leaves nothing"),
-        (Dist(1.0, 1.0, 0, 0), ModelPair(TASK, 3), "leaves nothing"),
+        (DIST(1.0, 1.0, 0, 0), ModelPair(TASK, 3), "leaves nothing"),
         (
             HiddenStates(layers=[[0, 0]], but_last=True),
             ModelPair(TASK, 3, SHAPE, {None: SHAPE}),
@@ -268,12 +274,12 @@ SHAPE = ModelShape(2, 32, 2)
         ),
         (HiddenStates(), ModelPair(TASK, 3, SHAPE, {"a": SHAPE, "b": SHAPE}), "name the teacher"),
         (
-            DistanceRelations(vector="last"),
+            RKDDistance(vector="last"),
             ModelPair(TASK, 3, SHAPE, {None: SHAPE}),
             "choose first",
         ),
         (
-            DistanceRelations(vector="logits"),
+            RKDDistance(vector="logits"),
             ModelPair(QuestionAnswering(), 2, SHAPE, {None: SHAPE}),
             "different numbers of positions",
         ),
@@ -287,7 +293,7 @@ def test_what_cannot_work_is_refused_in_one_line(term, pair, says):
 
 def test_terms_that_need_no_equal_tokens_accept_other_tokenizers():
     pair = ModelPair(TASK, 3, SHAPE, {None: SHAPE}, {None: False})
-    for term in (HiddenStates(tokens="first"), DistanceRelations(), SoftTargets()):
+    for term in (HiddenStates(tokens="first"), RKDDistance(), SoftTargets()):
         term.bind(pair, "objective.term")
 
 
@@ -314,7 +320,7 @@ def test_dkd_takes_the_teachers_choice_where_there_is_no_label():
 
 @pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
 def test_other_tasks_have_their_own_form_or_are_refused(kind):
-    task = type("Task", (), {"distribution": kind, "name": "another"})()
+    task = SimpleNamespace(name="another", criterion=SimpleNamespace(distribution=kind))
     pair = ModelPair(task, 2)
     term = SoftTargets(temperature=3.0)
     term.bind(pair, "objective.term")
@@ -336,14 +342,14 @@ def test_other_tasks_have_their_own_form_or_are_refused(kind):
 @pytest.mark.parametrize(
     "kind",
     [SoftTargets, ReverseKL, TotalVariation, SoftCrossEntropy, JensenShannon, SkewedKL, LogitsMSE,
-     HardTeacherLabels, DecoupledKD, Dist],
+     HardTeacherLabels, DecoupledKD, DIST],
 )  # fmt: skip
 def test_any_of_them_may_standardise_the_logits(kind):
     """The student's shift and scale then make no difference."""
     draw = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(6, 4, generator=draw) for _ in range(2))
     batch = {"labels": torch.tensor([0, 1, 2, 3, 0, 1])}
-    term = kind(standardise=True)
+    term = kind(standardize=True)
     term.bind(ModelPair(TASK, 4), "objective.term")
     value = term(ModelOutputs(student), ModelOutputs(teacher), batch)
     moved = term(ModelOutputs(student * 3 + 5), ModelOutputs(teacher * 2 - 1), batch)

@@ -1,0 +1,96 @@
+"""What the commands with Hydra options share: composition, mistakes, interrupts, exit codes.
+
+Only what composing needs is imported here, so that help and mistakes answer at once.
+"""
+
+import os
+import sys
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from distill.config import legacy
+from distill.config.composition import HYDRA_VERSION, set_up_hydra
+from distill.config.error_messages import hydra_errors_raised, user_message
+from distill.config.resolvers import conf_dir
+
+INTERRUPTED = 130
+
+
+class HydraCommand(ABC):
+    """A command whose options are composed by Hydra.
+
+    A mistake of the user is one line on standard error and exit code 2; HYDRA_FULL_ERROR=1 shows
+    the traceback.
+    """
+
+    #: How to go on after an interrupt.
+    after_interrupt: str
+
+    def __init__(self) -> None:
+        self._failure: Exception | None = None
+
+    def hydra_arguments(self, given: list[str]) -> list[str]:
+        """Return the command line that Hydra is to see."""
+        return given
+
+    @abstractmethod
+    def run(self, config: DictConfig, overrides: list[str], folder: Path) -> str:
+        """Do the command's work, or one job of a sweep.
+
+        Args:
+            config: Composed, not validated.
+            overrides: What it was composed with.
+            folder: Where everything is written; not created.
+
+        Returns:
+            What the terminal shows.
+        """
+
+    def execute(self, arguments: Sequence[str]) -> int:
+        """Compose and run.
+
+        Returns:
+            The exit code. Failed jobs of a sweep do not count: they are reported where they fail.
+        """
+        wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+        self._failure = None
+        try:
+            set_up_hydra()
+            with legacy.rename_notices(), hydra_errors_raised():
+                sys.argv[1:] = self.hydra_arguments(legacy.update_overrides(arguments))
+                hydra.main(
+                    version_base=HYDRA_VERSION, config_path=conf_dir(), config_name="config"
+                )(self._job)()
+            if self._failure is not None:
+                raise self._failure
+        except KeyboardInterrupt:
+            print(f"interrupted: {self.after_interrupt}", file=sys.stderr)
+            return INTERRUPTED
+        except Exception as error:
+            message = user_message(error)
+            if message is None or wants_traceback:
+                raise
+            print(f"error: {message}", file=sys.stderr)
+            return 2
+        return 0
+
+    def _job(self, config: DictConfig) -> None:
+        """Run once. Hydra must not see failures: it would add lines of its own."""
+        hydra_config = HydraConfig.get()
+        folder = Path(hydra_config.runtime.output_dir)
+        try:
+            config = legacy.update_config(config)
+            print(self.run(config, list(hydra_config.overrides.task), folder))
+        except Exception as error:
+            if hydra_config.mode == RunMode.MULTIRUN:  # the other jobs go on
+                message = user_message(error) or traceback.format_exc()
+                print(f"error: {message}", file=sys.stderr)
+            else:
+                self._failure = error

@@ -1,0 +1,151 @@
+"""Which components can be combined: a list of small rules, each with its message.
+
+A rule takes the components and returns the message for the user, or ``None`` if it is satisfied.
+A new rule is a function added to :data:`RULES`.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from distill.core.errors import UserError
+from distill.data.sources.base import DataSource
+from distill.modeling.needs import Need
+from distill.objectives.objective import Objective, Recipe
+from distill.student.base import StudentFactory
+from distill.tasks.base import Task
+from distill.teacher.config import TeacherConfig
+from distill.teacher.ensemble import EnsembleConfig
+
+
+class Components(Protocol):
+    """The components that rules look at; ``RunComponents`` has them."""
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+
+    @property
+    def source(self) -> DataSource:
+        """The source of the examples."""
+
+    @property
+    def teacher(self) -> TeacherConfig | EnsembleConfig:
+        """The teacher's configuration."""
+
+    @property
+    def student(self) -> StudentFactory:
+        """The student's factory."""
+
+    @property
+    def objective(self) -> Objective | Recipe:
+        """The objective."""
+
+
+Rule = Callable[[Components], str | None]
+
+
+def check_compatibility(components: Components) -> None:
+    """Apply every rule.
+
+    Raises:
+        UserError: with the message of the first rule that is violated.
+    """
+    for rule in RULES:
+        if (message := rule(components)) is not None:
+            raise UserError(message)
+
+
+def token_level_task_needs_token_logits(components: Components) -> str | None:
+    """Refuse students that answer once per text for tasks about single tokens."""
+    task, student = components.task, components.student
+    if not task.token_level or student.supports_tokens:
+        return None
+    return (
+        f"student={student.name} gives one answer to a whole text, and task={task.name} asks about "
+        "tokens: choose one with the teacher's layers (student=half, third, narrow, ...) or a "
+        "small BERT (student=tiny, ...)"
+    )
+
+
+def masked_lm_needs_whole_word_table(components: Components) -> str | None:
+    """Refuse factorized word tables for heads that write with the word table."""
+    task = components.task
+    rank = getattr(components.student, "embedding_size", None)
+    if "ForMaskedLM" not in task.head.architectures or not rank:
+        return None
+    return (
+        f"student.embedding_size={rank}: task={task.name} writes with the word table too, which a "
+        "product of two is not made for: leave it out"
+    )
+
+
+def logits_must_be_small_enough_to_cache(components: Components) -> str | None:
+    """Refuse stored teacher outputs for tasks whose logits are too large."""
+    if components.task.criterion.caches_logits or components.teacher.outputs != "cached":
+        return None
+    return (
+        f"teacher.outputs=cached: task={components.task.name} has logits for every token of the "
+        "vocabulary, too many to be stored: leave it at auto"
+    )
+
+
+def label_options_need_labels(components: Components) -> str | None:
+    """Refuse options about labels for a task without labels."""
+    if components.task.schema.has_labels:
+        return None
+    if getattr(components.teacher, "labels", None) is not None:
+        return f"teacher.labels names classes: task={components.task.name} has none"
+    for option in ("unlabeled", "augmentation"):
+        if getattr(components.source, option) is not None:
+            return (
+                f"data.{option} gives texts without labels, which is all that "
+                f"task={components.task.name} reads: leave it out, and put texts into train"
+            )
+    return None
+
+
+def augmentation_needs_text(components: Components) -> str | None:
+    """Refuse augmentation for tasks whose inputs cannot be changed freely."""
+    augmentation = components.source.augmentation
+    if augmentation is None or components.task.schema.allows_augmentation:
+        return None
+    return (
+        f"augmentation={augmentation.name} makes new texts, and task={components.task.name} reads "
+        "what cannot be changed so: leave it out, data.unlabeled=... gives more to learn from"
+    )
+
+
+def cached_outputs_hold_logits_only(components: Components) -> str | None:
+    """Refuse stored outputs where the objective needs more than logits."""
+    needs = components.objective.needs - {Need.LOGITS}
+    if components.teacher.outputs != "cached" or not needs:
+        return None
+    return (
+        f"teacher.outputs=cached stores logits only, the objective needs {', '.join(sorted(needs))}"
+        ": leave it at auto"
+    )
+
+
+def unlabeled_inputs_need_a_teacher(components: Components) -> str | None:
+    """Refuse unlabeled inputs where the objective does not use the teacher."""
+    if components.objective.needs:
+        return None
+    for option in ("unlabeled", "augmentation"):
+        if getattr(components.source, option) is not None:
+            return (
+                f"data.{option} gives texts without labels, and this objective "
+                f"({components.objective.name}) does not ask the teacher: leave it out, or raise "
+                "the weight of a term that asks, such as objective.soft_targets.weight"
+            )
+    return None
+
+
+RULES: tuple[Rule, ...] = (
+    token_level_task_needs_token_logits,
+    masked_lm_needs_whole_word_table,
+    logits_must_be_small_enough_to_cache,
+    label_options_need_labels,
+    augmentation_needs_text,
+    cached_outputs_hold_logits_only,
+    unlabeled_inputs_need_a_teacher,
+)

@@ -1,0 +1,96 @@
+"""From a composed config to a finished run: validation before, tidying up after a failure.
+
+Nothing heavy is imported until the config is known to be valid.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from distill.config import legacy
+from distill.config.error_messages import user_message
+from distill.config.validation import validate_config
+from distill.core.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.distributed.worker_group import WorkerGroup
+
+ERROR_FILE = "error.txt"
+# Files that a run writes before it does anything: a folder without others is no run.
+UNTOUCHED = frozenset({"run.log", "config.yaml"})
+
+
+def execute_run(
+    config: DictConfig,
+    overrides: list[str],
+    folder: Path,
+    *,
+    keep_folder: bool = False,
+    workers: "WorkerGroup | None" = None,
+) -> str:
+    """Validate a config and run it.
+
+    Args:
+        config: Composed; with ``resume`` set, the config of that run is taken instead.
+        overrides: What it was composed with, for the report.
+        folder: The run's.
+        keep_folder: Keep the folder, with the reason in ``error.txt``, even if a mistake was found
+            before anything was trained.
+        workers: The other processes that torchrun or srun has started.
+
+    Raises:
+        UserError: For a mistake of the user, before any training.
+    """
+    with _recorded_failure(folder, keep_folder):
+        config = _config_to_run(config, overrides)
+        config.output_dir = str(folder)
+        validate_config(config)
+        from distill.core.third_party_logging import silence_third_party_logging
+
+        silence_third_party_logging()
+        from distill.pipeline.run import run
+
+        return run(config, workers=workers)
+
+
+def remove_if_untouched(folder: Path, untouched: frozenset[str] = UNTOUCHED) -> bool:
+    """Remove a folder that holds nothing but what is written at the start; return whether it was.
+
+    A mistake that is found before any training leaves nothing behind that looks like a run.
+    """
+    is_untouched = folder.is_dir() and {file.name for file in folder.iterdir()} <= untouched
+    if is_untouched:
+        shutil.rmtree(folder)
+    return is_untouched
+
+
+@contextmanager
+def _recorded_failure(folder: Path, keep_folder: bool) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        message = user_message(error)
+        if keep_folder or not (message and remove_if_untouched(folder)):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ERROR_FILE).write_text((message or repr(error)) + "\n", encoding="utf-8")
+        raise
+    (folder / ERROR_FILE).unlink(missing_ok=True)  # of an earlier attempt, resumed
+
+
+def _config_to_run(config: DictConfig, overrides: list[str]) -> DictConfig:
+    """Return the config, or that of the run to resume."""
+    if config.resume is None:
+        config.overrides = overrides
+        return config
+    others = [override for override in overrides if not override.startswith("resume=")]
+    if others:
+        raise UserError(
+            f"resume continues a run with its own settings: leave out {' '.join(others)}"
+        )
+    from distill.pipeline.run_directory import load_interrupted_config
+
+    return legacy.update_config(load_interrupted_config(config.resume))

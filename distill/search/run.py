@@ -1,0 +1,144 @@
+"""The main flow of a search: space, checks, trials, controls, reports."""
+
+import functools
+import logging
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from distill.config.validation import validate_config, validate_node
+from distill.core.errors import UserError
+from distill.search import record, report
+from distill.search.space import Compose, Space, check_all, describe, read_space
+from distill.search.study import Study
+
+log = logging.getLogger(__name__)
+
+
+def run_search(
+    config: DictConfig, overrides: list[str], typed: Space, folder: Path, command: str
+) -> str:
+    """Search until the budget is used up, and report.
+
+    Args:
+        config: Composed, with the node ``search``.
+        overrides: What it was composed with.
+        typed: Options with several values on the command line.
+        folder: The search's; a search in it is continued.
+        command: The command line, for the report.
+
+    Returns:
+        The report's short form, for a terminal.
+
+    Raises:
+        UserError: For a mistake of the user, before any training.
+    """
+    fixed = _fixed_overrides(config, overrides)
+    validate_node("search", OmegaConf.to_container(config.search, resolve=True))
+    settings = instantiate(config.search, _convert_="all")
+    compose = _composer(fixed)
+    space = read_space(settings.space, typed, fixed, compose)
+    base = compose()
+    search = record.describe_search(base, config.search, space)
+    with record.locked(folder):
+        started = record.has_record(folder, search)
+        if started:
+            study = Study(folder, settings, space, compose, base.seed)
+        if not started or study.used_up() is None:
+            search["examples"] = _check_runs(base, space, compose)
+            if started:
+                record.has_record(folder, search)
+            else:
+                record.write_record(folder, search)
+                study = Study(folder, settings, space, compose, base.seed)
+        return _run_trials(study, space, command)
+
+
+def _composer(fixed: list[str]) -> Compose:
+    """Return a function from a trial's overrides to the config of its run."""
+
+    @functools.cache  # takes Hydra some 50 ms
+    def compose(*overrides: str) -> DictConfig:
+        given = [*fixed, *overrides]
+        if not any(override.startswith("control=") for override in given):
+            given.append("control=false")
+        run = hydra.compose("config", given)
+        run.overrides = given
+        return run
+
+    return compose
+
+
+def _run_trials(study: Study, space: Space, command: str) -> str:
+    """Run what the budget allows, then the controls, and write the reports."""
+    from distill.reporting import compare
+
+    values = {option: describe(distribution) for option, distribution in space.items()}
+
+    def write() -> tuple[dict[str, Any], str]:
+        content = report.summary(study, values, command)
+        report.write(study.folder, content)
+        return content, compare.write_sweep(study.folder, x=study.settings.minimize[0])
+
+    idle = True
+    while not (reason := study.used_up()):
+        trial = study.next()
+        if trial is None:
+            reason = "every combination that can be drawn was tried"
+            break
+        name, idle = trial.user_attrs["folder"], False
+        log.info("trial %s", name)
+        log.info("trial %s: %s", name, report.line(study.run(trial), study.folder))
+        report.write_history(study.folder, write()[0])
+    if study.settings.control:
+        idle = study.train_controls() == 0 and idle
+    content, table = write()
+    if not content["front"]:
+        raise UserError(f"no trial finished, see {study.folder}/search.md")
+    if not idle:
+        from distill.reporting import tensorboard
+
+        report.write_history(study.folder, content)
+        sweep = (study.folder / "sweep.md").read_text(encoding="utf-8")
+        tensorboard.write_sweep(study.folder, sweep, study.folder / "front.png")
+    return "\n".join(
+        ["", f"search ended: {reason}", report.terminal(content), "", report.HONEST, "", table]
+    )
+
+
+def _fixed_overrides(config: DictConfig, overrides: list[str]) -> list[str]:
+    """Return the overrides that every run of the search gets."""
+    if config.resume is not None:
+        raise UserError("the same command continues a search: leave out resume")
+    if config.trainer.get("devices", 1) != 1 or config.trainer.get("strategy", "auto") != "auto":
+        raise UserError(
+            "a search uses one device: leave trainer.devices=1 and trainer.strategy=auto"
+        )
+    not_of_runs = ("search", "output_dir")
+    return [
+        override
+        for override in overrides
+        if override.lstrip("+~").split("=")[0].split(".")[0] not in not_of_runs
+    ]
+
+
+def _check_runs(base: DictConfig, space: Space, compose: Compose) -> dict[str, str]:
+    """Refuse settings, teacher or data that no run could start with.
+
+    Returns:
+        The hashes of the splits of the data.
+    """
+    validate_config(base)
+    # Heavy imports wait until the options are known to be right.
+    from distill.core.third_party_logging import silence_third_party_logging
+
+    silence_third_party_logging()
+    from distill.data.prepare import prepare_data
+    from distill.pipeline.components import RunComponents
+
+    check_all(space, compose)
+    components = RunComponents.from_config(base)
+    return prepare_data(components.source, components.task.schema, components.cache_dir).hashes

@@ -1,0 +1,113 @@
+"""How a task's predictions are measured."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from distill.core.errors import UserError
+from distill.core.jagged import ArrayOrJagged
+from distill.data.dataset import DistillationDataset
+from distill.metrics.base import Metric
+
+PerClass = dict[str, dict[str, float | None]]
+"""Precision, recall, F1 and support by class."""
+
+
+class Evaluator(ABC):
+    """Metrics of a task, calibration and fidelity to the teacher.
+
+    Args:
+        metric: name of the metric that early stopping, the best checkpoint and the report's
+            conclusion go by, one of ``selection_metrics``.
+        per_class: whether to report precision, recall and F1 of every class.
+
+    Raises:
+        UserError: for a metric that does not exist.
+    """
+
+    selection_metrics: ClassVar[tuple[str, ...]]
+
+    def __init__(self, metric: str, per_class: bool = False):
+        if metric not in self.selection_metrics:
+            raise UserError(
+                f"task.metric={metric}: choose one of {', '.join(self.selection_metrics)}"
+            )
+        self.metric_name, self.per_class = metric, per_class
+
+    @property
+    @abstractmethod
+    def all_metrics(self) -> Sequence[Metric]:
+        """Every metric that is measured, in the order of the report."""
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """All metrics by name, the selection metric first."""
+        ordered = sorted(self.all_metrics, key=lambda metric: metric.name != self.metric_name)
+        return {metric.name: metric for metric in ordered}
+
+    @property
+    def selection_metric(self) -> Metric:
+        """The metric that training and the conclusion go by."""
+        return self.metrics[self.metric_name]
+
+    @property
+    def training_settings(self) -> dict[str, Any]:
+        """Settings that change which checkpoint is the best, for cache keys."""
+        return {}
+
+    @abstractmethod
+    def metric_inputs(
+        self, logits: ArrayOrJagged, examples: DistillationDataset
+    ) -> tuple[np.ndarray, ...]:
+        """Return the arguments of the metrics, each with the measured examples on axis 0.
+
+        Args:
+            logits: of every example, as :meth:`reduce_logits` left them.
+            examples: the measured split.
+
+        Returns:
+            The model's own array first; after it those that are the same for every model.
+        """
+
+    @abstractmethod
+    def calibration(self, logits: ArrayOrJagged, labels: ArrayOrJagged) -> dict[str, float] | None:
+        """Return calibration measures; ``None`` if the model gives no probabilities."""
+
+    @abstractmethod
+    def fidelity(self, logits: ArrayOrJagged, teacher: ArrayOrJagged) -> dict[str, float | None]:
+        """Return measures of agreement with the teacher, both by their logits."""
+
+    def reduce_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return what measuring needs of a batch's logits ``(N, C)``; default: all of them."""
+        return logits
+
+    def standardize(self, predictions: np.ndarray) -> np.ndarray:
+        """Return predictions in a form in which those of two models are interchangeable."""
+        return predictions
+
+    def per_class_scores(
+        self, logits: ArrayOrJagged, examples: DistillationDataset, names: Sequence[str]
+    ) -> PerClass:
+        """Return precision, recall, F1 and support of each class.
+
+        Raises:
+            UserError: for a task without classes.
+        """
+        raise UserError("task.per_class: this task has no classes")
+
+    def fingerprint(self, content: str, examples: DistillationDataset) -> str:
+        """Return a hash of what is measured; runs with different ones cannot be compared.
+
+        Args:
+            content: hash of the evaluated split and the label names.
+            examples: the evaluated split as the student reads it.
+        """
+        return content
+
+    def evaluate(self, logits: ArrayOrJagged, examples: DistillationDataset) -> dict[str, float]:
+        """Return the value of every metric by name."""
+        inputs = self.metric_inputs(logits, examples)
+        return {name: float(metric(*inputs)) for name, metric in self.metrics.items()}

@@ -1,0 +1,188 @@
+"""Metrics of entities and of single words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from distill.core.jagged import JaggedArray
+from distill.data.dataset import DistillationDataset
+from distill.metrics import classification
+from distill.metrics.base import CountMetric, Metric
+from distill.metrics.entities import EntitySpans
+from distill.tasks import class_labels
+from distill.tasks.evaluator import Evaluator, PerClass
+from distill.tasks.token_classification.rows import flatten_rows
+from distill.tasks.token_classification.schema import TagSchema
+
+
+class TokenClassificationEvaluator(Evaluator):
+    """Precision, recall and F1 of entities; accuracy and macro F1 of words where there are none.
+
+    Args:
+        schema: knows what the tags mark, and with it the selection metric.
+        per_class: whether to report the scores of every entity type, or class.
+    """
+
+    selection_metrics = ("f1", "accuracy", "macro_f1")
+
+    def __init__(self, schema: TagSchema, per_class: bool = False):
+        self.schema = schema  # before the base class sets metric_name
+        super().__init__(schema.metric, per_class)
+
+    @property
+    def metric_name(self) -> str:
+        """The selection metric, which depends on the tags."""
+        return self.schema.metric
+
+    @metric_name.setter
+    def metric_name(self, name: str) -> None:
+        assert name == self.schema.metric
+
+    @property
+    def all_metrics(self) -> Sequence[Metric]:
+        """Metrics of entities, or of words."""
+        return _WORD_METRICS if self.schema.scheme is None else _ENTITY_METRICS
+
+    def metric_inputs(
+        self, logits: JaggedArray, examples: DistillationDataset
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return counts per sentence.
+
+        Returns:
+            Where tags mark entities: correct entities, predicted entities and correct words
+            ``(N, 3)``; true entities and words ``(N, 2)``. Else for each class the correct and the
+            predicted words, ``(N, 2C)``; and the true ones ``(N, C)``.
+        """
+        words = self._predict_words(logits, examples)
+        if self.schema.scheme is None:
+            hits, predicted, labeled = words.count_by_class(logits.shape[1])
+            return np.concatenate([hits, predicted], axis=1), labeled
+        found, true = self._entities(words)
+        correct = words.predicted == words.tags
+        counts = [
+            words.count(found.first[found.among(true)]), words.count(found.first),
+            words.count(np.flatnonzero(correct)),
+        ]  # fmt: skip
+        return np.stack(counts, 1), np.stack([words.count(true.first), words.counts], 1)
+
+    def _predict_words(self, logits: JaggedArray, examples: DistillationDataset) -> "_Words":
+        tags, begins, counts = flatten_rows(examples.student["tags"][:])
+        predicted = np.full(len(tags), self.schema.outside)
+        read, _, read_counts = flatten_rows(examples.student["word"][:])
+        starts = np.repeat(np.cumsum(counts) - counts, read_counts)
+        predicted[read + starts] = logits.values.argmax(-1)
+        return _Words(tags, predicted, begins, counts)
+
+    def _entities(self, words: "_Words") -> tuple[EntitySpans, EntitySpans]:
+        """Return the predicted and the true entities."""
+        scheme = self.schema.scheme
+        assert scheme is not None
+        return (
+            scheme.entities(words.predicted, words.begins),
+            scheme.entities(words.tags, words.begins),
+        )
+
+    def calibration(self, logits: JaggedArray, labels: JaggedArray) -> dict[str, float]:
+        """Return the calibration of the distribution over the tags, over the words that are read."""
+        return class_labels.classification_calibration(logits.values, labels.values)
+
+    def fidelity(self, logits: JaggedArray, teacher: JaggedArray) -> dict[str, float | None]:
+        """Return the share of equal tags and the KL divergence, over the words that are read."""
+        return class_labels.classification_fidelity(logits.values, teacher.values)
+
+    def per_class_scores(
+        self, logits: JaggedArray, examples: DistillationDataset, names: Sequence[str]
+    ) -> PerClass:
+        """Return the scores of each entity type or, without entities, each class of words."""
+        words = self._predict_words(logits, examples)
+        if self.schema.scheme is None:
+            counts = (table.sum(axis=0) for table in words.count_by_class(len(names)))
+            return classification.per_class_scores_from_counts(*counts, names)
+        found, true = self._entities(words)
+        types = (found.types[found.among(true)], found.types, true.types)
+        names = self.schema.scheme.names
+        return classification.per_class_scores_from_counts(
+            *(np.bincount(one, minlength=len(names)) for one in types), names
+        )
+
+
+class _Words:
+    """All words of a split, sentence after sentence.
+
+    Attributes:
+        tags: true tags, ``(W,)``.
+        predicted: predicted tags, ``(W,)``; -1: none.
+        begins: which words begin a sentence, ``(W,)``.
+        counts: number of words of each sentence, ``(N,)``.
+    """
+
+    def __init__(
+        self, tags: np.ndarray, predicted: np.ndarray, begins: np.ndarray, counts: np.ndarray
+    ):
+        self.tags, self.predicted, self.begins, self.counts = tags, predicted, begins, counts
+        self.sentence = np.repeat(np.arange(len(counts)), counts)
+
+    def count(self, words: np.ndarray) -> np.ndarray:
+        """Return how many of some words each sentence has, ``(N,)``."""
+        return np.bincount(self.sentence[words], minlength=len(self.counts))
+
+    def count_by_class(self, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return correct, predicted and true words of each class by sentence, ``(N, C)`` each."""
+
+        def table(ids: np.ndarray, counted: np.ndarray) -> np.ndarray:
+            cells = self.sentence[counted] * classes + ids[counted]
+            shape = len(self.counts), classes
+            return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+
+        return (
+            table(self.tags, self.predicted == self.tags),
+            table(self.predicted, self.predicted >= 0),
+            table(self.tags, self.tags >= 0),
+        )
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Divide; 0 where the denominator is 0, as in `conlleval`."""
+    return part / np.maximum(whole, 1)
+
+
+@CountMetric
+def _precision(model: np.ndarray, shared: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return _ratio(*(counts @ model[:, :2]).T)
+
+
+@CountMetric
+def _recall(model: np.ndarray, shared: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return _ratio(counts @ model[:, 0], counts @ shared[:, 0])
+
+
+@CountMetric
+def _f1(model: np.ndarray, shared: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return _ratio(2 * (counts @ model[:, 0]), counts @ (model[:, 1] + shared[:, 0]))
+
+
+@CountMetric
+def _accuracy(model: np.ndarray, shared: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return counts @ model[:, 2] / (counts @ shared[:, 1])
+
+
+@CountMetric
+def _word_accuracy(model: np.ndarray, shared: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    correct = model[:, : shared.shape[1]].sum(axis=1)
+    return counts @ correct / (counts @ shared.sum(axis=1))
+
+
+@CountMetric
+def _word_macro_f1(model: np.ndarray, shared: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean over the classes among tags or predictions, as :func:`classification.macro_f1`."""
+    hits, predicted = np.split(model, 2, axis=1)
+    total = counts @ (predicted + shared)
+    f1 = _ratio(2 * (counts @ hits), total)
+    return f1.sum(axis=1) / (total > 0).sum(axis=1)
+
+
+_ENTITY_METRICS = (
+    Metric("f1", _f1), Metric("precision", _precision), Metric("recall", _recall),
+    Metric("accuracy", _accuracy),
+)  # fmt: skip
+_WORD_METRICS = (Metric("accuracy", _word_accuracy), Metric("macro_f1", _word_macro_f1))

@@ -99,6 +99,6 @@ def exit_code() -> int:
 
 
 def _write_sweep_report(folder: Path) -> str:
-    from distill.reporting import compare
+    from distill.reporting.sweep import write_sweep
 
-    return compare.write_sweep(folder)
+    return write_sweep(folder)

@@ -21,13 +21,14 @@ class DistillCommand(HydraCommand):
     def run(self, config: DictConfig, overrides: list[str], folder: Path) -> str:
         """Run once; in a sweep, the folder of a run that failed is kept with the reason in it."""
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-        return execute_run(
+        report = execute_run(
             config,
             overrides,
             folder,
             check=check_sweep if in_sweep else None,
             keep_folder=in_sweep,
         )
+        return str(report)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -14,6 +15,9 @@ from distill.config import legacy
 from distill.config.error_messages import user_message
 from distill.config.validation import validate_config
 from distill.core.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.reporting.schema import Report
 
 ERROR_FILE = "error.txt"
 # Files that a run writes before it does anything: a folder without others is no run.
@@ -27,7 +31,7 @@ def execute_run(
     *,
     check: Callable[[DictConfig], None] | None = None,
     keep_folder: bool = False,
-) -> str:
+) -> "Report":
     """Validate a config and run it.
 
     Args:
@@ -37,6 +41,9 @@ def execute_run(
         check: A further check of the config before anything is loaded.
         keep_folder: Keep the folder, with the reason in ``error.txt``, even if a mistake was found
             before anything was trained.
+
+    Returns:
+        The run's report.
 
     Raises:
         UserError: For a mistake of the user, before any training.

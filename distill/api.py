@@ -19,7 +19,7 @@ from distill.config.composition import compose_run
 from distill.config.error_messages import user_message
 from distill.config.resolvers import conf_dir
 from distill.core.errors import UserError
-from distill.distributed.environment import external_launcher
+from distill.distributed.environment import external_process_rank
 
 if TYPE_CHECKING:
     from distill.reporting.schema import Report
@@ -63,7 +63,7 @@ def _check_overrides(overrides: Sequence[str]) -> None:
             raise UserError(
                 f"{override}: flags are for the command; sweeps are loops here, or distill -m"
             )
-    if external_launcher() is not None:
+    if external_process_rank() is not None:
         raise UserError(
             "several processes were started from outside: start the command (torchrun -m distill)"
         )

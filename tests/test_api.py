@@ -97,7 +97,7 @@ def test_a_run_is_continued(options, monkeypatch):
     from distill.training.callbacks import EpochLogger
 
     def stop(self, trainer, module) -> None:
-        if self.what == "student":
+        if self.description == "student":
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -127,7 +127,7 @@ def hyperparameters(
         "student": student.name,
         "objective": components.objective.name,
         **terms,
-        "learning_rate": components.optimizer.rate_for(student.model),
+        "learning_rate": components.optimizer.learning_rate_for(student.model),
         "epochs": components.max_epochs,
         "batch_size": components.source.batch_size,
         "seed": components.seed,
@@ -183,7 +183,7 @@ def _environment(trainer: TrainerFactory) -> Environment:
         pytorch_lightning=pytorch_lightning.__version__,
         processor=_processor_name(trainer.hardware.device),
         threads=torch.get_num_threads(),
-        processes=trainer.processes.count,
+        processes=trainer.launcher.world_size,
         accelerator=trainer.hardware.accelerator,
         precision=trainer.hardware.precision,
     )

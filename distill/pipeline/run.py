@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from transformers import PreTrainedModel
 
 from distill.data.prepare import PreparedData, prepare_data
+from distill.distributed.worker_group import WorkerGroup
 from distill.evaluation.evaluator import (
     EvaluatedModel,
     Measurements,
@@ -29,21 +30,26 @@ from distill.pipeline.trained_model import TrainedModel
 from distill.reporting.schema import Report
 from distill.student.base import Student, StudentContext
 from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
-from distill.training.fine_tuning import fine_tune
+from distill.training.fine_tuning import FineTuningPlan, fine_tune
 from distill.training.inference import predict_logits
 from distill.training.loggers import TensorBoardLogger
 from distill.training.module import DistillationModule
-from distill.training.trainer import TrainingResult
+from distill.training.trainer import TrainingPlan, TrainingResult
 
 log = logging.getLogger(__name__)
 
 
-def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> Report:
+def run(
+    config: DictConfig,
+    callbacks: Sequence[Callback] = (),
+    workers: WorkerGroup | None = None,
+) -> Report:
     """Run one distillation and write everything into ``config.output_dir``.
 
     Args:
         config: composed and validated.
         callbacks: added to the student's training; an exception that they raise ends the run.
+        workers: the other processes that torchrun or srun has started.
 
     Returns:
         The report, as it is written.
@@ -53,6 +59,17 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> Report:
     """
     started = datetime.now(UTC)
     components = RunComponents.from_config(config)
+    with components.trainer.launcher.worker_group(workers):
+        return _run(config, components, started, callbacks)
+
+
+def _run(
+    config: DictConfig,
+    components: RunComponents,
+    started: datetime,
+    callbacks: Sequence[Callback],
+) -> str:
+    """The main flow, in one process."""
     task = components.task
     data = prepare_data(components.source, task.schema, components.cache_dir)
     log.info(
@@ -160,19 +177,20 @@ def _train_stage(
         prefix="" if is_last else f"{stage.name}/",
         read_logits=teacher.model.read if teacher.members else ModelOutputs,
     )
-    datamodule.set_stage(stage, components.seed + number)
-    result = components.trainer.fit(
-        module,
-        datamodule.train_dataloader(),
-        datamodule.val_dataloader(),
-        directory.checkpoints if is_last else directory.checkpoints / stage.name,
-        components.seed + number,
+    plan = TrainingPlan(
+        module=module,
+        train=datamodule.train_dataset(stage.objective),
+        validation=datamodule.validation,
+        batch_size=components.source.batch_size,
+        seed=components.seed + number,
+        checkpoint_dir=directory.checkpoints if is_last else directory.checkpoints / stage.name,
         logger=logger,
         max_epochs=stage.epochs,
-        what=f"student, {stage.name}" if stage.name else "student",
-        extra_callbacks=callbacks if is_last else (),
+        description=f"student, {stage.name}" if stage.name else "student",
+        callbacks=callbacks if is_last else (),
         keep="best" if stage.objective.trains_head else "last",
     )
+    result = components.trainer.fit(plan)
     if not is_last:
         directory.save_stage(stage.name, model, result)
     return result
@@ -196,12 +214,22 @@ def train_control(
     :class:`~distill.pipeline.datamodule.DistillationDataModule`.
     """
     model = copy.deepcopy(student.model)
-    tuned = fine_tune(
-        "control", student.name, model, student.processor, data, components.source.max_length,
-        datamodule.control_train, datamodule.validation, components.task, components.optimizer,
-        components.trainer, components.max_epochs, components.source.batch_size, components.seed,
-        components.cache_dir, logger,
-    )  # fmt: skip
+    plan = FineTuningPlan(
+        role="control",
+        name=student.name,
+        model=model,
+        processor=student.processor,
+        data=data,
+        max_length=components.source.max_length,
+        train=datamodule.control_train,
+        validation=datamodule.validation,
+        task=components.task,
+        optimizer=components.optimizer,
+        epochs=components.max_epochs,
+        batch_size=components.source.batch_size,
+        seed=components.seed,
+    )
+    tuned = fine_tune(plan, components.trainer, components.cache_dir, logger)
     directory.copy_control(tuned.folder)
     model = type(model).from_pretrained(tuned.folder, dtype=torch.float32)
     return TrainedModel(model, tuned.result, tuned.seconds, tuned.reused)

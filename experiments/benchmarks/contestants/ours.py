@@ -26,6 +26,7 @@ from distill.student.base import Student
 from distill.teacher.prepare import Teacher, prepare_teacher
 from distill.training.loggers import TensorBoardLogger
 from distill.training.module import DistillationModule
+from distill.training.trainer import TrainingPlan
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,19 @@ class Ours:
         """One epoch."""
         job = self.parts.job
         with tempfile.TemporaryDirectory(dir=self.work.folder) as folder:
-            job.fitter.fit(
-                self.module,
-                clock.timed(self.batches.loader(job.source.batch_size, job.seed)),
-                self.parts.pairing.validation.loader(job.source.batch_size, None),
-                Path(folder) / "checkpoints",
-                job.seed,
+            train = copy.copy(self.batches)
+            loader = train.loader
+            train.loader = lambda *arguments: clock.timed(loader(*arguments))
+            plan = TrainingPlan(
+                module=self.module,
+                train=train,
+                validation=self.parts.pairing.validation,
+                batch_size=job.source.batch_size,
+                seed=job.seed,
+                checkpoint_dir=Path(folder) / "checkpoints",
                 logger=TensorBoardLogger(Path(folder)),
             )
+            job.fitter.fit(plan)
 
 
 class _NoSchedule:

@@ -181,7 +181,7 @@ class DistillationDataModule(pl.LightningDataModule):
             teacher, self._examples_of(teacher, [split]), self._data.hashes[split],
             components.task.preprocessor, components.source.max_length,
             components.trainer.hardware, components.cache_dir, split,
-            components.trainer.processes,
+            components.trainer.launcher,
         )  # fmt: skip
         self.seconds += seconds
         self.reused &= reused

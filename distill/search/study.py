@@ -1,8 +1,6 @@
 """The trials of a search: drawn by Optuna, run one after another, kept in a journal."""
 
-import json
 import logging
-import math
 import time
 import traceback
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ from optuna.trial import TrialState
 from distill.config.error_messages import user_message
 from distill.config.naming import job_dir
 from distill.core.errors import UserError
+from distill.reporting.schema import FILE_NAME, Role, load_report
 from distill.search.report import cost
 from distill.search.space import Compose, Space, combinations, suggest
 from distill.search.trial import StopTrial, Trial
@@ -181,7 +180,7 @@ class Study:
         spent, clock = trial.user_attrs.get("seconds", 0.0), time.monotonic()
         values, state = None, TrialState.FAIL
         try:
-            if not (folder / "report.json").is_file():
+            if not (folder / FILE_NAME).is_file():
                 self._train(folder, trial.user_attrs["overrides"], [self._monitor(trial)])
             values, state = self._values(folder), TrialState.COMPLETE
         except StopTrial as reason:
@@ -198,9 +197,7 @@ class Study:
     def train_controls(self) -> int:
         """Train the missing controls of runs on the front; return how many were trained."""
         missing = [
-            trial
-            for trial in self.front
-            if "control" not in {m["role"] for m in _report(self.folder / trial.folder)["models"]}
+            trial for trial in self.front if load_report(self.folder / trial.folder).control is None
         ]
         for trial in missing:
             log.info("the control of %s", trial.folder)
@@ -232,12 +229,11 @@ class Study:
 
     def _values(self, folder: Path) -> list[float]:
         """Return the objectives of a finished run: metric on validation, then the costs."""
-        report = _report(folder)
-        student = next(model for model in report["models"] if model["role"] == "student")
-        quality = report["training"]["student"]["best"]
-        if quality is None or math.isnan(quality):
+        report = load_report(folder)
+        student, training = report.student, report.training.get(Role.STUDENT)
+        if student is None or training is None or training.best is None:
             raise ValueError("the student has no value of the metric on validation")
-        return [quality, *(cost(student, name) for name in self._costs)]
+        return [training.best, *(cost(student, name) for name in self._costs)]
 
     def _runs(self) -> list[optuna.trial.FrozenTrial]:
         return [trial for trial in self._study.get_trials(deepcopy=False) if _is_run(trial)]
@@ -261,7 +257,3 @@ class Study:
 def _is_run(trial: optuna.trial.FrozenTrial) -> bool:
     """Return whether a trial has a folder: draws that repeat an earlier one have none."""
     return "folder" in trial.user_attrs
-
-
-def _report(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "report.json").read_text(encoding="utf-8"))

@@ -15,10 +15,10 @@ from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData
 from distill.modeling import loading
 from distill.modeling.head import Head
-from distill.reporting.tensorboard import TensorBoardLogger
 from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
-from distill.training.fine_tuning import FineTunedModel, fine_tune
+from distill.training.fine_tuning import FineTunedModel, FineTuningPlan, fine_tune
+from distill.training.loggers import TensorBoardLogger
 from distill.training.optimizer import AdamW
 from distill.training.trainer import TrainerFactory
 
@@ -143,12 +143,22 @@ def _fine_tune_teacher(
     }
     if not task.head.reuses_head:
         task.head.initialize(_output_layer(model), datasets["train"].labels)
-    return fine_tune(
-        "teacher", config.name, model, processor, data, preparation.max_length,
-        datasets["train"], datasets["validation"], task,
-        AdamW(learning_rate=config.learning_rate), preparation.trainer, config.epochs,
-        config.batch_size, config.seed, preparation.cache_dir, preparation.logger,
-    )  # fmt: skip
+    plan = FineTuningPlan(
+        role="teacher",
+        name=config.name,
+        model=model,
+        processor=processor,
+        data=data,
+        max_length=preparation.max_length,
+        train=datasets["train"],
+        validation=datasets["validation"],
+        task=task,
+        optimizer=AdamW(learning_rate=config.learning_rate),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
+    return fine_tune(plan, preparation.trainer, preparation.cache_dir, preparation.logger)
 
 
 def _trained_output_order(

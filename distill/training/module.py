@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distill.core.jagged import ArrayOrJagged, allocate_rows
 from distill.data.dataset import DistillationDataset
-from distill.distributed.collectives import all_gather_object, all_reduce_mean, rank_and_world_size
+from distill.distributed.collectives import all_gather_object, all_reduce_mean
 from distill.modeling.features import ModelOutputs, forward_with_features
 from distill.modeling.forward import forward_at_positions
 from distill.objectives.objective import Objective
@@ -117,7 +117,8 @@ class DistillationModule(pl.LightningModule):
         term that relates examples to each other relates those of a part.)
         """
         own = torch.stack(list(losses.values())) * part
-        return dict(zip(losses, own + (all_reduce_mean(own) - own.detach()), strict=True))
+        mean = all_reduce_mean(own, self.trainer.world_size)
+        return dict(zip(losses, own + (mean - own.detach()), strict=True))
 
     def validation_step(self, batch: dict, batch_index: int) -> None:
         """Collect what the metrics need of the logits."""
@@ -129,9 +130,8 @@ class DistillationModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """The task's metrics over the split, or what was seen of it."""
-        batches = [
-            batch for of_process in all_gather_object(self._validation) for batch in of_process
-        ]
+        parts = all_gather_object(self._validation, self.trainer.world_size)
+        batches = [batch for part in parts for batch in part]
         self._validation.clear()
         seen = np.concatenate([rows.numpy() for rows, _ in batches])
         examples = self.trainer.val_dataloaders.dataset
@@ -155,7 +155,7 @@ class DistillationModule(pl.LightningModule):
 
     def configure_model(self) -> None:
         """Group the parameters while they are whole; the student's size decides the rate."""
-        self._groups = self.optimizer_settings.groups(self, sized=self.student)
+        self._groups = self.optimizer_settings.parameter_groups(self, sized=self.student)
 
     def configure_optimizers(self):
         """AdamW over the student and the terms' own parameters, stepped after every batch."""
@@ -187,11 +187,11 @@ class DistillationModule(pl.LightningModule):
         state = {"random_state": torch.get_rng_state()}
         if self.device.type == "cuda":
             state["cuda_random_state"] = torch.cuda.get_rng_state(self.device)
-        checkpoint["random_states"] = all_gather_object(state)
+        checkpoint["random_states"] = all_gather_object(state, self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Take the random state back."""
-        states, (rank, _) = checkpoint["random_states"], rank_and_world_size()
+        states, rank = checkpoint["random_states"], self.trainer.global_rank
         self._random_states = states[rank] if rank < len(states) else {}
 
     def on_train_start(self) -> None:

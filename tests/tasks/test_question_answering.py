@@ -16,6 +16,8 @@ from distill.data.dataset import DistillationDataset
 from distill.data.encode import encode_split
 from distill.data.labels import IGNORED_LABEL
 from distill.data.prepare import prepare_data
+from distill.data.sampler import BatchIndices
+from distill.distributed.environment import ProcessRank
 from distill.modeling.features import ModelOutputs, forward_with_features
 from distill.modeling.forward import forward_at_positions
 from distill.objectives.functional import logits as functional
@@ -667,11 +669,11 @@ def test_stored_outputs_are_what_the_teacher_says(pieces, tmp_path):
     assert loss.item() == pytest.approx(0, abs=1e-6)
 
 
-def test_a_part_of_a_batch_weighs_by_its_windows(pieces, tmp_path, monkeypatch):
+def test_a_part_of_a_batch_weighs_by_its_windows(pieces, tmp_path):
     """Each process's mean is over its own windows, however many units these have."""
     _, batches = windows(TEXTS, pieces, tmp_path, 24)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr("distill.data.dataset.rank_and_world_size", lambda rank=rank: (rank, 2))
-        parts.append(batches[[0, 1, 2, 12, 13]]["batch_share"])
+        indices = BatchIndices([0, 1, 2, 12, 13], ProcessRank(rank, 2))
+        parts.append(batches[indices]["batch_share"])
     assert parts == [3 * 2 / 5, 2 * 2 / 5]

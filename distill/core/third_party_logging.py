@@ -3,7 +3,6 @@
 import logging
 import os
 import warnings
-from collections.abc import Callable
 
 
 def silence_third_party_logging() -> None:
@@ -13,16 +12,12 @@ def silence_third_party_logging() -> None:
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
 
-    functions: tuple[Callable[[], None], ...] = (
-        disable_progress_bar,
-        transformers_logging.disable_progress_bar,
-        # The program itself reports which weights are new (a head to be trained).
-        transformers_logging.set_verbosity_error,
-        # Retries: a failure is reported as an error of the program.
-        hub_logging.set_verbosity_error,
-    )
-    for function in functions:
-        function()
+    disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    # The program itself reports which weights are new (a head to be trained).
+    transformers_logging.set_verbosity_error()
+    # Not retries either: a failure is reported as an error of the program.
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     for name in ("pytorch_lightning", "datasets", "httpx", "filelock"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # The scheduler is meant to step after every batch, and Lightning's order is correct.

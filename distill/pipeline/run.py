@@ -68,7 +68,7 @@ def _run(
     components: RunComponents,
     started: datetime,
     callbacks: Sequence[Callback],
-) -> str:
+) -> Report:
     """The main flow, in one process."""
     task = components.task
     data = prepare_data(components.source, task.schema, components.cache_dir)

@@ -115,7 +115,7 @@ def hyperparameters(
 ) -> dict[str, Hyperparameter]:
     """Return the few settings that runs are compared by, whatever their objective."""
     terms: dict[str, Hyperparameter] = {}
-    for name, term in components.objective.terms.items():
+    for name, term in components.objective.active_terms.items():
         for key, value in term.settings.items():
             if callable(value):
                 terms[f"{name}.{key}.schedule"] = type(value).__name__.lower()

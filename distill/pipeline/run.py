@@ -21,7 +21,6 @@ from distill.evaluation.evaluator import (
     compare_models,
     evaluate_models,
 )
-from distill.modeling.features import ModelOutputs
 from distill.pipeline import report_builder
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
@@ -175,7 +174,7 @@ def _train_stage(
         replace(components.optimizer, learning_rate=learning_rate),
         teacher=teacher.model if components.runs_teacher_live(stage.objective) else None,
         prefix="" if is_last else f"{stage.name}/",
-        read_logits=teacher.model.read if teacher.members else ModelOutputs,
+        read_logits=teacher.outputs_from_logits,
     )
     plan = TrainingPlan(
         module=module,

@@ -70,7 +70,7 @@ def main() -> None:
             for process in processes:
                 process.terminate()
             where = f"{neighbours} busy" if neighbours else "idle"
-            for what in ("fastest", "median", "cpu"):
+            for what in ("latency_ms", "latency_ms_median_round", "cpu_ms"):
                 values = {name: getattr(speed, what).p50 for name, speed in speeds.items()}
                 measured.setdefault((what, where), []).append(values)
 

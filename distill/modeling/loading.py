@@ -97,9 +97,7 @@ def _packaged_model(name: str) -> Path:
     with (path / "model.safetensors").open("rb") as weights:
         found = hashlib.file_digest(weights, "sha256").hexdigest()
     if found != checksum:
-        raise UserError(
-            f"{path}/model.safetensors has the wrong checksum: install its package again"
-        )
+        raise UserError(f"{path}/model.safetensors has the wrong checksum: reinstall its package")
     return path
 
 

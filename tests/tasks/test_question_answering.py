@@ -18,6 +18,7 @@ from distill.data.labels import IGNORED_LABEL
 from distill.data.prepare import prepare_data
 from distill.data.sampler import BatchIndices
 from distill.distributed.environment import ProcessRank
+from distill.modeling.ensemble import Ensemble
 from distill.modeling.features import ModelOutputs, forward_with_features
 from distill.modeling.forward import forward_at_positions
 from distill.objectives.functional import logits as functional
@@ -26,7 +27,7 @@ from distill.objectives.pair import ModelPair
 from distill.objectives.terms.soft_targets import SoftTargets
 from distill.tasks.question_answering import QuestionAnswering
 from distill.tasks.question_answering.criterion import MISSING_LOGIT
-from distill.teacher.ensemble import Ensemble, combine_logits
+from distill.teacher.ensemble import combine_logits
 from distill.teacher.logits_cache import ConcatLogits, cached_logits
 from distill.teacher.prepare import Teacher
 from distill.training.inference import predict_logits
@@ -582,7 +583,7 @@ def test_an_ensemble_is_a_mean_over_the_positions_of_a_window(combine, both):
 def test_what_the_objective_sees_of_an_ensemble(combine, both):
     task, batch = QuestionAnswering(), {"position_counts": UNITS}
     model = Ensemble({"a": make_model(), "b": make_model()}, combine, {"a": 0.5, "b": 0.5})
-    said = model.read(torch.stack([logits.detach() for logits in both], 1))
+    said = model.combine_cached_logits(torch.stack([logits.detach() for logits in both], 1))
     module = DistillationModule.__new__(DistillationModule)
     torch.nn.Module.__init__(module)
     module.task = task

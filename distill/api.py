@@ -19,7 +19,7 @@ from distill.config.composition import compose_run
 from distill.config.error_messages import user_message
 from distill.config.resolvers import conf_dir
 from distill.core.errors import UserError
-from distill.distributed.environment import external_launcher
+from distill.distributed.environment import external_process_rank
 
 if TYPE_CHECKING:
     from distill.reporting.schema import Report
@@ -44,18 +44,15 @@ def run(overrides: Sequence[str] = ()) -> "Report":
 def _execute(
     overrides: Sequence[str],
     config_name: str,
-    execute: Callable[[DictConfig, list[str], Path], object],
+    execute: "Callable[[DictConfig, list[str], Path], Report]",
 ) -> "Report":
-    """Compose a config, execute it with log lines as the command has them, read the report."""
-    from distill.reporting.schema import load_report
-
+    """Compose a config and execute it, with the log lines of the command."""
     with _mistakes_raised(), legacy.rename_notices():
         _check_overrides(overrides)
         config, folder = compose_run(overrides, config_name)
         folder.mkdir(parents=True, exist_ok=True)
         with _run_logging(folder / "run.log"):
-            execute(config, list(config.overrides), folder)
-        return load_report(folder)
+            return execute(config, list(config.overrides), folder)
 
 
 def _check_overrides(overrides: Sequence[str]) -> None:
@@ -66,7 +63,7 @@ def _check_overrides(overrides: Sequence[str]) -> None:
             raise UserError(
                 f"{override}: flags are for the command; sweeps are loops here, or distill -m"
             )
-    if external_launcher() is not None:
+    if external_process_rank() is not None:
         raise UserError(
             "several processes were started from outside: start the command (torchrun -m distill)"
         )

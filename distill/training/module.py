@@ -6,6 +6,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from distill.core.jagged import ArrayOrJagged, allocate_rows
 from distill.data.dataset import DistillationDataset
@@ -106,7 +107,9 @@ class DistillationModule(pl.LightningModule):
             self.log(f"{self.prefix}train/loss/{name}", value.detach(), batch_size=size)
         for name, value in self.objective.scheduled_values(progress).items():
             self.log(f"{self.prefix}train/{name}", value, batch_size=size)
-        self.log(f"{self.prefix}learning_rate", self.lr_schedulers().get_last_lr()[0])
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, LRScheduler)
+        self.log(f"{self.prefix}learning_rate", schedule.get_last_lr()[0])
         return total
 
     def _over_processes(self, losses: dict[str, Tensor], part: float) -> dict[str, Tensor]:
@@ -134,7 +137,9 @@ class DistillationModule(pl.LightningModule):
         batches = [batch for part in parts for batch in part]
         self._validation.clear()
         seen = np.concatenate([rows.numpy() for rows, _ in batches])
-        examples = self.trainer.val_dataloaders.dataset
+        loader = self.trainer.val_dataloaders
+        assert loader is not None
+        examples = loader.dataset
         if len(seen) < len(examples):  # trainer.limit_val_batches
             examples = examples.select(np.sort(seen).tolist())
         place = np.empty(seen.max() + 1, dtype=np.int64)
@@ -176,9 +181,8 @@ class DistillationModule(pl.LightningModule):
             return
         if gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
-        elif hasattr(self.trainer.strategy.model, "clip_grad_norm_"):
-            # FSDP: the norm is over the pieces of all processes.
-            self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)
+        elif callable(clip := getattr(self.trainer.strategy.model, "clip_grad_norm_", None)):
+            clip(gradient_clip_val)  # FSDP: the norm is over the shards of all processes
         else:
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 

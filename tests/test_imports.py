@@ -66,7 +66,7 @@ def test_every_folder_is_a_room():
     assert folders - {"conf"} == set(ROOMS)
 
 
-@pytest.mark.parametrize("name", [name for name in ROOMS])
+@pytest.mark.parametrize("name", ROOMS)
 def test_no_upward_import(name):
     known = modules()
     upward = [
@@ -74,7 +74,7 @@ def test_no_upward_import(name):
         for module, file in known.items()
         if room(module) == name and not is_entry_point(module)
         for target in imported(module, file, set(known), everywhere=True)
-        if not target == "distill"
+        if target != "distill"
         and (room(target) is None or ROOMS.index(room(target)) < ROOMS.index(name))
     ]
     assert not upward

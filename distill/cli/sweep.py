@@ -1,4 +1,4 @@
-"""What happens around the jobs of ``distill -m``: names before, the report after each of them."""
+"""Around the runs of ``distill -m``: their names before, the sweep's report after each of them."""
 
 import os
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -65,8 +66,8 @@ class SweepReport(Callback):
         ]
         os.environ[SWEPT] = ",".join(swept)
 
-    def on_job_end(self, config: DictConfig, **_: Any) -> None:
-        """Write the sweep's report anew."""
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Rewrite the sweep's report."""
         if config.hydra.mode == RunMode.MULTIRUN:
             _write_sweep_report(Path(config.hydra.sweep.dir))
 
@@ -91,6 +92,6 @@ def exit_code() -> int:
 
 
 def _write_sweep_report(folder: Path) -> str:
-    from distill.reporting import compare
+    from distill.reporting.sweep import write_sweep
 
-    return compare.write_sweep(folder)
+    return write_sweep(folder)

@@ -4,7 +4,7 @@ import copy
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,17 +15,23 @@ from transformers import PreTrainedModel
 
 from distill.data.prepare import PreparedData, prepare_data
 from distill.distributed.worker_group import WorkerGroup
-from distill.evaluation.evaluator import EvaluatedModel, compare_models, evaluate_models
+from distill.evaluation.evaluator import (
+    EvaluatedModel,
+    Measurements,
+    compare_models,
+    evaluate_models,
+)
 from distill.modeling.features import ModelOutputs
 from distill.pipeline import report_builder
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
 from distill.pipeline.run_directory import RunDirectory
-from distill.reporting import tensorboard
+from distill.pipeline.trained_model import TrainedModel
 from distill.student.base import Student, StudentContext
 from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
 from distill.training.fine_tuning import FineTuningPlan, fine_tune
 from distill.training.inference import predict_logits
+from distill.training.loggers import TensorBoardLogger
 from distill.training.module import DistillationModule
 from distill.training.trainer import TrainingPlan, TrainingResult
 
@@ -73,7 +79,7 @@ def _run(
     components.bind_objective(len(data.label_names))
     directory = RunDirectory(Path(config.output_dir))
     directory.write_config(config)
-    logger = tensorboard.TensorBoardLogger(directory.path)
+    logger = TensorBoardLogger(directory.path)
 
     preparation = TeacherPreparation(
         data, task, components.trainer, components.source.max_length, components.cache_dir, logger
@@ -104,33 +110,17 @@ def _run(
     clock = time.perf_counter()
     models = evaluate_models(evaluated, task, components.trainer.hardware.device)
     comparison = compare_models(models, evaluated, task)
+    measurements = Measurements(models, comparison, time.perf_counter() - clock)
     report = report_builder.build_report(
-        config, components, data, teacher, datamodule, models, comparison, trained, started,
-        measure_seconds=time.perf_counter() - clock,
+        report_builder.run_info(config, started),
+        components, data, teacher, datamodule, trained, measurements,
     )  # fmt: skip
     return report_builder.write_report(
         report,
         directory.path,
-        student,
-        report_builder.hyperparameters(config, components, student, data),
+        report_builder.provenance(components, student),
+        report_builder.hyperparameters(components, student, data),
     )
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model with the weights that were best on validation.
-
-    Attributes:
-        model: in memory; the same is saved in the run's folder.
-        result: result of its training.
-        seconds: time of training in this run; 0 if it was reused.
-        reused: whether it was trained before.
-    """
-
-    model: PreTrainedModel
-    result: TrainingResult
-    seconds: float
-    reused: bool
 
 
 def train_student(
@@ -139,7 +129,7 @@ def train_student(
     teacher: Teacher,
     student: Student,
     directory: RunDirectory,
-    logger: tensorboard.TensorBoardLogger,
+    logger: TensorBoardLogger,
     callbacks: Sequence[Callback] = (),
 ) -> TrainedModel:
     """Train the student, stage by stage, and save it; or load it if this run has finished it."""
@@ -167,7 +157,7 @@ def _train_stage(
     teacher: Teacher,
     model: PreTrainedModel,
     directory: RunDirectory,
-    logger: tensorboard.TensorBoardLogger,
+    logger: TensorBoardLogger,
     callbacks: Sequence[Callback],
 ) -> TrainingResult:
     """Train one stage, from the weights that the model has; its best weights are left in it."""
@@ -210,7 +200,7 @@ def train_control(
     datamodule: DistillationDataModule,
     student: Student,
     directory: RunDirectory,
-    logger: tensorboard.TensorBoardLogger,
+    logger: TensorBoardLogger,
 ) -> TrainedModel:
     """Train the same student without the teacher, and save it beside the student.
 

@@ -60,7 +60,7 @@ class ConcatLogits:
         values = result.values if isinstance(result, JaggedArray) else result
         for split in np.unique(split_of):
             chosen = np.flatnonzero(split_of == split)
-            rows = result.rows(chosen) if isinstance(result, JaggedArray) else chosen
+            rows = result.row_indices(chosen) if isinstance(result, JaggedArray) else chosen
             for member, files in enumerate(self.splits):
                 values[rows, member] = files[split][local[chosen]]
         return values if self.stacked else values[:, 0]

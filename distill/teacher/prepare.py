@@ -15,10 +15,10 @@ from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData
 from distill.modeling import loading
 from distill.modeling.head import Head
-from distill.reporting.tensorboard import TensorBoardLogger
 from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
 from distill.training.fine_tuning import FineTunedModel, FineTuningPlan, fine_tune
+from distill.training.loggers import TensorBoardLogger
 from distill.training.optimizer import AdamW
 from distill.training.trainer import TrainerFactory
 

@@ -21,8 +21,8 @@ from distill.modeling.loading import weights_hash
 from distill.objectives.objective import Objective
 from distill.objectives.pair import ModelPair
 from distill.objectives.terms.hard_labels import HardLabels
-from distill.reporting.tensorboard import TensorBoardLogger
 from distill.tasks.base import Task
+from distill.training.loggers import TensorBoardLogger
 from distill.training.module import DistillationModule
 from distill.training.optimizer import AdamW
 from distill.training.trainer import TrainerFactory, TrainingPlan, TrainingResult

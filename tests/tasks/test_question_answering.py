@@ -469,7 +469,7 @@ def test_fidelity():
     same = task.evaluator.fidelity(ours, ours)
     assert same == {"agreement": 1, "kl_divergence": pytest.approx(0, abs=1e-9)}
     expected = []
-    for a, b in zip(ours.each(), theirs.each(), strict=True):
+    for a, b in zip(ours.split(), theirs.split(), strict=True):
         for column in range(2):
             p, q = (log_softmax(one[:, column].astype(np.float64)) for one in (b, a))
             expected.append((np.exp(p) * (p - q)).sum())
@@ -565,9 +565,9 @@ def test_an_ensemble_is_a_mean_over_the_positions_of_a_window(combine, both):
     task = QuestionAnswering()
     members = {"a": make_model(), "b": make_model()}
     model = Ensemble(members, combine, {"a": 0.25, "b": 0.75})
-    stored = [JaggedArray(logits.detach().numpy(), UNITS.numpy()) for logits in both]
-    found = combine_logits(model, stored, task.criterion)
-    for window, a, b in zip(found.each(), *(one.each() for one in stored), strict=True):
+    cached_logits = [JaggedArray(logits.detach().numpy(), UNITS.numpy()) for logits in both]
+    found = combine_logits(model, cached_logits, task.criterion)
+    for window, a, b in zip(found.split(), *(one.split() for one in cached_logits), strict=True):
         for column in range(2):
             p = log_softmax(window[:, column].astype(np.float64))
             x, y = a[:, column].astype(np.float64), b[:, column].astype(np.float64)

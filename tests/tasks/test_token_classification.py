@@ -385,7 +385,7 @@ def guesses(batches, classes, seed=0, right=0.7):
 
 
 def names_of(logits, batches, names):
-    said = [[names[i] for i in rows.argmax(-1)] for rows in logits.each()]
+    said = [[names[i] for i in rows.argmax(-1)] for rows in logits.split()]
     return said, [[names[i] for i in tags] for tags in batches.student["tags"][:]]
 
 

@@ -15,7 +15,7 @@ from distill.core import hardware
 from distill.core.errors import UserError
 from distill.data.augmentation.base import check_positive, check_probability, text_generator
 from distill.data.collate import PaddingCollator
-from distill.data.text_preprocessor import tokenizer_hash
+from distill.data.text_preprocessor import TextPreprocessor, tokenizer_hash
 from distill.modeling import loading
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ class _MaskFiller:
     ):
         self.model, self.tokenizer, self.where = model.to(where.device), tokenizer, where
         self.max_length, self.batch_size = max_length, batch_size
-        self.collate = PaddingCollator(tokenizer)
+        self.collate = PaddingCollator(TextPreprocessor("masked_words").fields(tokenizer))
         self.words = whole_words(tokenizer)
         if not self.words:
             raise UserError("data.augmentation.model: its vocabulary has no whole words")

@@ -22,9 +22,9 @@ from distill.objectives.pair import ModelPair
 from distill.objectives.terms.hard_labels import HardLabels
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
-from distill.reporting.tensorboard import TensorBoardLogger
 from distill.student.base import Student
 from distill.teacher.prepare import Teacher, prepare_teacher
+from distill.training.loggers import TensorBoardLogger
 from distill.training.module import DistillationModule
 from distill.training.trainer import TrainingPlan
 

@@ -22,7 +22,7 @@ from distill.data.augmentation.base import augment
 from distill.data.augmentation.masked_words import MaskedWords, whole_words
 from distill.data.augmentation.word_noise import WordNoise
 from distill.data.prepare import prepare_data
-from distill.data.unlabeled import near_duplicate_keys
+from distill.data.row_hashes import near_duplicate_keys
 from distill.tasks.sequence_classification import SequenceClassification
 from tests.factories import BAD, FILLER, GOOD, SPECIAL, Given, make_model, make_tokenizer, sentences
 
@@ -380,11 +380,10 @@ def test_nothing_made_equals_a_labelled_text(noise, tmp_path):
     splits = {"train": rows, "validation": held[::2], "test": held[1::2]}
     source = Given(splits, augmentation=noise(delete=0.5))
     data = prepare_data(source, SequenceClassification().schema, tmp_path)
-    made, _ = near_duplicate_keys(data.splits["unlabelled"], ["text"], SequenceClassification())
+    schema = SequenceClassification().schema
+    made, _ = near_duplicate_keys(data.splits["unlabelled"], schema)
     for split in ("train", "validation", "test"):
-        assert not np.isin(
-            made, near_duplicate_keys(data.splits[split], ["text"], SequenceClassification())[0]
-        ).any()
+        assert not np.isin(made, near_duplicate_keys(data.splits[split], schema)[0]).any()
     assert 0 < len(made) < len(GOOD) + 1  # the other words that were left alone
     assert len(set(made.tolist())) == len(made)
     note = next(note for note in data.notes if note.startswith("Left out"))

@@ -242,7 +242,7 @@ def accuracies(work: Work, names: list[str], data: Path) -> dict[str, dict[str, 
     """
     source, task = FileSource(name="whole", path=str(data)), SequenceClassification()
     with tempfile.TemporaryDirectory(dir=work.folder) as cache:
-        test = prepare_data(source, task, Path(cache)).splits["test"]
+        test = prepare_data(source, task.schema, Path(cache)).splits["test"]
         students = {"teacher": work.teacher()}
         for name in names:
             torch.manual_seed(work.seed)

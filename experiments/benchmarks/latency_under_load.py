@@ -14,13 +14,12 @@ import statistics
 import torch
 from transformers import AutoTokenizer
 
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
-from distill.data.encode import encode_split
 from distill.data.prepare import prepare_data
 from distill.data.sources.docstrings import DocstringSource
 from distill.evaluation.speed import measure_speed
 from distill.modeling.loading import resolve_model_path
+from distill.student.base import StudentContext
 from distill.student.from_layers import LayersFactory
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
@@ -45,19 +44,19 @@ def main() -> None:
     from pathlib import Path
 
     cache, task = Path(arguments.cache), SequenceClassification()
-    data = prepare_data(DocstringSource(name="docstrings"), task, cache)
+    data = prepare_data(DocstringSource(name="docstrings"), task.schema, cache)
     path = resolve_model_path("package:minilm", "teacher.path")
     tokenizer = AutoTokenizer.from_pretrained(path)
-    model = task.load(path, data.label_names)
+    model = task.head.load(path, data.label_names)
     teacher = Teacher("minilm", model, tokenizer, "", 0.0, True)
+    context = StudentContext(teacher, task, data, cache)
     models = {
-        str(count): LayersFactory(name=str(count), layers=list(range(count)))
-        .build(teacher, task, data.label_names, cache)
-        .model
+        str(count): LayersFactory(name=str(count), layers=list(range(count))).build(context).model
         for count in LAYERS
     }
-    rows = encode_split(data.splits["test"], data.hashes["test"], tokenizer, task, 128, cache)
-    examples = dict.fromkeys(models, DistillationDataset(rows, PaddingCollator(tokenizer)))
+    encoder = task.encoder(data, cache)
+    rows = encoder.encode("test", tokenizer, 128)
+    examples = dict.fromkeys(models, DistillationDataset(rows, encoder.collator(tokenizer)))
 
     measured: dict[tuple[str, str], list[dict[str, float]]] = {}
     for _ in range(arguments.repeats):

@@ -21,9 +21,7 @@ from torch import nn
 
 from distill.config.resolvers import conf_dir, register_resolvers
 from distill.core.third_party_logging import silence_third_party_logging
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
-from distill.data.encode import encode_split
 from distill.data.prepare import prepare_data
 from distill.modeling import loading
 from distill.modeling.active_rows_embedding import train_active_rows
@@ -31,6 +29,7 @@ from distill.modeling.shape import model_shape
 from distill.objectives.objective import Objective, Stage, training_stages
 from distill.objectives.pair import ModelPair
 from distill.objectives.terms.hard_labels import HardLabels
+from distill.student.base import StudentContext
 from distill.teacher.prepare import Teacher
 from distill.training.inference import predict_logits
 from distill.training.module import DistillationModule
@@ -61,21 +60,20 @@ def main() -> None:
         for group in ("task", "data", "student", "optimizer")
     )
     cache = Path(any_config.cache_dir).expanduser()
-    data = prepare_data(source, task, cache)
+    data = prepare_data(source, task.schema, cache)
     path = loading.resolve_model_path("package:minilm", "teacher.path")
     tokenizer = loading.load_tokenizer(path, "the teacher")
     torch.manual_seed(0)
-    model = task.load(path, data.label_names).eval()
+    model = task.head.load(path, data.label_names).eval()
     teacher = Teacher("minilm", model, tokenizer, "", 0.0, True)
-    rows = encode_split(
-        data.splits["train"], data.hashes["train"], tokenizer, task, source.max_length, cache
-    )
+    encoder = task.encoder(data, cache)
+    rows = encoder.encode("train", tokenizer, source.max_length)
     # Batches of like length, spread evenly over the lengths.
     order = np.argsort(rows["length"], kind="stable")
     starts = np.linspace(0, len(order) - SIZE, BATCHES, dtype=int)
     chosen = [order[start : start + SIZE].tolist() for start in starts]
     few = rows.select([row for batch in chosen for row in batch])
-    collate = PaddingCollator(tokenizer)
+    collate = encoder.collator(tokenizer)
     hardware = instantiate(any_config.trainer, _convert_="all").hardware
     logits = predict_logits(model, DistillationDataset(few, collate), hardware)
     cached = DistillationDataset(few, collate, teacher_logits=logits)
@@ -86,7 +84,7 @@ def main() -> None:
         for stage in training_stages(instantiate(config.objective, _convert_="all")):
             stages[f"{name}, {stage.name}" if stage.name else name] = stage
     stages["kd, live teacher"] = stages["kd"]
-    student = settings.build(teacher, task, data.label_names, cache, data)
+    student = settings.build(StudentContext(teacher, task, data, cache))
     modules, batches = {}, {}
     for name, stage in stages.items():
         torch.manual_seed(0)

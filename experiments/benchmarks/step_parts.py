@@ -15,9 +15,7 @@ from contestants.ours import Ours
 from contestants.work import Work
 from objective_cost import Steps
 
-from distill.data.collate import PaddingCollator
 from distill.data.dataset import DistillationDataset
-from distill.data.encode import encode_split
 from distill.teacher.logits_cache import cached_logits
 from distill.training.module import DistillationModule
 
@@ -154,8 +152,8 @@ def cached_over_plain(work: Work, batches: int = 8, rounds: int = 5) -> float:
             job.task,
             job.optimizer,
             None,
-            job.fitter.hardware,
-            one.batches.occurring_ids(),
+            job.trainer.hardware,
+            one.batches.embedding_ids(),
         )
         for one in pair
     ]
@@ -186,13 +184,11 @@ def outputs_over_forward(work: Work, rounds: int = 3) -> dict[str, float]:
     """
     job, data = work.job(), work.data
     teacher = Ours(work).parts.teacher
-    rows = encode_split(
-        data.splits["train"], data.hashes["train"], teacher.tokenizer, job.task,
-        job.source.max_length, job.cache_dir,
-    )  # fmt: skip
+    encoder = job.task.encoder(data, job.cache_dir)
+    rows = encoder.encode("train", teacher.processor, job.source.max_length)
     examples, hardware = (
-        DistillationDataset(rows, PaddingCollator(teacher.tokenizer)),
-        job.fitter.hardware,
+        DistillationDataset(rows, encoder.collator(teacher.processor)),
+        job.trainer.hardware,
     )
     shares, rates = [], []
     for turn in range(-1, rounds):
@@ -205,8 +201,8 @@ def outputs_over_forward(work: Work, rounds: int = 3) -> dict[str, float]:
             watch = Watch()
             with watch.on("stored"):
                 cached_logits(
-                    teacher, examples, data.hashes["train"], job.task, job.source.max_length,
-                    hardware, Path(cache),
+                    teacher, examples, data.hashes["train"], job.task.preprocessor,
+                    job.source.max_length, hardware, Path(cache),
                 )  # fmt: skip
         hook.remove()
         with watch.on("bare"), torch.inference_mode(), hardware.autocast():

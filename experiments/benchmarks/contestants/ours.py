@@ -22,8 +22,8 @@ from distill.objectives.pair import ModelPair
 from distill.objectives.terms.hard_labels import HardLabels
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
-from distill.student.base import Student
-from distill.teacher.prepare import Teacher, prepare_teacher
+from distill.student.base import Student, StudentContext
+from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
 from distill.training.loggers import TensorBoardLogger
 from distill.training.module import DistillationModule
 from distill.training.trainer import TrainingPlan
@@ -36,7 +36,7 @@ class Parts:
     job: RunComponents
     teacher: Teacher
     student: Student
-    pairing: DistillationDataModule
+    datamodule: DistillationDataModule
 
 
 @functools.cache
@@ -44,13 +44,15 @@ def parts_of(folder: Path, overrides: tuple[str, ...]) -> Parts:
     """Made once a process: only the training is timed."""
     work = Work.read(folder)
     job, data = work.job(*overrides), work.data
-    job.bind(len(data.label_names))
+    job.bind_objective(len(data.label_names))
     logger = TensorBoardLogger(folder / "logs")
-    teacher = prepare_teacher(
-        job.teacher, data, job.task, job.fitter, job.source.max_length, job.cache_dir, logger
+    preparation = TeacherPreparation(
+        data, job.task, job.trainer, job.source.max_length, job.cache_dir, logger
     )
+    teacher = prepare_teacher(job.teacher, preparation)
     torch.manual_seed(job.seed)
-    student = job.student.build(teacher.primary, job.task, data.label_names, job.cache_dir, data)
+    context = StudentContext(teacher.primary, job.task, data, job.cache_dir)
+    student = job.student.build(context)
     return Parts(job, teacher, student, DistillationDataModule(job, data, teacher, student))
 
 
@@ -83,24 +85,24 @@ class Ours:
             self.objective.bind(ModelPair(job.task, len(work.data.label_names)))
         self.module = module(
             self.student, self.objective, job.task, job.optimizer,
-            teacher=teacher.model if job.live(self.objective) else None,
+            teacher=teacher.model if job.runs_teacher_live(self.objective) else None,
         )  # fmt: skip
 
     @property
     def in_bf16(self) -> bool:
         """Whether its losses are as exact as bf16."""
-        return self.parts.job.fitter.hardware.precision == "bf16-mixed"
+        return self.parts.job.trainer.hardware.precision == "bf16-mixed"
 
     @property
     def batches(self) -> DistillationDataset:
         """What it learns from."""
-        return self.parts.pairing.train(self.objective)
+        return self.parts.datamodule.train_dataset(self.objective)
 
     def loss(self, rows: list[int]) -> Tensor:
         """Of its training step, in its precision."""
         self.module.log = lambda *_, **__: None
         self.module.lr_schedulers = lambda: _NoSchedule()
-        hardware = self.parts.job.fitter.hardware
+        hardware = self.parts.job.trainer.hardware
         self.module.to(hardware.device).on_fit_start()
         batch = self.module.transfer_batch_to_device(self.batches[rows], hardware.device, 0)
         with hardware.autocast():
@@ -116,13 +118,13 @@ class Ours:
             plan = TrainingPlan(
                 module=self.module,
                 train=train,
-                validation=self.parts.pairing.validation,
+                validation=self.parts.datamodule.validation,
                 batch_size=job.source.batch_size,
                 seed=job.seed,
                 checkpoint_dir=Path(folder) / "checkpoints",
                 logger=TensorBoardLogger(Path(folder)),
             )
-            job.fitter.fit(plan)
+            job.trainer.fit(plan)
 
 
 class _NoSchedule:

@@ -19,9 +19,10 @@ from distill.data.prepare import PreparedData, prepare_data
 from distill.data.sources.files import FileSource
 from distill.modeling import loading
 from distill.pipeline.components import RunComponents
+from distill.student.base import StudentContext
 from distill.student.from_layers import LayersFactory
 from distill.tasks.sequence_classification import SequenceClassification
-from distill.teacher.prepare import Teacher, prepare_teacher
+from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
 from distill.training.loggers import TensorBoardLogger
 
 BERT_BASE = "bert-base-shape"
@@ -79,7 +80,7 @@ class Work:
     def data(self) -> PreparedData:
         """The examples as this program reads them: rows and labels of all contestants."""
         job = self.job()
-        return prepare_data(job.source, job.task, job.cache_dir)
+        return prepare_data(job.source, job.task.schema, job.cache_dir)
 
     @functools.cached_property
     def tokenizer(self):
@@ -177,7 +178,8 @@ def lay_out(
     """
     folder, task = work.folder, SequenceClassification()
     cache = folder / "cache"
-    given = prepare_data(FileSource(name=data.name, path=str(data), limit=examples), task, cache)
+    source = FileSource(name=data.name, path=str(data), limit=examples)
+    given = prepare_data(source, task.schema, cache)
     assert len(given.splits["train"]) == examples, f"{data} has fewer than {examples} examples"
     (folder / "data").mkdir(parents=True)
     for split, rows in given.splits.items():
@@ -194,10 +196,10 @@ def lay_out(
     )
     tokenizer = loading.load_tokenizer(path, "--teacher")
     if teacher == BERT_BASE:
-        config = BertConfig(vocab_size=len(tokenizer), **task.head_settings(names))
+        config = BertConfig(vocab_size=len(tokenizer), **task.head.config_settings(names))
         model = AutoModelForSequenceClassification.from_config(config)
     else:
-        model = task.load(path, names)
+        model = task.head.load(path, names)
     if not epochs:
         # Fresh heads say about the same of all texts, and an error in the soft targets would hardly
         # show in the loss: this one is as sure as trained ones are.
@@ -212,10 +214,12 @@ def lay_out(
     if epochs:
         job = work.job("teacher.fine_tune=true", f"teacher.epochs={epochs}")
         logger = TensorBoardLogger(folder / "logs")
-        made = prepare_teacher(
-            job.teacher, work.data, task, job.fitter, work.max_length, job.cache_dir, logger
+        preparation = TeacherPreparation(
+            work.data, task, job.trainer, work.max_length, job.cache_dir, logger
         )
+        made = prepare_teacher(job.teacher, preparation)
         made.model.save_pretrained(folder / "teacher")
     student = LayersFactory(name="student", layers=work.layers)
-    student.build(made, task, names, cache).model.save_pretrained(folder / "student")
+    context = StudentContext(made, task, given, cache)
+    student.build(context).model.save_pretrained(folder / "student")
     return work

@@ -103,8 +103,9 @@ def cached_logits(
         UserError: if what is stored is not what the teacher says.
     """
     key = cache_key(
-        kind="outputs", format=1, teacher=teacher.hash, tokenizer=preprocessor.processor_hash(teacher.processor),
-        content=content, task=preprocessor.cache_key, max_length=max_length, precision=hardware.precision,
+        kind="outputs", format=1, teacher=teacher.hash,
+        tokenizer=preprocessor.processor_hash(teacher.processor), content=content,
+        task=preprocessor.cache_key, max_length=max_length, precision=hardware.precision,
     )  # fmt: skip
     folder = cache_dir / "outputs" / key
     started = time.perf_counter()

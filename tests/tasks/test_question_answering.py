@@ -587,7 +587,7 @@ def test_what_the_objective_sees_of_an_ensemble(combine, both):
     module = DistillationModule.__new__(DistillationModule)
     torch.nn.Module.__init__(module)
     module.task = task
-    seen = module._arranged(said, batch)
+    seen = module._to_distributions(said, batch)
     rows = [task.criterion.to_distributions(logits.detach(), batch) for logits in both]
     for temperature in (1.0, 3.0):
         found = torch.softmax(seen.logits_at(temperature) / temperature, -1)
@@ -663,7 +663,7 @@ def test_stored_outputs_are_what_the_teacher_says(pieces, tmp_path):
     ).logits
     torch.testing.assert_close(said, heard, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
-        student = module._arranged(
+        student = module._to_distributions(
             forward_with_features(model, batch["student"], {"logits"}), batch
         )
     loss = objective(student, ModelOutputs(said), batch)["loss"]

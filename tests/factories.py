@@ -50,6 +50,10 @@ FILLER = ["the", "film", "story", "was", "and", "a", "very", "rather", "plot", "
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
+# Settings of a BERT whose training is the same however it is divided among processes.
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
 def make_tokenizer(words: list[str]) -> BertTokenizerFast:
     vocabulary = {token: index for index, token in enumerate(SPECIAL + words)}
     backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))

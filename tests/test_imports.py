@@ -25,19 +25,13 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def is_type_checking(node: ast.AST) -> bool:
-    """Whether a node is an ``if TYPE_CHECKING`` block, which is not run."""
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-
-
 def imported(name: str, file: Path, known: set[str], everywhere: bool) -> Iterator[str]:
     """Modules of the package that a module imports, at module level or everywhere."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     skipped = {
         id(inner)
         for node in ast.walk(tree)
-        if is_type_checking(node)
-        or (not everywhere and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+        if not everywhere and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         for inner in ast.walk(node)
     }
     for node in ast.walk(tree):
@@ -66,7 +60,7 @@ def test_every_folder_is_a_room():
     assert folders - {"conf"} == set(ROOMS)
 
 
-@pytest.mark.parametrize("name", [name for name in ROOMS])
+@pytest.mark.parametrize("name", ROOMS)
 def test_no_upward_import(name):
     known = modules()
     upward = [
@@ -74,7 +68,7 @@ def test_no_upward_import(name):
         for module, file in known.items()
         if room(module) == name and not is_entry_point(module)
         for target in imported(module, file, set(known), everywhere=True)
-        if not target == "distill"
+        if target != "distill"
         and (room(target) is None or ROOMS.index(room(target)) < ROOMS.index(name))
     ]
     assert not upward

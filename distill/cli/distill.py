@@ -2,48 +2,56 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from distill.cli.shell import HydraCommand
-from distill.cli.sweep import check_sweep, exit_code
-from distill.distributed.environment import external_launcher
+from distill.cli.sweep import exit_code
+from distill.distributed.environment import external_process_rank
 from distill.pipeline.execute import execute_run
+
+if TYPE_CHECKING:
+    from distill.distributed.worker_group import WorkerGroup
 
 
 class DistillCommand(HydraCommand):
-    """Distills once, or once for each combination of a sweep."""
+    """Distills once, or once for each combination of a sweep.
+
+    Args:
+        workers: The other processes that torchrun or srun has started.
+    """
 
     after_interrupt = "distill resume=FOLDER continues the run"
+
+    def __init__(self, workers: "WorkerGroup | None" = None) -> None:
+        super().__init__()
+        self.workers = workers
 
     def run(self, config: DictConfig, overrides: list[str], folder: Path) -> str:
         """Run once; in a sweep, the folder of a run that failed is kept with the reason in it."""
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-        return execute_run(
-            config,
-            overrides,
-            folder,
-            check=check_sweep if in_sweep else None,
-            keep_folder=in_sweep,
-        )
+        report = execute_run(config, overrides, folder, keep_folder=in_sweep, workers=self.workers)
+        return str(report)
 
 
 def main() -> None:
     """Entry point of the command."""
-    place = external_launcher()
-    if place is not None and place.rank > 0:
-        from distill.distributed.workers import worker_main
+    process, workers = external_process_rank(), None
+    if process is not None:
+        from distill.distributed.worker import worker_main
+        from distill.distributed.worker_group import WorkerGroup
 
-        return worker_main()
+        if process.rank > 0:
+            return worker_main()
+        workers = WorkerGroup.join_external(process)
     try:
-        code = DistillCommand().execute(sys.argv[1:])
+        code = DistillCommand(workers).execute(sys.argv[1:])
     finally:
-        if place is not None:
-            from distill.distributed.workers import shutdown_external_workers
-
-            shutdown_external_workers()
+        if workers is not None:
+            workers.shutdown()
     sys.exit(code or exit_code())
 
 

@@ -1,4 +1,4 @@
-"""``distill-report``: compare any number of runs; imports no torch, trains nothing."""
+"""The command ``distill-report``: compare any number of runs, without importing torch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distill.core.errors import UserError
 
+if TYPE_CHECKING:
+    from distill.reporting.formats import Format
+
 EPILOG = """\
-Runs are found in and under every PATH. Those that differ only by their seed are put together.
+Runs are found in and under every PATH. Those that differ only by their seed are averaged.
 Exit code: 0; 1 when a budget question has no answer within the limits; 2 for a mistake.
 
   distill-report runs
@@ -22,7 +26,7 @@ Exit code: 0; 1 when a budget question has no answer within the limits; 2 for a 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return its exit code."""
     try:
         code = _report(_parser().parse_args(argv))
         sys.stdout.flush()
@@ -30,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader (head, less) has seen enough
+    except BrokenPipeError:  # the reader (head, less) has closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -38,11 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _report(args: argparse.Namespace) -> int:
     from distill.reporting.budget import answer, parse_limit
     from distill.reporting.compare import compare
-    from distill.reporting.formats import FIGURES, render, save, terminal_width
+    from distill.reporting.formats import FORMATS, TextFormat, terminal_width
     from distill.reporting.gather import gather
 
     outputs = [(path, _format(path, args.format)) for path in args.output]
-    if not outputs and args.format in FIGURES:
+    printed = FORMATS[args.format or "table"]
+    if not outputs and not isinstance(printed, TextFormat):
         raise UserError(f"--format {args.format} is not text: name the file with -o FILE")
     limits = [parse_limit(limit, True) for limit in args.at_most]
     limits += [parse_limit(limit, False) for limit in args.at_least]
@@ -56,30 +61,44 @@ def _report(args: argparse.Namespace) -> int:
     comparison = compare(runs, unfinished, args.x, args.y, reference)
     if limits:
         comparison.answer = answer(comparison, limits)
-    for path, kind in outputs:
+    for path, chosen in outputs:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save(comparison, path, kind)
+        chosen.save(comparison, path)
         print(f"wrote {path}")
-    if not outputs:
-        kind = args.format or "table"
-        print(render(comparison, kind, terminal_width()).rstrip("\n"))
+    if not outputs and isinstance(printed, TextFormat):
+        print(printed.render(comparison, terminal_width()).rstrip("\n"))
     if comparison.answer and (outputs or args.format == "csv"):
         print(comparison.answer.text, file=sys.stdout if outputs else sys.stderr)
     return 1 if comparison.answer and not comparison.answer.within else 0
 
 
-def _format(path: Path, kind: str | None) -> str:
-    from distill.reporting.formats import SUFFIXES
+def _format(path: Path, name: str | None) -> Format:
+    """Return the format of an output file.
 
-    by_suffix = SUFFIXES.get(path.suffix.lower())
-    if kind and by_suffix and kind != by_suffix:
-        raise UserError(f"-o {path} is {by_suffix} by its suffix, --format says {kind}: drop one")
-    if not (kind or by_suffix):
-        raise UserError(f"-o {path}: end it in {', '.join(SUFFIXES)}, or add --format")
-    return by_suffix or kind
+    Raises:
+        UserError: ``--format`` contradicts the suffix, or nothing names a format.
+    """
+    from distill.reporting.formats import FORMATS, format_of
+
+    by_suffix = format_of(path)
+    if name and by_suffix and name != by_suffix.name:
+        raise UserError(
+            f"-o {path} is {by_suffix.name} by its suffix, --format says {name}: drop one"
+        )
+    if name:
+        return FORMATS[name]
+    if by_suffix is None:
+        suffixes = ", ".join(sorted(known.suffix for known in FORMATS.values()))
+        raise UserError(f"-o {path}: end it in {suffixes}, or add --format")
+    return by_suffix
 
 
 def _parser() -> argparse.ArgumentParser:
+    from distill.reporting.formats import FORMATS, load_plugins
+    from distill.reporting.quantities import costs
+
+    load_plugins()
+    suffixes = " ".join(sorted(known.suffix for known in FORMATS.values()))
     parser = argparse.ArgumentParser(
         prog="distill-report",
         description="Compare runs: one table, the Pareto front, a figure or a page to send.",
@@ -91,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "-f",
         "--format",
-        choices=("table", "markdown", "csv", "json", "html", "png", "svg"),
+        choices=sorted(FORMATS),
         help="what is printed (default: table), or written where -o FILE has no suffix",
     )
     add(
@@ -100,13 +119,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=Path,
         metavar="FILE",
-        help="write FILE (.txt .md .csv .json .html .png .svg) instead of printing; repeatable",
+        help=f"write FILE ({suffixes}) instead of printing; repeatable",
     )
     add(
         "--x",
         default="parameters",
         metavar="COST",
-        help="parameters (default), bytes, latency_ms or multiply_accumulates",
+        help=f"one of {', '.join(costs())} (default: parameters)",
     )
     add("--y", metavar="METRIC", help="any metric that was measured (default: the runs' own)")
     add(

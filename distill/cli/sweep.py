@@ -1,4 +1,4 @@
-"""What happens around the jobs of ``distill -m``: names before, the report after each of them."""
+"""Around the runs of ``distill -m``: their names before, the sweep's report after each of them."""
 
 import os
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -13,37 +14,30 @@ from omegaconf import DictConfig
 from distill.config.naming import SWEPT
 from distill.config.resolvers import register_resolvers
 from distill.core.errors import UserError
-from distill.distributed.environment import external_launcher
+from distill.distributed.environment import external_process_rank
 
 _outcome = {"failed": False}
 
 
 def check_sweep(config: DictConfig) -> None:
-    """Refuse a strategy whose processes are for a single run.
-
-    Lightning's own ddp starts the command again in each process, which under ``-m`` means the whole
-    sweep: who asks for it here has something else in mind than what would happen.
+    """Refuse launchers of jobs that would start the processes of a run a second time.
 
     Raises:
-        UserError: with the two ways out.
+        UserError: with what to do instead.
     """
-    strategy = str(config.trainer.get("strategy", "auto"))
-    if (
-        strategy.startswith(("ddp", "fsdp"))
-        and "spawn" not in strategy
-        and external_launcher() is None
+    launcher = config.get("hydra", {}).get("launcher", {})
+    if external_process_rank() is not None and "BasicLauncher" not in launcher.get(
+        "_target_", "BasicLauncher"
     ):
         raise UserError(
-            f"-m with trainer.strategy={strategy}: its processes are for a single run; use "
-            "trainer=ddp_spawn, which starts them for each run, or start one process for each "
-            "device from outside (torchrun -m distill -m ...)"
+            "hydra.launcher starts processes of its own for each run, which cannot use those that "
+            "were started from outside: leave out hydra/launcher=..., or torchrun and srun"
         )
-    launcher = config.get("hydra", {}).get("launcher", {})
     for key in ("tasks_per_node", "nodes"):
         if launcher.get(key, 1) != 1:
             raise UserError(
                 f"hydra.launcher.{key}={launcher[key]}: each of these tasks would do the whole "
-                "run; leave it at 1 and use trainer=ddp_spawn"
+                "run; leave it at 1 and use trainer=ddp"
             )
 
 
@@ -72,8 +66,8 @@ class SweepReport(Callback):
         ]
         os.environ[SWEPT] = ",".join(swept)
 
-    def on_job_end(self, config: DictConfig, **_: Any) -> None:
-        """Write the sweep's report anew."""
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Rewrite the sweep's report."""
         if config.hydra.mode == RunMode.MULTIRUN:
             _write_sweep_report(Path(config.hydra.sweep.dir))
 
@@ -98,6 +92,6 @@ def exit_code() -> int:
 
 
 def _write_sweep_report(folder: Path) -> str:
-    from distill.reporting import compare
+    from distill.reporting.sweep import write_sweep
 
-    return compare.write_sweep(folder)
+    return write_sweep(folder)

@@ -1,1 +1,1 @@
-"""config"""
+"""Configs: composition, validation, names of earlier versions, and messages about mistakes."""

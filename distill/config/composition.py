@@ -22,13 +22,14 @@ def set_up_hydra() -> None:
     register_yaml_source()
 
 
-def compose_run(overrides: Sequence[str]) -> tuple[DictConfig, Path]:
-    """Compose the config of a single run, as the command ``distill`` does.
+def compose_run(overrides: Sequence[str], config_name: str = "config") -> tuple[DictConfig, Path]:
+    """Compose the config of a single run, as the commands do.
 
     Hydra's global state is the same afterwards as before.
 
     Args:
         overrides: As on the command line.
+        config_name: Of the primary config, ``config`` for ``distill``.
 
     Returns:
         The config without its node ``hydra``, and the run's folder, which is not created.
@@ -37,7 +38,7 @@ def compose_run(overrides: Sequence[str]) -> tuple[DictConfig, Path]:
         set_up_hydra()
         with initialize_config_dir(conf_dir(), version_base=HYDRA_VERSION):
             given = legacy.update_overrides(overrides)
-            config = compose("config", given, return_hydra_config=True)
+            config = compose(config_name, given, return_hydra_config=True)
         folder = Path(config.hydra.run.dir).absolute()
         with open_dict(config):
             del config["hydra"]

@@ -1,4 +1,4 @@
-"""Turn what Hydra and OmegaConf say of a mistake into one line that says what to do."""
+"""Turn the errors of Hydra and OmegaConf into one line that says what to do."""
 
 import difflib
 import os
@@ -14,7 +14,7 @@ from distill.core.errors import UserError
 
 @contextmanager
 def hydra_errors_raised() -> Iterator[None]:
-    """Have Hydra raise what goes wrong; it would print it its own way and exit with 1."""
+    """Make Hydra raise errors instead of printing them and exiting with code 1."""
     given = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -27,32 +27,33 @@ def hydra_errors_raised() -> Iterator[None]:
 
 
 def user_message(error: BaseException) -> str | None:
-    """One line for a mistake of the user's; ``None`` if the error is none."""
+    """Return one line for a mistake of the user; ``None`` for any other error."""
     chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
-    for one in chain:
-        if isinstance(one, UserError):
-            return _single_line(str(one))
-    for one in chain:
-        if isinstance(one, ValueError) and str(one).startswith("Only one of --run"):
-            return _single_line(str(one))
-        if 'Could not detect "srun"' in str(one):
-            return "hydra/launcher=cluster: this machine is none of a SLURM cluster, it has no srun"
-        if isinstance(one, InstantiationException):
-            return None  # a class failed in a way that is not the user's mistake
-        if isinstance(one, OverrideParseException):
-            name, equals, value = one.override.partition("=")
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for link in chain:
+        if isinstance(link, UserError):
+            return _single_line(str(link))
+    for link in chain:
+        if isinstance(link, ValueError) and str(link).startswith("Only one of --run"):
+            return _single_line(str(link))
+        if 'Could not detect "srun"' in str(link):
+            return "hydra/launcher=cluster: this machine is not in a SLURM cluster, it has no srun"
+        if isinstance(link, InstantiationException):
+            return None  # a class failed for a reason that is not the user's mistake
+        if isinstance(link, OverrideParseException):
+            name, equals, value = link.override.partition("=")
             quoted = f": quote what has signs in it, '{name}=\"{value}\"'" if equals else ""
-            return f"{one.override} cannot be read as NAME=VALUE{quoted}"
-        if isinstance(one, HydraException | OmegaConfBaseException):
+            return f"{link.override} cannot be read as NAME=VALUE{quoted}"
+        if isinstance(link, HydraException | OmegaConfBaseException):
             return _single_line(_translate_hydra_message("\n".join(str(part) for part in chain)))
     return None
 
 
 def _translate_hydra_message(text: str) -> str:
-    """Hydra's messages, in the words of the command line."""
+    """Reword a message of Hydra in terms of the command line."""
     launcher = re.search(r"'hydra/launcher/(joblib|submitit)\w*'", text)
     if launcher:
         extra = {"joblib": "parallel", "submitit": "cluster"}[launcher[1]]
@@ -81,7 +82,7 @@ def _translate_hydra_message(text: str) -> str:
 
 
 def _unknown_option_message(option: str) -> str:
-    """The line for an option that no config has, with the nearest one there is."""
+    """Return the message for an option that no config has, with the nearest one that exists."""
     known = known_options()
     if option.split(".")[0] == "search" and option in known:
         return f"there is no option {option}: distill-search has it"
@@ -94,7 +95,7 @@ def _unknown_option_message(option: str) -> str:
 
 
 def known_options() -> list[str]:
-    """Every option of every config, as its override is written."""
+    """Return every option of every config below conf/, as it is written in an override."""
     from pathlib import Path
 
     from omegaconf import DictConfig, OmegaConf
@@ -105,7 +106,7 @@ def known_options() -> list[str]:
 
     def collect(prefix: str, node: DictConfig) -> None:
         for key in node:
-            name = f"{prefix}{key}"
+            name = prefix + str(key)
             if key not in ("defaults", "_target_", "hydra"):
                 found.add(name)
             child = node._get_node(key)

@@ -43,29 +43,29 @@ TARGETS = {
     "distill.teacher.ensemble.EnsembleSettings": "distill.teacher.ensemble.EnsembleConfig",
     "distill.teacher.spec.TeacherSettings": "distill.teacher.config.TeacherConfig",
 } | {
-    f"distill.losses.{term}": f"distill.objectives.terms.{term}"
-    for term in (
-        "attention.AttentionMaps",
-        "attention.AttentionScores",
-        "attention.Relations",
-        "base.Term",
-        "hard_labels.HardLabels",
-        "hidden_states.HiddenStates",
-        "relations.AngleRelations",
-        "relations.DistanceRelations",
-        "relations.SimilarityPreserving",
-        "soft_targets.DecoupledKD",
-        "soft_targets.Dist",
-        "soft_targets.HardTeacherLabels",
-        "soft_targets.JensenShannon",
-        "soft_targets.LogitTerm",
-        "soft_targets.LogitsMSE",
-        "soft_targets.ReverseKL",
-        "soft_targets.SkewedKL",
-        "soft_targets.SoftCrossEntropy",
-        "soft_targets.SoftTargets",
-        "soft_targets.TotalVariation",
-    )
+    f"distill.losses.{old}": f"distill.objectives.terms.{new}"
+    for old, new in {
+        "attention.AttentionMaps": "attention.AttentionMaps",
+        "attention.AttentionScores": "attention.AttentionScores",
+        "attention.Relations": "attention.AttentionRelations",
+        "base.Term": "base.Term",
+        "hard_labels.HardLabels": "hard_labels.HardLabels",
+        "hidden_states.HiddenStates": "hidden_states.HiddenStates",
+        "relations.AngleRelations": "relations.RKDAngle",
+        "relations.DistanceRelations": "relations.RKDDistance",
+        "relations.SimilarityPreserving": "relations.SimilarityPreserving",
+        "soft_targets.DecoupledKD": "decoupled_kd.DecoupledKD",
+        "soft_targets.Dist": "dist.DIST",
+        "soft_targets.HardTeacherLabels": "soft_targets.HardTeacherLabels",
+        "soft_targets.JensenShannon": "divergences.JensenShannon",
+        "soft_targets.LogitTerm": "logit_term.LogitTerm",
+        "soft_targets.LogitsMSE": "logits_mse.LogitsMSE",
+        "soft_targets.ReverseKL": "divergences.ReverseKL",
+        "soft_targets.SkewedKL": "divergences.SkewedKL",
+        "soft_targets.SoftCrossEntropy": "soft_targets.SoftCrossEntropy",
+        "soft_targets.SoftTargets": "soft_targets.SoftTargets",
+        "soft_targets.TotalVariation": "divergences.TotalVariation",
+    }.items()
 }
 
 # Last part of an option's name -> new last part, and the group that has the option (any if None).

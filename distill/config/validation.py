@@ -1,4 +1,4 @@
-"""distill.config.validation"""
+"""Validate a composed config against the signatures that it will be called with."""
 
 import difflib
 import inspect
@@ -15,17 +15,16 @@ from distill.core.errors import UserError
 
 
 def validate_config(config: DictConfig) -> None:
-    """Check names and types of everything that can be set, before anything is loaded.
-
-    Every node with a ``_target_`` is matched against the signature it will be called with.
+    """Check the name and type of every option of a run, before anything is loaded.
 
     Raises:
-        UserError: naming the first option that is missing, unknown or of the wrong type.
+        UserError: Naming the first option that is missing, unknown or of the wrong type.
     """
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"{missing[0]} has no value: set {missing[0]}=...")
     plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
     for key, wanted in (("seed", int), ("control", bool), ("resume", str | None)):
         _validate_type(key, plain.get(key), wanted)
     validate_seed("seed", plain["seed"])
@@ -36,20 +35,24 @@ def validate_config(config: DictConfig) -> None:
 
 
 def validate_seed(option: str, seed: int) -> None:
-    """Refuse a seed that the random generators do not take.
+    """Refuse a seed that the random generators do not accept.
 
     Raises:
-        UserError: naming the option.
+        UserError: Naming the option.
     """
-    if not 0 <= seed < 2**31:  # they take 2^32; stages and processes add to it
+    if not 0 <= seed < 2**31:  # generators accept 2^32; stages and processes add to the seed
         raise UserError(f"{option}={seed}: it must be 0 or above, and below 2147483648")
 
 
 def validate_node(path: str, node: Mapping[str, Any]) -> None:
-    """Match a node with a ``_target_``, and those below it, against what they will be called with.
+    """Match a node with a ``_target_``, and those below it, against their classes' signatures.
+
+    Args:
+        path: The node's place in the config, for messages.
+        node: Plain values.
 
     Raises:
-        UserError: naming the first option that is missing, unknown or of the wrong type.
+        UserError: Naming the first option that is missing, unknown or of the wrong type.
     """
     for key, value in node.items():
         if isinstance(value, Mapping) and "_target_" in value:
@@ -60,7 +63,7 @@ def validate_node(path: str, node: Mapping[str, Any]) -> None:
     except Exception as error:  # hydra wraps whatever the import raises
         raise UserError(f"{path}._target_={target} cannot be imported: {error}") from error
     if inspect.isabstract(called):
-        raise UserError(f"{path}._target_={target} is what several have in common: choose one")
+        raise UserError(f"{path}._target_={target} is an abstract class: choose a subclass")
     try:
         signature = inspect.signature(called)
     except ValueError as error:
@@ -85,7 +88,13 @@ def validate_node(path: str, node: Mapping[str, Any]) -> None:
 
 
 def unknown_option(option: str, path: str, known: typing.Iterable[str]) -> str:
-    """The line for an option that does not exist, with the nearest one that does."""
+    """Return the message for an option that does not exist, with the nearest one that does.
+
+    Args:
+        option: The whole option.
+        path: The node that lacks it; empty for the top level.
+        known: Names of the options of that node.
+    """
     known = list(known)
     close = difflib.get_close_matches(option.rsplit(".", 1)[-1], known, 1, cutoff=0.5)
     where = f"{path}." if path else ""

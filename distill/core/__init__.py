@@ -1,1 +1,1 @@
-"""core"""
+"""What every other package may use: errors, cache, hub, hardware, jagged arrays."""

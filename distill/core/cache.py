@@ -1,4 +1,4 @@
-"""Things kept in ``cache_dir`` under a hash of everything that determines them."""
+"""Folders in ``cache_dir``, named by a hash of everything that determines their content."""
 
 import hashlib
 import json
@@ -9,30 +9,38 @@ from pathlib import Path
 from filelock import FileLock
 
 
-def cache_key(**parts) -> str:
-    """A key from plain values; equal parts give equal keys on every machine."""
+def cache_key(**parts: object) -> str:
+    """Return a key of plain values; equal values give equal keys on every machine.
+
+    Args:
+        parts: everything that determines the content; must be convertible to JSON.
+
+    >>> cache_key(kind="outputs", split="train")
+    'eb6ea003d5f5605e5c32'
+    """
     content = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()[:20]
 
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Hold the lock beside ``path``, so that runs side by side make a thing once."""
+    """Hold the lock file beside ``path``, so that of concurrent runs only one writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         yield
 
 
-def get_or_create(folder: Path, make: Callable[[Path], None]) -> bool:
-    """Make a folder if it is not there yet, whole or not at all.
+def get_or_create(folder: Path, create: Callable[[Path], None]) -> bool:
+    """Create a folder unless it exists, either completely or not at all.
 
     Args:
-        folder: where it belongs.
-        make: writes its content into the folder it is given, which is renamed when it is whole.
-            The folder may hold what an interrupted attempt has left there.
+        folder: where the content belongs.
+        create: writes the content into the temporary folder that it is called with, which is
+            renamed afterwards. The temporary folder may hold what an interrupted attempt has
+            written.
 
     Returns:
-        Whether it was there already.
+        Whether the folder existed.
     """
     if folder.is_dir():
         return True
@@ -41,6 +49,6 @@ def get_or_create(folder: Path, make: Callable[[Path], None]) -> bool:
             return True
         partial = folder.with_name(folder.name + ".partial")
         partial.mkdir(parents=True, exist_ok=True)
-        make(partial)
+        create(partial)
         partial.replace(folder)
         return False

@@ -1,4 +1,4 @@
-"""What this machine is good at: the device, the precision that pays on it, how memory is had."""
+"""Device, precision and memory allocation for the machine at hand."""
 
 import ctypes
 import os
@@ -12,17 +12,17 @@ from distill.core.errors import UserError
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-# Of glibc's malloc.h; blocks of up to 1 GiB come from memory that was used before.
+# From glibc's malloc.h. Freed blocks of up to 1 GiB are kept and reused.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST_KEPT = -1, -3, 2**30
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how precisely to compute, resolved once a run.
+    """Device and precision of a run, resolved once.
 
     Attributes:
-        device: where models that are not held by a Lightning trainer run.
-        precision: a precision by Lightning's name, never ``"auto"``.
+        device: device of models that run outside of a Lightning trainer.
+        precision: Lightning's name of the precision, never ``"auto"``.
     """
 
     device: torch.device
@@ -30,11 +30,11 @@ class Hardware:
 
     @property
     def accelerator(self) -> str:
-        """The device's kind by Lightning's name: ``cpu``, ``cuda`` or ``mps``."""
+        """Lightning's name of the device type: ``cpu``, ``cuda`` or ``mps``."""
         return self.device.type
 
-    def autocast(self) -> AbstractContextManager:
-        """The same mixed precision that the trainer uses, for forward passes outside of it."""
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the trainer's mixed precision, for forward passes outside of it."""
         if self.precision == "32-true":
             return nullcontext()
         dtype = torch.bfloat16 if self.precision == "bf16-mixed" else torch.float16
@@ -44,12 +44,16 @@ class Hardware:
 def resolve_hardware(accelerator: str = "auto", precision: str | int = "auto") -> Hardware:
     """Choose the device and the precision.
 
-    ``auto`` precision is bf16 where the processor multiplies bf16 matrices natively (AVX512-BF16
-    or AMX on a CPU, compute capability 8.0 and later on a GPU) and fp32 elsewhere: emulated bf16
+    ``auto`` precision is bf16 if the processor multiplies bf16 matrices natively (AVX512-BF16
+    or AMX on a CPU, compute capability 8.0 and later on a GPU) and fp32 otherwise: emulated bf16
     is slower than fp32.
 
+    Args:
+        accelerator: one of ``ACCELERATORS``.
+        precision: one of ``PRECISIONS``, or Lightning's short forms ``32`` and ``bf16``.
+
     Raises:
-        UserError: for a name that does not exist or a device that this machine lacks.
+        UserError: for an unknown name or a device that this machine does not have.
     """
     if accelerator not in ACCELERATORS:
         raise UserError(
@@ -70,10 +74,11 @@ def resolve_hardware(accelerator: str = "auto", precision: str | int = "auto") -
 
 def _device(accelerator: str) -> torch.device:
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if accelerator in ("gpu", "cuda") and not cuda and not (accelerator == "gpu" and mps):
-        raise UserError(f"trainer.accelerator={accelerator}: torch sees no such device here")
-    if accelerator == "mps" and not mps:
-        raise UserError("trainer.accelerator=mps: torch sees no such device here")
+    missing = {"gpu": not (cuda or mps), "cuda": not cuda, "mps": not mps}.get(accelerator, False)
+    if missing:
+        raise UserError(
+            f"trainer.accelerator={accelerator}: torch finds no such device, use auto or cpu"
+        )
     if accelerator == "cpu" or not (cuda or mps):
         return torch.device("cpu")
     return torch.device("cuda" if cuda and accelerator != "mps" else "mps")
@@ -81,23 +86,23 @@ def _device(accelerator: str) -> torch.device:
 
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep large blocks that are freed for the next step, which asks for the same.
+    """Let glibc keep large freed blocks for the next training step, which allocates the same.
 
-    By itself it gives every block above 32 MiB back to the system, and takes it anew: page by page,
-    each of them zeroed. Logits over a vocabulary are such blocks, a word table's gradient is one; a
-    step of masked language modelling takes half as long without (experiments/benchmarks). The
-    process then stays as large as it once was. Left alone where the user has said how memory is to
-    be had (``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_``), and where there is no glibc.
+    By default it returns every block above 32 MiB to the system and allocates it anew, page by
+    page, each of them zeroed. Logits over a vocabulary and the gradient of an embedding table are
+    such blocks; without this overhead a step of masked language modeling takes half as long
+    (experiments/benchmarks). The process then keeps its peak size. Nothing is changed if the user
+    has configured malloc (``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_``) or without glibc.
 
     Returns:
-        Whether it does from now on.
+        Whether freed blocks are kept from now on.
     """
     if not sys.platform.startswith("linux") or any(
         name in os.environ for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")

@@ -1,4 +1,4 @@
-"""The Hugging Face hub, and what to do where it cannot be reached."""
+"""Whether the Hugging Face hub can be reached."""
 
 import os
 import socket
@@ -9,9 +9,10 @@ from urllib.request import getproxies
 
 @cache
 def hub_reachable() -> bool:
-    """Whether the hub can be reached; where it cannot, only what was downloaded before is used.
+    """Return whether the hub can be reached; if not, switch its clients to offline mode.
 
-    Without this, its client tries for half a minute before it says that there is no network.
+    Offline, only files that were downloaded before are used. Otherwise the clients would retry for
+    half a minute before they report that there is no network.
     """
     import datasets
     import huggingface_hub.constants
@@ -20,7 +21,7 @@ def hub_reachable() -> bool:
         return False
     endpoint = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     try:
-        if not getproxies():  # behind a proxy, names may be resolved there alone
+        if not getproxies():  # a proxy may be the only one to resolve names
             socket.getaddrinfo(endpoint.hostname, endpoint.port or 443)
     except OSError:
         huggingface_hub.constants.HF_HUB_OFFLINE = True

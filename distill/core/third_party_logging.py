@@ -1,4 +1,4 @@
-"""Keep libraries from talking over the program's own lines."""
+"""Log levels of the libraries that the program uses."""
 
 import logging
 import os
@@ -6,7 +6,7 @@ import warnings
 
 
 def silence_third_party_logging() -> None:
-    """Silence what says nothing to a user: progress of loading, tips, missing heads."""
+    """Silence progress bars, tips and warnings of libraries that do not concern a user."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from datasets.utils.logging import disable_progress_bar
     from huggingface_hub.utils import logging as hub_logging
@@ -14,10 +14,11 @@ def silence_third_party_logging() -> None:
 
     disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    # Which weights are new is said by the program itself (a head to be trained).
+    # The program itself reports which weights are new (a head to be trained).
     transformers_logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()  # its retries; what comes of them is an error of ours
+    # Not retries either: a failure is reported as an error of the program.
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     for name in ("pytorch_lightning", "datasets", "httpx", "filelock"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # A scheduler stepped after every batch is what is meant; Lightning's own order is right.
+    # The scheduler is meant to step after every batch, and Lightning's order is correct.
     warnings.filterwarnings("ignore", ".*lr_scheduler.step.*before.*optimizer.step.*")

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from distill.core.jagged import ArrayOrJagged, JaggedArray
-from distill.data.collate import PaddingCollator
+from distill.data.collate import Collator
 from distill.data.columns import arrow_column, numeric_column
 from distill.data.preprocessor import LENGTH, POSITIONS, PassSeed
-from distill.data.sampler import LengthGroupedBatchSampler
+from distill.data.sampler import BatchIndices, LengthGroupedBatchSampler
 from distill.data.schema import LABEL
-from distill.distributed.collectives import rank_and_world_size
+from distill.distributed.environment import SINGLE_PROCESS, ProcessRank
 
 
 class LogitsByIndex(Protocol):
@@ -29,7 +29,7 @@ class LogitsByIndex(Protocol):
         """Return the logits of some examples, ``(B, C)`` or those of all their positions."""
 
 
-class DistillationDataset(torch.utils.data.Dataset):
+class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """Encoded examples of one split: indices in, a batch of tensors out.
 
     An example has one row of logits; or, where the head reads single positions (rows with a column
@@ -50,9 +50,9 @@ class DistillationDataset(torch.utils.data.Dataset):
     def __init__(
         self,
         student: Dataset,
-        collate: PaddingCollator,
+        collate: Collator,
         teacher: Dataset | None = None,
-        collate_teacher: PaddingCollator | None = None,
+        collate_teacher: Collator | None = None,
         teacher_logits: LogitsByIndex | None = None,
         as_many_as: int | None = None,
         source: Dataset | None = None,
@@ -101,6 +101,12 @@ class DistillationDataset(torch.utils.data.Dataset):
             return numeric_column(self.student, LABEL)
         return JaggedArray(pc.list_flatten(self.column(LABEL)).to_numpy(), self._counts(LABEL))
 
+    @property
+    def label_values(self) -> np.ndarray:
+        """All labels in one array: ``(N, ...)``, or those of all labeled positions ``(U,)``."""
+        labels = self.labels
+        return labels.values if isinstance(labels, JaggedArray) else labels
+
     def _transformed_labels(self, size: int = 1000) -> JaggedArray:
         values, counts = [np.empty(0, np.int64)], []
         for start in range(0, len(self), size):
@@ -141,12 +147,11 @@ class DistillationDataset(torch.utils.data.Dataset):
 
         Where several processes share the batch this is the rank's own part, and ``batch_share`` is
         its size as a multiple of the mean part. If it is empty a placeholder example is returned
-        and ``rows`` is empty.
+        and ``rows`` is empty. A plain list is a batch of a single process.
         """
-        pass_seed = getattr(indices, "draw", None)
-        rank, world_size = rank_and_world_size()
-        whole, own = indices, indices[rank::world_size]
-        indices = own or indices[:1]
+        whole = indices if isinstance(indices, BatchIndices) else BatchIndices(indices)
+        own, pass_seed, world_size = whole.own, whole.pass_seed, whole.process.world_size
+        indices = own or whole[:1]
         rows = self._rows(self.student, indices, pass_seed)
         batch: dict[str, Any] = {
             "student": self.collate(rows),
@@ -175,10 +180,12 @@ class DistillationDataset(torch.utils.data.Dataset):
             return sum(map(len, self._rows(self.student, indices, pass_seed)[LABEL]))
         return len(indices) if self.label_counts is None else int(self.label_counts[indices].sum())
 
-    def loader(self, batch_size: int, seed: int | None) -> DataLoader:
-        """Return batches of similar length; shuffled if a seed is given."""
+    def loader(
+        self, batch_size: int, seed: int | None, process: ProcessRank = SINGLE_PROCESS
+    ) -> DataLoader[dict[str, Any]]:
+        """Return a process's parts of batches of similar length; shuffled if a seed is given."""
         batches = None if self.as_many_as is None else -(-self.as_many_as // batch_size)
-        sampler = LengthGroupedBatchSampler(self.lengths, batch_size, seed, batches)
+        sampler = LengthGroupedBatchSampler(self.lengths, batch_size, seed, batches, process)
         # sampler, not batch_sampler: the dataset itself returns whole batches. It has a generator
         # of its own because every pass draws from it, and a resumed training makes one pass less
         # than an uninterrupted one: the random state of dropout must not depend on that.

@@ -1,4 +1,4 @@
-"""distill.data.sampler"""
+"""Batches of examples of similar length, and each process's part of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count, islice
@@ -6,31 +6,51 @@ from itertools import chain, count, islice
 import numpy as np
 from torch.utils.data import Sampler
 
-# Shuffled examples are sorted by length within pools of so many batches: enough for batches of
-# nearly equal length, few enough that what stands in one batch differs from epoch to epoch.
+from distill.distributed.environment import SINGLE_PROCESS, ProcessRank
+
+# Shuffled examples are sorted by length within pools of this many batches: enough for batches of
+# nearly equal length, few enough that the examples of a batch differ from epoch to epoch.
 BATCHES_PER_POOL = 50
 
 
 class BatchIndices(list[int]):
-    """A batch's indices, and which pass draws them: the training's seed and the pass's number."""
+    """Indices of a whole batch, the same in every process.
 
-    def __init__(self, indices: Sequence[int], draw: tuple[int, int]):
+    Args:
+        indices: of the batch's examples.
+        process: whose part is :attr:`own`.
+        pass_seed: the training's seed and the number of the pass that the batch belongs to, for
+            transforms of rows that differ from pass to pass; ``None`` in an evaluation.
+    """
+
+    def __init__(
+        self,
+        indices: Iterable[int],
+        process: ProcessRank = SINGLE_PROCESS,
+        pass_seed: tuple[int, int] | None = None,
+    ):
         super().__init__(indices)
-        self.draw = draw
+        self.process, self.pass_seed = process, pass_seed
+
+    @property
+    def own(self) -> list[int]:
+        """This process's part of the batch; empty where the batch is smaller than the rank."""
+        return self[self.process.rank :: self.process.world_size]
 
 
-class LengthGroupedBatchSampler(Sampler[list[int]]):
-    """Batches of examples of like length.
+class LengthGroupedBatchSampler(Sampler[BatchIndices]):
+    """Batches of examples of similar length.
 
-    Shuffled, the order depends on seed and epoch alone. Every example comes once an epoch, unless
-    an epoch is given so many ``batches``: it is then that stretch of an endless series of passes,
+    Shuffled, the order depends on seed and epoch alone. Every example is in one batch of an epoch,
+    unless ``batches`` is given: an epoch is then that many batches of an endless series of passes,
     each of them shuffled anew.
 
     Args:
-        lengths: tokens an example, ``(N,)``.
-        batch_size: examples a batch; the last one of a pass may be smaller.
+        lengths: tokens of each example, ``(N,)``.
+        batch_size: examples of a batch, over all processes; the last one of a pass may be smaller.
         seed: of the shuffling; ``None`` keeps one order, the longest first.
-        batches: in an epoch; ``None``: one pass.
+        batches: number of batches of an epoch; ``None``: one pass.
+        process: whose part of each batch is to be read.
     """
 
     def __init__(
@@ -39,50 +59,49 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
         batch_size: int,
         seed: int | None,
         batches: int | None = None,
+        process: ProcessRank = SINGLE_PROCESS,
     ):
         self.lengths = np.asarray(lengths)
         self.batch_size, self.seed, self.epoch = batch_size, seed, 0
-        self.batches = batches
+        self.batches, self.process = batches, process
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch, also after resuming."""
+        """Set the epoch whose batches are next; Lightning calls it, also after resuming."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self._in_a_pass if self.batches is None else self.batches
+        return self._batches_per_pass if self.batches is None else self.batches
 
     @property
-    def _in_a_pass(self) -> int:
+    def _batches_per_pass(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[BatchIndices]:
         if self.seed is None:
             order = np.argsort(-self.lengths, kind="stable")
-            yield from self._cut(order, range(self._in_a_pass))
+            yield from self._slice(order, range(self._batches_per_pass), None)
             return
         # Computed from the epoch alone: a training that was interrupted continues where it was.
-        first, skipped = divmod(self.epoch * len(self), self._in_a_pass)
-        series = chain.from_iterable(map(self._drawn, count(first)))
+        first, skipped = divmod(self.epoch * len(self), self._batches_per_pass)
+        series = chain.from_iterable(self._shuffled(self.seed, number) for number in count(first))
         yield from islice(series, skipped, skipped + len(self))
 
-    def _drawn(self, number: int) -> Iterator[list[int]]:
-        """One pass, for transforms of rows that differ from pass to pass."""
-        for batch in self._shuffled(number):
-            yield BatchIndices(batch, (self.seed, number))
-
-    def _shuffled(self, number: int) -> Iterator[list[int]]:
+    def _shuffled(self, seed: int, number: int) -> Iterator[BatchIndices]:
         """One pass over all examples."""
-        random = np.random.default_rng([self.seed, number])
+        random = np.random.default_rng([seed, number])
         order = random.permutation(len(self.lengths))
         pool = BATCHES_PER_POOL * self.batch_size
         for start in range(0, len(order), pool):
             order[start : start + pool] = _sort_by_length(self.lengths, order[start : start + pool])
-        yield from self._cut(order, random.permutation(self._in_a_pass))
+        yield from self._slice(order, random.permutation(self._batches_per_pass), (seed, number))
 
-    def _cut(self, order: np.ndarray, which: Iterable[int]) -> Iterator[list[int]]:
+    def _slice(
+        self, order: np.ndarray, numbers: Iterable[int], pass_seed: tuple[int, int] | None
+    ) -> Iterator[BatchIndices]:
         """Batches by their number, made one at a time: a pass of them all at once is large."""
-        for index in which:
-            yield order[index * self.batch_size : (index + 1) * self.batch_size].tolist()
+        for number in numbers:
+            indices = order[number * self.batch_size : (number + 1) * self.batch_size]
+            yield BatchIndices(indices.tolist(), self.process, pass_seed)
 
 
 def _sort_by_length(lengths: np.ndarray, indices: np.ndarray) -> np.ndarray:

@@ -1,29 +1,24 @@
-"""distill.distributed.collectives"""
+"""Collective operations over the processes that run a function together."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
 
-_rank_and_world_size = (0, 1)
+T = TypeVar("T")
 
 
-def rank_and_world_size() -> tuple[int, int]:
-    """Which part of each batch is this process's: its rank and the number of processes."""
-    return _rank_and_world_size
-
-
-def all_gather_object(value: Any) -> list[Any]:
-    """The values of all processes that work together, in the order of their ranks."""
-    if _rank_and_world_size[1] == 1:
+def all_gather_object(value: T, world_size: int) -> list[T]:
+    """Return the values of all processes in the order of their ranks."""
+    if world_size == 1:
         return [value]
-    values = [None] * _rank_and_world_size[1]
+    values: list[Any] = [None] * world_size
     distributed.all_gather_object(values, value)
     return values
 
 
-def all_reduce_mean(value: torch.Tensor) -> torch.Tensor:
-    """The mean of a tensor over all processes that work together; no gradient goes through it."""
+def all_reduce_mean(value: torch.Tensor, world_size: int) -> torch.Tensor:
+    """Return the mean of a tensor over all processes; no gradient flows through it."""
     value = value.detach().clone()
     distributed.all_reduce(value)
-    return value / _rank_and_world_size[1]
+    return value / world_size

@@ -1,6 +1,6 @@
-"""What torchrun or srun says of this process, if one of them has started it.
+"""Rank of this process, as torchrun or srun gives it in the environment.
 
-Only light imports here: every command asks before it does anything else.
+Light imports only: every command calls this before anything else.
 """
 
 import os
@@ -9,32 +9,38 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ProcessRank:
-    """This process among those that were started together from outside.
+    """This process among those that run a function together.
 
     Attributes:
-        rank: from 0; 0 runs the main flow.
-        count: how many there are.
-        local_rank: from 0 on this machine.
-        local_count: how many there are on this machine.
+        rank: from 0; rank 0 runs the main flow.
+        world_size: number of processes.
+        local_rank: from 0, on this machine.
+        local_world_size: number of processes on this machine.
     """
 
-    rank: int
-    count: int
-    local_rank: int
-    local_count: int
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
 
 
-def external_launcher() -> ProcessRank | None:
-    """This process's place; ``None`` where it is alone, as a job of one task on a cluster is."""
-    given = os.environ
-    if "TORCHELASTIC_RUN_ID" in given:
+SINGLE_PROCESS = ProcessRank()
+
+
+def external_process_rank() -> ProcessRank | None:
+    """Return the rank that torchrun or srun has given to this process.
+
+    ``None`` if neither has started it, or if it is the only one, as in a cluster job of one task.
+    """
+    variables = os.environ
+    if "TORCHELASTIC_RUN_ID" in variables:
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        found = ProcessRank(*(int(given[name]) for name in names))
-    elif "SLURM_STEP_NUM_TASKS" in given:  # set by srun, not by sbatch
-        count = int(given["SLURM_STEP_NUM_TASKS"])
-        nodes = int(given.get("SLURM_STEP_NUM_NODES", 1))
-        rank, local_rank = int(given["SLURM_PROCID"]), int(given["SLURM_LOCALID"])
-        found = ProcessRank(rank, count, local_rank, count // nodes)
+        process = ProcessRank(*(int(variables[name]) for name in names))
+    elif "SLURM_STEP_NUM_TASKS" in variables:  # set by srun, not by sbatch
+        world_size = int(variables["SLURM_STEP_NUM_TASKS"])
+        nodes = int(variables.get("SLURM_STEP_NUM_NODES", 1))
+        rank, local_rank = int(variables["SLURM_PROCID"]), int(variables["SLURM_LOCALID"])
+        process = ProcessRank(rank, world_size, local_rank, world_size // nodes)
     else:
         return None
-    return found if found.count > 1 else None
+    return process if process.world_size > 1 else None

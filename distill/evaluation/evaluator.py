@@ -1,8 +1,7 @@
-"""Teacher, student and control, measured side by side: the ``models`` of report.json."""
+"""Measure teacher, student and control side by side, and compare them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,23 +10,34 @@ from torch import nn
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 from distill.evaluation import speed
-from distill.metrics.base import Metric
 from distill.metrics.statistics import bootstrap_interval, paired_comparison
 from distill.modeling import size
+from distill.reporting.quantities import quantity, retention
+from distill.reporting.schema import (
+    Calibration,
+    ClassScores,
+    Comparison,
+    Difference,
+    Fidelity,
+    MetricValue,
+    ModelReport,
+    Role,
+    Size,
+)
 from distill.tasks.base import Task
 
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """One model with what it said of the evaluated split.
+    """A model with its logits of the evaluated split.
 
     Attributes:
-        role: ``teacher``, ``student`` or ``control``.
-        name: what reports call it.
-        model: in memory.
-        examples: the evaluated split, encoded for it.
-        logits: of every example, ``(N, C)`` or ragged, in the order of the rows; what the task's
-            ``condense`` left of them.
+        role: Role in the report.
+        name: Name in the report.
+        model: The model in memory.
+        examples: The evaluated split, encoded for it.
+        logits: Of every example, ``(N, C)`` or ragged, in the order of the rows, as reduced by the
+            evaluator.
     """
 
     role: str
@@ -37,16 +47,30 @@ class EvaluatedModel:
     logits: ArrayOrJagged
 
 
+@dataclass(frozen=True)
+class Measurements:
+    """Everything that was measured in a run, and the time that it took."""
+
+    models: Sequence[ModelReport]
+    comparison: Comparison
+    seconds: float
+
+
 def evaluate_models(
     candidates: Sequence[EvaluatedModel], task: Task, device: torch.device
-) -> list[dict[str, Any]]:
-    """Size, speed, quality, calibration and fidelity of each; the teacher comes first.
+) -> list[ModelReport]:
+    """Measure size, speed, quality, calibration and fidelity of each model.
 
-    Quality, calibration and fidelity come from the logits given; speed is taken now, in fp32, all
-    models taking turns.
+    Quality, calibration and fidelity are computed from the given logits; speed is measured now, in
+    fp32, all models taking turns.
+
+    Args:
+        candidates: The teacher first.
+        task: Evaluates the logits.
+        device: Where speed is measured.
     """
     teacher = candidates[0]
-    assert teacher.role == "teacher"
+    assert teacher.role == Role.TEACHER
     # The teacher's tokens state the length, so that all are counted at the same one.
     length = int(np.median(teacher.examples.lengths))
     speeds = speed.measure_speed(
@@ -55,107 +79,99 @@ def evaluate_models(
         device,
     )
     return [
-        {
-            "role": candidate.role,
-            "name": candidate.name,
-            "size": _size(
-                candidate.model,
-                task.preprocessor.example_inputs(candidate.model.config, length),
-                length,
-            ),
-            "speed": _speed(speeds[candidate.role], device),
-            "quality": _quality(candidate, task),
-            "per_class": _per_class(candidate, task),
-            "calibration": task.evaluator.calibration(candidate.logits, candidate.examples.labels),
-            "fidelity": None
+        ModelReport(
+            role=candidate.role,
+            name=candidate.name,
+            size=_size(candidate.model, task, length),
+            speed=speeds[candidate.role],
+            quality=_quality(candidate, task),
+            per_class=_per_class(candidate, task),
+            calibration=_calibration(candidate, task),
+            fidelity=None
             if candidate is teacher
-            else task.evaluator.fidelity(candidate.logits, teacher.logits),
-        }
+            else Fidelity(task.evaluator.fidelity(candidate.logits, teacher.logits)),
+        )
         for candidate in candidates
     ]
 
 
 def compare_models(
-    models: Sequence[dict[str, Any]], candidates: Sequence[EvaluatedModel], task: Task
-) -> dict[str, Any]:
-    """The ``comparison`` of report.json.
+    models: Sequence[ModelReport], candidates: Sequence[EvaluatedModel], task: Task
+) -> Comparison:
+    """Compare the student with teacher and control, on the same examples.
 
-    ``retention`` is the student's metric over the teacher's, None unless that is above 0;
-    ``size_ratio`` and ``speedup`` are
-    how many times fewer parameters and less latency (p50) the student has; ``gain_over_control``
-    and ``difference_to_teacher`` are the paired differences on the same examples.
+    Args:
+        models: The measurements of :func:`evaluate_models`.
+        candidates: The models with their logits.
+        task: Evaluates the logits.
     """
-    measured = {model["role"]: model for model in models}
-    judged = {
+    measured = {model.role: model for model in models}
+    inputs = {
         candidate.role: task.evaluator.metric_inputs(candidate.logits, candidate.examples)
         for candidate in candidates
     }
-    said = {role: task.evaluator.standardize(own) for role, (own, *_) in judged.items()}
-    shared = judged["teacher"][1:]
-    teacher, student = measured["teacher"], measured["student"]
+    predictions = {role: task.evaluator.standardize(own) for role, (own, *_) in inputs.items()}
+    shared = inputs[Role.TEACHER][1:]
+    teacher, student = measured[Role.TEACHER], measured[Role.STUDENT]
     metric = task.evaluator.selection_metric
-    reference = teacher["quality"][metric.name]["value"]
     paired = {
-        other: paired_comparison(metric.function, said["student"], said[other], *shared)._asdict()
-        for other in ("teacher", "control")
-        if other in said
+        role: Difference(
+            *paired_comparison(
+                metric.function, predictions[Role.STUDENT], predictions[role], *shared
+            )
+        )
+        for role in (Role.TEACHER, Role.CONTROL)
+        if role in predictions
     }
-    latency = {role: model["speed"]["latency_ms"]["p50"] for role, model in measured.items()}
-    return {
-        "metric": metric.name,
-        "retention": _retention(student["quality"][metric.name]["value"], reference, metric),
-        "size_ratio": teacher["size"]["parameters"] / student["size"]["parameters"],
-        "speedup": latency["teacher"] / latency["student"],
-        "gain_over_control": paired.get("control"),
-        "difference_to_teacher": paired["teacher"],
-    }
+    return Comparison(
+        metric=metric.name,
+        retention=retention(
+            student.metric(metric.name).value,
+            teacher.metric(metric.name).value,
+            metric.higher_is_better,
+        ),
+        size_ratio=_ratio("parameters", teacher, student),
+        speedup=_ratio("latency_ms", teacher, student),
+        gain_over_control=paired.get(Role.CONTROL),
+        difference_to_teacher=paired[Role.TEACHER],
+    )
 
 
-def _retention(student: float, teacher: float, metric: Metric) -> float | None:
-    """Return the share of the teacher's quality that the student keeps.
-
-    ``student / teacher``, or ``teacher / student`` where smaller is better; ``None`` unless the
-    denominator is above 0.
-    """
-    numerator, denominator = (student, teacher) if metric.higher_is_better else (teacher, student)
-    return numerator / denominator if denominator > 0 else None
+def _ratio(name: str, teacher: ModelReport, student: ModelReport) -> float | None:
+    """Return how many times smaller a cost of the student is than the teacher's."""
+    whole, reduced = (quantity(name).read(model) for model in (teacher, student))
+    return whole / reduced if whole is not None and reduced else None
 
 
-def _size(model: nn.Module, inputs: dict[str, torch.Tensor], length: int) -> dict[str, int]:
+def _size(model: nn.Module, task: Task, length: int) -> Size:
     parameters = size.count_parameters(model)
+    inputs = task.preprocessor.example_inputs(model.config, length)
+    return Size(
+        parameters=parameters.total,
+        parameters_without_embeddings=parameters.without_embeddings,
+        bytes=size.count_bytes(model),
+        multiply_accumulates=size.multiply_accumulates(model, inputs),
+        sequence_length=length,
+    )
+
+
+def _quality(candidate: EvaluatedModel, task: Task) -> dict[str, MetricValue]:
+    inputs = task.evaluator.metric_inputs(candidate.logits, candidate.examples)
     return {
-        "parameters": parameters.total,
-        "parameters_without_embeddings": parameters.without_embeddings,
-        "bytes": size.count_bytes(model),
-        "multiply_accumulates": size.multiply_accumulates(model, inputs),
-        "sequence_length": length,
-    }
-
-
-def _speed(measured: speed.Speed, device: torch.device) -> dict[str, Any]:
-    return {
-        "latency_ms": measured.fastest._asdict(),
-        "latency_ms_median_round": measured.median._asdict(),
-        "cpu_ms": measured.cpu._asdict() if measured.cpu else None,
-        "examples_per_second": measured.examples_per_second,
-        "batch_size": speed.BATCH,
-        "threads": measured.threads,
-        "runtime": f"torch {device.type} fp32",
-        "peak_memory_bytes": measured.peak_memory_bytes,
-    }
-
-
-def _quality(candidate: EvaluatedModel, task: Task) -> dict[str, dict[str, float]]:
-    judged = task.evaluator.metric_inputs(candidate.logits, candidate.examples)
-    return {
-        name: bootstrap_interval(metric.function, *judged)._asdict()
+        name: MetricValue(*bootstrap_interval(metric.function, *inputs))
         for name, metric in task.evaluator.metrics.items()
     }
 
 
-def _per_class(candidate: EvaluatedModel, task: Task) -> dict[str, dict] | None:
+def _per_class(candidate: EvaluatedModel, task: Task) -> dict[str, ClassScores]:
     if not task.evaluator.per_class:
-        return None
+        return {}
     names = candidate.model.config.id2label
     names = [names[index] for index in range(len(names))]
-    return task.evaluator.per_class_scores(candidate.logits, candidate.examples, names)
+    scores = task.evaluator.per_class_scores(candidate.logits, candidate.examples, names)
+    return {name: ClassScores.from_dict(of_class) for name, of_class in scores.items()}
+
+
+def _calibration(candidate: EvaluatedModel, task: Task) -> Calibration | None:
+    scores = task.evaluator.calibration(candidate.logits, candidate.examples.labels)
+    return None if scores is None else Calibration(scores)

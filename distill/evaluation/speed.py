@@ -1,11 +1,9 @@
-"""How fast models answer, measured side by side so that a busy machine is unfair to none."""
+"""Latency and throughput, measured side by side so that a busy machine slows all models alike."""
 
 import time
 import weakref
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,45 +14,11 @@ from torch.utils._pytree import tree_leaves
 from distill.data.dataset import DistillationDataset
 from distill.modeling.loading import call_model
 from distill.modeling.size import count_bytes
+from distill.reporting.schema import Latency, Speed
 
-# Examples whose latency is taken, how often each, and how many a throughput batch holds.
-EXAMPLES, ROUNDS, BATCH = 50, 5, 32
-
-
-class Latency(NamedTuple):
-    """Milliseconds for one example over the examples: the median and the 95th percentile."""
-
-    p50: float
-    p95: float
-
-    @classmethod
-    def of(cls, seconds: np.ndarray) -> "Latency":
-        """From each example's seconds, ``(N,)``."""
-        p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
-        return cls(float(p50), float(p95))
-
-
-@dataclass(frozen=True)
-class Speed:
-    """How fast one model is.
-
-    Attributes:
-        fastest: each example by the fastest of its rounds, wall time, one thread.
-        median: each example by the median of its rounds: what a machine as busy as this one gives.
-        cpu: processor time of the thread by its least round: what other programs cannot take away
-            (``None`` where the work is not the processor's).
-        examples_per_second: in batches of ``BATCH`` with all threads.
-        threads: of the throughput figure; latency always has one.
-        peak_memory_bytes: weights and the largest sum of tensors alive at once in a forward pass
-            of the longest example (of all memory, on a GPU).
-    """
-
-    fastest: Latency
-    median: Latency
-    cpu: Latency | None
-    examples_per_second: float
-    threads: int
-    peak_memory_bytes: int
+EXAMPLES = 50  # whose latency is measured
+ROUNDS = 5  # repetitions
+BATCH_SIZE = 32  # for throughput
 
 
 def measure_speed(
@@ -63,18 +27,21 @@ def measure_speed(
     device: torch.device,
     rounds: int = ROUNDS,
 ) -> dict[str, Speed]:
-    """Latency and throughput of several models, in fp32, at the data's own lengths.
+    """Measure latency and throughput of several models, in fp32, at the data's own lengths.
 
-    Latency: batch 1, one thread, ``EXAMPLES`` examples spread evenly over the lengths that occur.
-    Models take turns example by example, so that whatever else the machine does falls on all of
-    them, and the headline counts each example with the fastest of its rounds: other programs only
-    ever add time. Throughput: batches of like length, the median of the rounds.
+    Latency: batch size 1, one thread, ``EXAMPLES`` examples spread evenly over the lengths that
+    occur. Models take turns example by example, so that other load on the machine affects all of
+    them, and each example counts with the fastest of its rounds: other programs only ever add time.
+    The median of the rounds, which is what a machine with this load gives, is reported too, and the
+    processor time of the thread (``None`` on a GPU). Throughput: batches of similar length with all
+    threads, the median of the rounds. Peak memory: weights and the largest sum of tensors alive at
+    once in a forward pass of the longest example (all memory, on a GPU).
 
     Args:
-        models: by role.
-        examples: the evaluated split by role, encoded by each one's tokenizer.
-        device: where to run.
-        rounds: repetitions.
+        models: By role.
+        examples: The evaluated split by role, encoded by each model's tokenizer.
+        device: Where to run.
+        rounds: Number of repetitions.
     """
     for model in models.values():
         model.to(device).eval()
@@ -82,7 +49,9 @@ def measure_speed(
     singles = {
         role: _batches_across_lengths(examples[role], EXAMPLES, 1, device) for role in models
     }
-    batches = {role: _batches_across_lengths(examples[role], 4, BATCH, device) for role in models}
+    batches = {
+        role: _batches_across_lengths(examples[role], 4, BATCH_SIZE, device) for role in models
+    }
     shape = (rounds, len(next(iter(singles.values()))))
     wall = {role: np.empty(shape) for role in models}
     cpu = {role: np.empty(shape) for role in models}
@@ -106,21 +75,29 @@ def measure_speed(
         }
     return {
         role: Speed(
-            fastest=Latency.of(wall[role].min(axis=0)),
-            median=Latency.of(np.median(wall[role], axis=0)),
-            cpu=Latency.of(cpu[role].min(axis=0)) if device.type == "cpu" else None,
+            latency_ms=_latency(wall[role].min(axis=0)),
+            latency_ms_median_round=_latency(np.median(wall[role], axis=0)),
+            cpu_ms=_latency(cpu[role].min(axis=0)) if device.type == "cpu" else None,
             examples_per_second=float(np.median(rates[role])),
+            batch_size=BATCH_SIZE,
             threads=threads,
+            runtime=f"torch {device.type} fp32",
             peak_memory_bytes=memory[role],
         )
         for role in models
     }
 
 
+def _latency(seconds: np.ndarray) -> Latency:
+    """Return median and 95th percentile of each example's seconds, ``(N,)``."""
+    p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
+    return Latency(float(p50), float(p95))
+
+
 def _batches_across_lengths(
     examples: DistillationDataset, count: int, batch_size: int, device: torch.device
 ) -> list[dict[str, Tensor]]:
-    """Batches spread evenly over the lengths, the longest last."""
+    """Return batches spread evenly over the lengths, the longest last."""
     order = np.argsort(examples.lengths, kind="stable")
     batch_size = min(batch_size, len(order))
     starts = np.linspace(0, len(order) - batch_size, min(count, len(order)), dtype=int)
@@ -148,7 +125,7 @@ def _one_thread():
 def _time_forward(
     model: nn.Module, inputs: Mapping[str, Tensor], device: torch.device
 ) -> tuple[float, float]:
-    """Wall and processor seconds of one forward pass."""
+    """Return wall and processor seconds of one forward pass."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     wall, cpu = time.perf_counter(), time.thread_time()
@@ -169,7 +146,7 @@ def _peak_memory(model: nn.Module, inputs: Mapping[str, Tensor], device: torch.d
 
 
 class _LiveTensors(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations make and that are still alive."""
+    """Counts the bytes of the tensors that operations create and that are still alive."""
 
     def __init__(self):
         super().__init__()
@@ -177,7 +154,7 @@ class _LiveTensors(TorchDispatchMode):
         self.seen: set[int] = set()
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        given = {
+        inputs = {
             leaf.untyped_storage()._cdata
             for leaf in tree_leaves((arguments, keywords))
             if isinstance(leaf, Tensor)
@@ -187,7 +164,7 @@ class _LiveTensors(TorchDispatchMode):
             if not isinstance(tensor, Tensor):
                 continue
             storage = tensor.untyped_storage()
-            if storage._cdata in given or storage._cdata in self.seen:
+            if storage._cdata in inputs or storage._cdata in self.seen:
                 continue
             self.seen.add(storage._cdata)
             self.now += storage.nbytes()

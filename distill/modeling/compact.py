@@ -1,4 +1,6 @@
-"""From a family's own model to its compact class, and word tables of low rank."""
+"""Convert a family's model to its compact class, and embedding tables to low rank."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,29 +12,34 @@ from distill.modeling.families import family_name
 
 
 def head_size(config: PretrainedConfig) -> int:
-    """Width of an attention head."""
+    """Return the width of an attention head."""
     own = getattr(config, "attention_head_size", None)
     return own or config.hidden_size // config.num_attention_heads
 
 
 def head_name(model: PreTrainedModel) -> str:
-    """What the name of its class says of its head, such as ``ForSequenceClassification``."""
+    """Return the suffix of the class name that names the head: ``ForSequenceClassification``."""
     return "For" + type(model).__name__.partition("For")[2]
 
 
 def as_compact(
-    config: PretrainedConfig, head: str = "ForSequenceClassification", **changes
+    config: PretrainedConfig, head: str = "ForSequenceClassification", **changes: Any
 ) -> PreTrainedModel:
-    """An empty compact model of a family with a head, with some settings changed.
+    """Return a randomly initialized compact model of a family.
+
+    Args:
+        config: configuration of a model of the family.
+        head: suffix of the class name that names the head.
+        changes: settings that differ from ``config``.
 
     Raises:
-        UserError: for a masked language model whose word table would be a product.
+        UserError: for a masked language model with a factorized embedding table.
     """
     config_type, models = COMPACT[family_name(config)]
     if head == "ForMaskedLM" and changes.get("embedding_rank") is not None:
         raise UserError(
-            "student.embedding_size: a masked language model writes with its word table too, which "
-            "a product of two is not made for: leave it out"
+            "student.embedding_size: a masked language model also uses its embedding table as the "
+            "output layer, which a product of two tables cannot be: leave it out"
         )
     model_type = models[head]
     settings = config.to_dict() | changes
@@ -42,34 +49,38 @@ def as_compact(
 
 
 def check_embedding_rank(config: PretrainedConfig, rank: int, widest: int) -> None:
-    """Refuse word tables that cannot be factorised so.
+    """Validate that an embedding table can be factorized.
 
     Args:
-        config: of the teacher.
-        rank: of the factorised table.
-        widest: of the student's word table.
+        config: configuration of the teacher.
+        rank: rank of the factorized table.
+        widest: width of the student's embedding table.
 
     Raises:
-        UserError: saying why.
+        UserError: if it cannot.
     """
     if family_name(config) not in COMPACT:
         raise UserError(
-            f"student.embedding_size={rank}: the word table of {', '.join(COMPACT)} can be "
-            f"factorised, the teacher is {config.model_type}"
+            f"student.embedding_size={rank}: the embedding table of {', '.join(COMPACT)} can be "
+            f"factorized, the teacher is {config.model_type}: leave it out"
         )
     if not 1 <= rank <= widest:
         raise UserError(
-            f"student.embedding_size={rank}: from 1 to {widest}, the width of the student's table"
+            f"student.embedding_size={rank}: it must be from 1 to {widest}, the width of the "
+            "student's table"
         )
     if getattr(config, "embedding_rank", None) is not None:
-        raise UserError(f"student.embedding_size={rank}: the teacher's table is factorised already")
+        raise UserError(
+            f"student.embedding_size={rank}: the teacher's table is factorized already, leave it "
+            "out"
+        )
 
 
 def factorize_embeddings(model: PreTrainedModel, rank: int) -> PreTrainedModel:
-    """The model with its word table as a product ``V x r`` and ``r x H``.
+    """Return the model with its embedding table as a product ``V x r`` and ``r x H``.
 
-    ALBERT's factorisation (Lan et al. 2020, section 3.1), started from the table's truncated
-    singular value decomposition, the nearest one of that rank (Eckart and Young 1936).
+    ALBERT's factorization (Lan et al. 2020, section 3.1), initialized with the truncated singular
+    value decomposition of the table, its best approximation of that rank (Eckart and Young 1936).
     """
     weights = dict(model.state_dict())
     key = next(key for key in weights if key.endswith("embeddings.word_embeddings.weight"))
@@ -85,7 +96,7 @@ def factorize_embeddings(model: PreTrainedModel, rank: int) -> PreTrainedModel:
 
 
 def low_rank(table: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """``(V, H)`` -> ``(V, r)`` and ``(H, r)``, whose product is nearest to it."""
+    """Return the best factors of a table ``(V, H)``: ``(V, r)`` and ``(H, r)``."""
     rows = table.double()
     _, vectors = torch.linalg.eigh(rows.T @ rows)
     vectors = vectors.flip(1)[:, :rank]

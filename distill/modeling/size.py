@@ -1,26 +1,33 @@
-"""How large a model is: parameters, bytes, multiply-accumulates."""
+"""Size of a model: parameters, bytes, multiply-accumulates."""
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+Shape = Sequence[int]
+
 
 class Parameters(NamedTuple):
-    """Parameters of a model, shared ones counted once."""
+    """Number of parameters of a model; shared ones are counted once.
+
+    Attributes:
+        total: all parameters.
+        without_embeddings: those outside of embedding tables.
+    """
 
     total: int
     without_embeddings: int
 
 
 def count_parameters(model: nn.Module) -> Parameters:
-    """Count parameters; ``without_embeddings`` leaves out every look-up table.
+    """Count the parameters of a model.
 
-    A table that also serves as an output projection (tied weights) counts as a table.
+    A table that is also an output projection (tied weights) counts as an embedding table.
     """
     tables = {
         parameter
@@ -33,21 +40,21 @@ def count_parameters(model: nn.Module) -> Parameters:
 
 
 def count_bytes(model: nn.Module) -> int:
-    """Bytes of the parameters as they are held (and saved)."""
+    """Count the bytes of the parameters in memory, which are those of the saved model."""
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
 def multiply_accumulates(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
-    """Multiply-accumulates of one example's forward pass, counted as it runs.
+    """Count the multiply-accumulates of a forward pass on one example while it runs.
 
-    Every matrix product counts, those of attention included: fused attention kernels are switched
-    off while counting, for torch's counter sees nothing of them on a CPU. An LSTM's are counted by
-    formula: its fused kernels are unknown to the counter too. What is not a matrix
-    product (normalisation, activations, softmax, look-ups) does not count.
+    All matrix products count, including those of attention: fused attention kernels are disabled
+    while counting because torch's counter does not see them on a CPU. Those of an LSTM are counted
+    by formula because the counter does not know its fused kernels either. Everything else
+    (normalization, activations, softmax, embedding lookups) does not count.
 
     Args:
-        model: any model.
-        inputs: of one example, see ``Preprocessor.example_inputs``.
+        model: any model; its training mode is restored.
+        inputs: inputs of one example, see ``Preprocessor.example_inputs``.
     """
     device = next(model.parameters()).device
     counter = FlopCounterMode(display=False, custom_mapping=_RECURRENT)
@@ -59,12 +66,12 @@ def multiply_accumulates(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
     return counter.get_total_flops() // 2
 
 
-def _rnn_flops(values, weights, *_, **__) -> int:
-    """Two for each number of the weight matrices and each token; called with shapes."""
+def _rnn_flops(values: Shape, weights: Sequence[Shape], *_: Any, **__: Any) -> int:
+    """Count two operations per weight and token; the counter passes shapes."""
     return 2 * math.prod(values[:-1]) * sum(math.prod(shape) for shape in weights if len(shape) > 1)
 
 
-# One kernel runs a whole layer: in one direction on a CPU, all weights in a list on a GPU.
+# Kernels of a whole layer: of one direction on a CPU; on a GPU with all weights in one list.
 _RECURRENT = {
     torch.ops.aten.mkldnn_rnn_layer: lambda values, first, second, *_, **__: _rnn_flops(
         values, [first, second]

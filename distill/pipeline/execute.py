@@ -4,9 +4,10 @@ Nothing heavy is imported until the config is known to be valid.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -14,6 +15,10 @@ from distill.config import legacy
 from distill.config.error_messages import user_message
 from distill.config.validation import validate_config
 from distill.core.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.distributed.worker_group import WorkerGroup
+    from distill.reporting.schema import Report
 
 ERROR_FILE = "error.txt"
 # Files that a run writes before it does anything: a folder without others is no run.
@@ -25,18 +30,21 @@ def execute_run(
     overrides: list[str],
     folder: Path,
     *,
-    check: Callable[[DictConfig], None] | None = None,
     keep_folder: bool = False,
-) -> str:
+    workers: "WorkerGroup | None" = None,
+) -> "Report":
     """Validate a config and run it.
 
     Args:
         config: Composed; with ``resume`` set, the config of that run is taken instead.
         overrides: What it was composed with, for the report.
         folder: The run's.
-        check: A further check of the config before anything is loaded.
         keep_folder: Keep the folder, with the reason in ``error.txt``, even if a mistake was found
             before anything was trained.
+        workers: The other processes that torchrun or srun has started.
+
+    Returns:
+        The run's report.
 
     Raises:
         UserError: For a mistake of the user, before any training.
@@ -45,18 +53,12 @@ def execute_run(
         config = _config_to_run(config, overrides)
         config.output_dir = str(folder)
         validate_config(config)
-        if check is not None:
-            check(config)
         from distill.core.third_party_logging import silence_third_party_logging
-        from distill.distributed.workers import shutdown_workers
 
         silence_third_party_logging()
         from distill.pipeline.run import run
 
-        try:
-            return run(config)
-        finally:
-            shutdown_workers()
+        return run(config, workers=workers)
 
 
 def remove_if_untouched(folder: Path, untouched: frozenset[str] = UNTOUCHED) -> bool:

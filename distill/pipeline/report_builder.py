@@ -1,12 +1,11 @@
-"""From what a run measured to everything it leaves behind."""
+"""Build the report of a run from its results, and write everything that a run leaves behind."""
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning
 import torch
@@ -15,83 +14,106 @@ from omegaconf import DictConfig
 
 from distill import __version__
 from distill.data.prepare import PreparedData
+from distill.data.sources.hub import HubSource
+from distill.evaluation.evaluator import Measurements
 from distill.objectives.schedules import schedule_bounds
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
-from distill.reporting import card, run, tensorboard
+from distill.pipeline.trained_model import TrainedModel
+from distill.reporting import run_report, tensorboard
+from distill.reporting.card import Provenance, write_model_card
+from distill.reporting.schema import (
+    SCHEMA,
+    DataInfo,
+    Environment,
+    Report,
+    Reused,
+    Role,
+    RunInfo,
+    Timing,
+    Training,
+)
+from distill.reporting.tensorboard import Hyperparameter
 from distill.student.base import Student
+from distill.teacher.config import TeacherConfig
 from distill.teacher.prepare import Teacher
+from distill.training.trainer import TrainerFactory
+
+# Hub ids and licenses of models that a package carries, ``package:NAME``.
+PACKAGED_MODELS = {"package:minilm": ("sentence-transformers/all-MiniLM-L6-v2", "apache-2.0")}
+
+
+def run_info(config: DictConfig, started: datetime) -> RunInfo:
+    """Return name, folder, time and command line of a run that ends now."""
+    folder = Path(config.output_dir)
+    return RunInfo(
+        name=folder.name,
+        directory=str(folder),
+        started=started.isoformat(timespec="seconds"),
+        seconds=(datetime.now(UTC) - started).total_seconds(),
+        seed=config.seed,
+        overrides=tuple(config.get("overrides") or ()),
+    )
 
 
 def build_report(
-    config: DictConfig,
+    run: RunInfo,
     components: RunComponents,
     data: PreparedData,
     teacher: Teacher,
     datamodule: DistillationDataModule,
-    models: Sequence[dict[str, Any]],
-    comparison: Mapping[str, Any],
-    trained: Mapping[str, Any],
-    started: datetime,
-    measure_seconds: float,
-) -> dict[str, Any]:
-    """The content of report.json, schema 1."""
-    folder = Path(config.output_dir)
-    return {
-        "schema": 1,
-        "run": {
-            "name": folder.name,
-            "directory": str(folder),
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": (datetime.now(UTC) - started).total_seconds(),
-            "seed": components.seed,
-            "overrides": list(config.get("overrides") or []),
-        },
-        "task": components.task.name,
-        "data": {
-            "name": data.name,
-            "fingerprint": components.task.evaluator.fingerprint(data.fingerprint, datamodule.test),
-            "examples": data.sizes,
-            "evaluated_on": data.evaluated_on,
-            "labels": data.label_names,
-            "notes": [*data.notes, *datamodule.notes],
-        },
-        "environment": {
-            "distill": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "pytorch_lightning": pytorch_lightning.__version__,
-            "processor": _processor_name(components.trainer.hardware.device),
-            "threads": torch.get_num_threads(),
-            "processes": components.trainer.processes.count,
-            "accelerator": components.trainer.hardware.accelerator,
-            "precision": components.trainer.hardware.precision,
-        },
-        "models": list(models),
-        "comparison": dict(comparison),
-        "timing": {
-            "teacher_fine_tune": teacher.seconds,
-            "teacher_outputs": datamodule.seconds,
-            "student": trained["student"].seconds,
-            "control": trained["control"].seconds if "control" in trained else 0.0,
-            "measure": measure_seconds,
-        },
-        "reused": {
-            "teacher": teacher.reused,
-            "teacher_outputs": datamodule.reused,
-            "control": "control" in trained and trained["control"].reused,
-        },
-        "training": {role: asdict(model.result) for role, model in trained.items()},
-    }
+    trained: Mapping[str, TrainedModel],
+    measurements: Measurements,
+) -> Report:
+    """Return the report of a run.
+
+    Args:
+        run: Name, folder, time and command line.
+        components: What the run was configured with.
+        data: The prepared data.
+        teacher: The prepared teacher.
+        datamodule: The examples and the teacher's logits.
+        trained: The trained models by role.
+        measurements: Measurements of all models.
+    """
+    student, control = trained[Role.STUDENT], trained.get(Role.CONTROL)
+    return Report(
+        schema=SCHEMA,
+        run=run,
+        task=components.task.name,
+        data=DataInfo(
+            name=data.name,
+            fingerprint=components.task.evaluator.fingerprint(data.fingerprint, datamodule.test),
+            examples=data.sizes,
+            evaluated_on=data.evaluated_on,
+            labels=tuple(data.label_names),
+            notes=(*data.notes, *datamodule.notes),
+        ),
+        environment=_environment(components.trainer),
+        models=tuple(measurements.models),
+        comparison=measurements.comparison,
+        timing=Timing(
+            teacher_fine_tune=teacher.seconds,
+            teacher_outputs=datamodule.seconds,
+            student=student.seconds,
+            control=control.seconds if control else 0.0,
+            measure=measurements.seconds,
+        ),
+        reused=Reused(
+            teacher=teacher.reused,
+            teacher_outputs=datamodule.reused,
+            control=control is not None and control.reused,
+        ),
+        training={role: Training.from_dict(asdict(one.result)) for role, one in trained.items()},
+    )
 
 
 def hyperparameters(
-    config: DictConfig, components: RunComponents, student: Student, data: PreparedData
-) -> dict[str, Any]:
-    """The few settings that runs are compared by, whatever their objective."""
-    terms: dict[str, Any] = {}
-    for name, term in components.objective.terms.items():
+    components: RunComponents, student: Student, data: PreparedData
+) -> dict[str, Hyperparameter]:
+    """Return the few settings that runs are compared by, whatever their objective."""
+    terms: dict[str, Hyperparameter] = {}
+    for name, term in components.objective.active_terms.items():
         for key, value in term.settings.items():
             if callable(value):
                 terms[f"{name}.{key}.schedule"] = type(value).__name__.lower()
@@ -105,29 +127,66 @@ def hyperparameters(
         "student": student.name,
         "objective": components.objective.name,
         **terms,
-        "learning_rate": components.optimizer.rate_for(student.model),
+        "learning_rate": components.optimizer.learning_rate_for(student.model),
         "epochs": components.max_epochs,
         "batch_size": components.source.batch_size,
         "seed": components.seed,
     }
 
 
+def provenance(components: RunComponents, student: Student) -> Provenance:
+    """Return where student and control come from, as far as the hub knows it."""
+    teacher, source = components.teacher, components.source
+    found: list[str] = []
+    license = None
+    members = [teacher] if isinstance(teacher, TeacherConfig) else teacher.members.values()
+    for path in (member.path for member in members):
+        if path in PACKAGED_MODELS:
+            name, license = PACKAGED_MODELS[path]
+            found.append(name)
+        elif path.count("/") <= 1 and not Path(path).expanduser().exists():
+            found.append(path)
+    return Provenance(
+        origin=student.origin,
+        base_models=tuple(dict.fromkeys(found)),
+        dataset=source.path if isinstance(source, HubSource) else None,
+        license=license if len(set(found)) == 1 else None,
+    )
+
+
 def write_report(
-    report: dict[str, Any], folder: Path, student: Student, settings: dict[str, Any]
-) -> str:
-    """Write model cards, the report and TensorBoard's final entries; returns the short form."""
-    for model in report["models"]:
-        if (folder / model["role"]).is_dir():
-            card.write(folder / model["role"], report, model, student.origin)
-    text = run.write(report, folder)
+    report: Report,
+    folder: Path,
+    provenance: Provenance,
+    hyperparameters: Mapping[str, Hyperparameter],
+) -> None:
+    """Write model cards, the report and TensorBoard's final entries."""
+    for model in report.models:
+        if (folder / model.role).is_dir():
+            write_model_card(folder / model.role, report, model, provenance)
+    run_report.write(report, folder)
     tensorboard.write_final(
         folder,
         report,
-        settings,
+        hyperparameters,
         (folder / "report.md").read_text(encoding="utf-8"),
         folder / "tradeoff.png",
     )
-    return text
+
+
+def _environment(trainer: TrainerFactory) -> Environment:
+    return Environment(
+        distill=__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        transformers=transformers.__version__,
+        pytorch_lightning=pytorch_lightning.__version__,
+        processor=_processor_name(trainer.hardware.device),
+        threads=torch.get_num_threads(),
+        processes=trainer.launcher.world_size,
+        accelerator=trainer.hardware.accelerator,
+        precision=trainer.hardware.precision,
+    )
 
 
 def _processor_name(device: torch.device) -> str:

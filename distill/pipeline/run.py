@@ -4,7 +4,7 @@ import copy
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,38 +14,61 @@ from pytorch_lightning.callbacks import Callback
 from transformers import PreTrainedModel
 
 from distill.data.prepare import PreparedData, prepare_data
-from distill.evaluation.evaluator import EvaluatedModel, compare_models, evaluate_models
-from distill.modeling.features import ModelOutputs
+from distill.distributed.worker_group import WorkerGroup
+from distill.evaluation.evaluator import (
+    EvaluatedModel,
+    Measurements,
+    compare_models,
+    evaluate_models,
+)
 from distill.pipeline import report_builder
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
 from distill.pipeline.run_directory import RunDirectory
-from distill.reporting import tensorboard
+from distill.pipeline.trained_model import TrainedModel
+from distill.reporting.schema import Report
 from distill.student.base import Student, StudentContext
 from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
-from distill.training.fine_tuning import fine_tune
+from distill.training.fine_tuning import FineTuningPlan, fine_tune
 from distill.training.inference import predict_logits
+from distill.training.loggers import TensorBoardLogger
 from distill.training.module import DistillationModule
-from distill.training.trainer import TrainingResult
+from distill.training.trainer import TrainingPlan, TrainingResult
 
 log = logging.getLogger(__name__)
 
 
-def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
+def run(
+    config: DictConfig,
+    callbacks: Sequence[Callback] = (),
+    workers: WorkerGroup | None = None,
+) -> Report:
     """Run one distillation and write everything into ``config.output_dir``.
 
     Args:
         config: composed and validated.
         callbacks: added to the student's training; an exception that they raise ends the run.
+        workers: the other processes that torchrun or srun has started.
 
     Returns:
-        The report's short form for a terminal.
+        The report, as it is written.
 
     Raises:
         UserError: for mistakes of the user, before any training.
     """
     started = datetime.now(UTC)
     components = RunComponents.from_config(config)
+    with components.trainer.launcher.worker_group(workers):
+        return _run(config, components, started, callbacks)
+
+
+def _run(
+    config: DictConfig,
+    components: RunComponents,
+    started: datetime,
+    callbacks: Sequence[Callback],
+) -> Report:
+    """The main flow, in one process."""
     task = components.task
     data = prepare_data(components.source, task.schema, components.cache_dir)
     log.info(
@@ -56,7 +79,7 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
     components.bind_objective(len(data.label_names))
     directory = RunDirectory(Path(config.output_dir))
     directory.write_config(config)
-    logger = tensorboard.TensorBoardLogger(directory.path)
+    logger = TensorBoardLogger(directory.path)
 
     preparation = TeacherPreparation(
         data, task, components.trainer, components.source.max_length, components.cache_dir, logger
@@ -87,33 +110,18 @@ def run(config: DictConfig, callbacks: Sequence[Callback] = ()) -> str:
     clock = time.perf_counter()
     models = evaluate_models(evaluated, task, components.trainer.hardware.device)
     comparison = compare_models(models, evaluated, task)
+    measurements = Measurements(models, comparison, time.perf_counter() - clock)
     report = report_builder.build_report(
-        config, components, data, teacher, datamodule, models, comparison, trained, started,
-        measure_seconds=time.perf_counter() - clock,
+        report_builder.run_info(config, started),
+        components, data, teacher, datamodule, trained, measurements,
     )  # fmt: skip
-    return report_builder.write_report(
+    report_builder.write_report(
         report,
         directory.path,
-        student,
-        report_builder.hyperparameters(config, components, student, data),
+        report_builder.provenance(components, student),
+        report_builder.hyperparameters(components, student, data),
     )
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model with the weights that were best on validation.
-
-    Attributes:
-        model: in memory; the same is saved in the run's folder.
-        result: result of its training.
-        seconds: time of training in this run; 0 if it was reused.
-        reused: whether it was trained before.
-    """
-
-    model: PreTrainedModel
-    result: TrainingResult
-    seconds: float
-    reused: bool
+    return report
 
 
 def train_student(
@@ -122,7 +130,7 @@ def train_student(
     teacher: Teacher,
     student: Student,
     directory: RunDirectory,
-    logger: tensorboard.TensorBoardLogger,
+    logger: TensorBoardLogger,
     callbacks: Sequence[Callback] = (),
 ) -> TrainedModel:
     """Train the student, stage by stage, and save it; or load it if this run has finished it."""
@@ -150,7 +158,7 @@ def _train_stage(
     teacher: Teacher,
     model: PreTrainedModel,
     directory: RunDirectory,
-    logger: tensorboard.TensorBoardLogger,
+    logger: TensorBoardLogger,
     callbacks: Sequence[Callback],
 ) -> TrainingResult:
     """Train one stage, from the weights that the model has; its best weights are left in it."""
@@ -166,21 +174,22 @@ def _train_stage(
         replace(components.optimizer, learning_rate=learning_rate),
         teacher=teacher.model if components.runs_teacher_live(stage.objective) else None,
         prefix="" if is_last else f"{stage.name}/",
-        read_logits=teacher.model.read if teacher.members else ModelOutputs,
+        read_logits=teacher.outputs_from_logits,
     )
-    datamodule.set_stage(stage, components.seed + number)
-    result = components.trainer.fit(
-        module,
-        datamodule.train_dataloader(),
-        datamodule.val_dataloader(),
-        directory.checkpoints if is_last else directory.checkpoints / stage.name,
-        components.seed + number,
+    plan = TrainingPlan(
+        module=module,
+        train=datamodule.train_dataset(stage.objective),
+        validation=datamodule.validation,
+        batch_size=components.source.batch_size,
+        seed=components.seed + number,
+        checkpoint_dir=directory.checkpoints if is_last else directory.checkpoints / stage.name,
         logger=logger,
         max_epochs=stage.epochs,
-        what=f"student, {stage.name}" if stage.name else "student",
-        extra_callbacks=callbacks if is_last else (),
+        description=f"student, {stage.name}" if stage.name else "student",
+        callbacks=callbacks if is_last else (),
         keep="best" if stage.objective.trains_head else "last",
     )
+    result = components.trainer.fit(plan)
     if not is_last:
         directory.save_stage(stage.name, model, result)
     return result
@@ -192,7 +201,7 @@ def train_control(
     datamodule: DistillationDataModule,
     student: Student,
     directory: RunDirectory,
-    logger: tensorboard.TensorBoardLogger,
+    logger: TensorBoardLogger,
 ) -> TrainedModel:
     """Train the same student without the teacher, and save it beside the student.
 
@@ -204,12 +213,22 @@ def train_control(
     :class:`~distill.pipeline.datamodule.DistillationDataModule`.
     """
     model = copy.deepcopy(student.model)
-    tuned = fine_tune(
-        "control", student.name, model, student.processor, data, components.source.max_length,
-        datamodule.control_train, datamodule.validation, components.task, components.optimizer,
-        components.trainer, components.max_epochs, components.source.batch_size, components.seed,
-        components.cache_dir, logger,
-    )  # fmt: skip
+    plan = FineTuningPlan(
+        role="control",
+        name=student.name,
+        model=model,
+        processor=student.processor,
+        data=data,
+        max_length=components.source.max_length,
+        train=datamodule.control_train,
+        validation=datamodule.validation,
+        task=components.task,
+        optimizer=components.optimizer,
+        epochs=components.max_epochs,
+        batch_size=components.source.batch_size,
+        seed=components.seed,
+    )
+    tuned = fine_tune(plan, components.trainer, components.cache_dir, logger)
     directory.copy_control(tuned.folder)
     model = type(model).from_pretrained(tuned.folder, dtype=torch.float32)
     return TrainedModel(model, tuned.result, tuned.seconds, tuned.reused)

@@ -1,23 +1,32 @@
-"""The model card that a saved student carries: what it is, what it reaches, how to run it."""
+"""The model card of a saved model: what it is, what it reaches, how to run it."""
+
+from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from distill.reporting.schema import MetricValue, ModelReport, Report, Role
+from distill.reporting.templates import render_template
+from distill.reporting.text import ABSENT
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
 
 
 @dataclass(frozen=True)
-class Answer:
-    """How a saved model is asked, and how what it says is read.
+class Usage:
+    """How to run a saved model, and how to read its output.
 
     Attributes:
-        names: what the names of its outputs are.
-        verb: the pipeline's name in the example.
-        options: further arguments of the call.
-        reading: a sentence on the answer.
-        pipeline: which of transformers' pipelines asks it, and the hub's tag.
-        text: what it is asked in the example.
-        code: how to ask, where there is no such pipeline.
+        names: What the names of its outputs are called.
+        verb: Variable of the pipeline in the example.
+        options: Further arguments of the call.
+        reading: A sentence on the output.
+        pipeline: The pipeline of transformers that runs it, and the hub's tag.
+        text: Input of the example.
+        code: The example, where there is no such pipeline.
     """
 
     names: str
@@ -29,7 +38,24 @@ class Answer:
     code: str | None = None
 
 
-_ASK_FOR_A_SPAN = """\
+@dataclass(frozen=True)
+class Provenance:
+    """Where a saved model comes from.
+
+    Attributes:
+        origin: Where its first weights came from, in words.
+        base_models: Hub ids of the teachers that are on the hub.
+        dataset: Hub id of the data set, if it is on the hub.
+        license: The license as the hub spells it, if it is known.
+    """
+
+    origin: str
+    base_models: tuple[str, ...] = ()
+    dataset: str | None = None
+    license: str | None = None
+
+
+_SPAN_CODE = """\
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
@@ -39,51 +65,51 @@ model = AutoModelForQuestionAnswering.from_pretrained(folder)
 encoded = tokenizer(
     question, context, truncation="only_second", return_offsets_mapping=True, return_tensors="pt"
 )
-place = encoded.pop("offset_mapping")[0]
-inside = torch.tensor([part == 1 for part in encoded.sequence_ids()])
+offsets = encoded.pop("offset_mapping")[0]
+in_context = torch.tensor([sequence == 1 for sequence in encoded.sequence_ids()])
 with torch.no_grad():
-    said = model(**encoded)
-# The best sum of start and end in the context, of at most 30 tokens.
-score = said.start_logits[0][:, None] + said.end_logits[0]
-allowed = (inside[:, None] & inside).triu().tril(29)
+    outputs = model(**encoded)
+# The best sum of start and end within the context, over spans of at most 30 tokens.
+score = outputs.start_logits[0][:, None] + outputs.end_logits[0]
+allowed = (in_context[:, None] & in_context).triu().tril(29)
 score = score.masked_fill(~allowed, -torch.inf)
-start, end = divmod(int(score.argmax()), len(inside))
-print(context[place[start, 0] : place[end, 1]])"""
+start, end = divmod(int(score.argmax()), len(in_context))
+print(context[offsets[start, 0] : offsets[end, 1]])"""
 
-# By task, or by what transformers calls a classifier's in its configuration.
-ANSWERS = {
-    "token_classification": Answer(
+# By task, or by transformers' problem_type of a classifier.
+USAGES = {
+    "token_classification": Usage(
         "tags",
         "tag",
         ', aggregation_strategy="first"',
-        "\nWords are read off their first pieces, which is what `first` means; it joins them to\n"
-        "entities where the tags mark any.\n",
+        "\nA word has the tag of its first piece, which is what `first` means; words are joined\n"
+        "to entities where the tags mark any.\n",
         "token-classification",
     ),
-    "question_answering": Answer(
+    "question_answering": Usage(
         "outputs",
         "",
         "",
         "\nLonger contexts are read in overlapping windows, the best span of all of them counts.\n"
-        "Where the first token scores higher, the model says that there is no answer here.\n",
+        "Where the first token scores higher, the model finds no answer here.\n",
         "question-answering",
-        code=_ASK_FOR_A_SPAN,
+        code=_SPAN_CODE,
     ),
-    "single_label_classification": Answer("classes", "classify"),
-    "multi_label_classification": Answer(
+    "single_label_classification": Usage("classes", "classify"),
+    "multi_label_classification": Usage(
         "classes",
         "classify",
         ", top_k=None",
-        "\nEach class has a probability of its own: those of 0.5 or more are the answer.\n",
+        "\nEach class has a probability of its own: those of 0.5 or more are predicted.\n",
     ),
-    "regression": Answer(
+    "regression": Usage(
         "output",
         "rate",
         "",
         "\nThe score is a number in the units of the labels (divided, where the output's name says "
         "so).\n",
     ),
-    "masked_lm": Answer(
+    "masked_lm": Usage(
         "tokens",
         "fill",
         "",
@@ -95,75 +121,85 @@ ANSWERS = {
 }
 
 
-def write(folder: Path, report: dict[str, Any], model: dict[str, Any], origin: str) -> None:
+def write_model_card(
+    folder: Path, report: Report, model: ModelReport, provenance: Provenance
+) -> None:
     """Write README.md beside a saved model.
 
     Args:
-        folder: of the saved model.
-        report: the run's report.
-        model: its entry among the report's models.
-        origin: where the first weights came from.
+        folder: Of the saved model.
+        report: The run's report.
+        model: The model's entry in it.
+        provenance: Where the model comes from.
     """
-    data, teacher = report["data"], report["models"][0]
-    metric = report["comparison"]["metric"]
-    taught = model["role"] != "control"
-    how = (
-        f"distilled from {teacher['name']}"
-        if taught
-        else f"fine-tuned without a teacher, as the control of what {teacher['name']} taught"
+    from huggingface_hub import ModelCard  # slow to import
+
+    usage, has_own_code = _usage(folder, report.task)
+    head = _metadata(report, model, provenance, usage).to_yaml()
+    text = render_template(
+        "card.md",
+        report=report,
+        model=model,
+        teacher=report.teacher,
+        origin=provenance.origin,
+        is_control=model.role == Role.CONTROL,
+        usage=usage,
+        has_own_code=has_own_code,
+        scores=_scores(model, report.teacher),
     )
-    quality = model["quality"]
-    rows = "\n".join(
-        f"| {name} | {_interval(value)} | {_interval(teacher['quality'][name])} |"
-        for name, value in quality.items()
-    )
+    ModelCard(f"---\n{head}\n---\n{text}").save(folder / "README.md")
+
+
+def _usage(folder: Path, task: str) -> tuple[Usage, bool]:
+    """Return how to run the model, and whether its folder carries code of its own."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kinds = [report["task"], config.get("problem_type"), "single_label_classification"]
-    answer = next(ANSWERS[kind] for kind in kinds if kind in ANSWERS)
-    names = f", {answer.names}: {', '.join(data['labels'])}" if data["labels"] else ""
-    own_code = ", trust_remote_code=True" if "auto_map" in config else ""
-    note = (
-        "\nThe folder carries the model's code, one file, which `trust_remote_code=True` runs.\n"
-        if own_code
-        else ""
-    )
-    code = answer.code or (
-        "from transformers import pipeline\n\n"
-        f'{answer.verb} = pipeline("{answer.pipeline}", model="PATH/TO/THIS/FOLDER"{own_code})\n'
-        f"print({answer.verb}({answer.text}{answer.options}))"
-    )
-    folder.joinpath("README.md").write_text(
-        f"""---
-library_name: transformers
-pipeline_tag: {answer.pipeline}
-metrics:
-- {metric}
----
-# {model["name"]}, {how}
+    kinds = [task, config.get("problem_type"), "single_label_classification"]
+    return next(USAGES[kind] for kind in kinds if kind in USAGES), "auto_map" in config
 
-- Task: {report["task"]}{names}
-- Data: {data["name"]}, {data["examples"]["train"]:,} training examples
-- First weights: {origin}
-- {model["size"]["parameters"]:,} parameters, {model["size"]["bytes"] / 1e6:.1f} MB;
-  the teacher has {teacher["size"]["parameters"]:,}
 
-On {data["examples"]["test"]:,} examples ({data["evaluated_on"]} split), with 95 % intervals:
+def _metadata(
+    report: Report, model: ModelReport, provenance: Provenance, usage: Usage
+) -> ModelCardData:
+    """Return the head of the card, which the hub reads."""
+    from huggingface_hub import EvalResult, ModelCardData
 
-| | this model | teacher |
-|---|---|---|
-{rows}
-
-```python
-{code}
-```
-{answer.reading}{note}
-Made by distill {report["environment"]["distill"]}; the whole report stands beside this folder.
-""",
-        encoding="utf-8",
+    data = report.data
+    results = [
+        EvalResult(
+            task_type=usage.pipeline,
+            dataset_type=provenance.dataset or data.name,
+            dataset_name=data.name,
+            dataset_split=data.evaluated_on,
+            metric_type=name,
+            metric_value=metric.value,
+        )
+        for name, metric in model.quality.items()
+        if metric.value is not None
+    ]
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag=usage.pipeline,
+        license=provenance.license,
+        base_model=list(provenance.base_models) or None,
+        datasets=[provenance.dataset] if provenance.dataset else None,
+        metrics=list(model.quality) or None,
+        tags=["knowledge-distillation"] if model.role != Role.CONTROL else None,
+        model_name=report.run.name,
+        eval_results=results or None,
     )
 
 
-def _interval(value: dict[str, float | None]) -> str:
-    if value["low"] is None:
-        return f"{value['value']:.4f}"
-    return f"{value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+def _scores(model: ModelReport, teacher: ModelReport | None) -> list[tuple[str, str, str]]:
+    """Return name, value and the teacher's value of every metric."""
+    return [
+        (name, _interval(metric), _interval(teacher.metric(name) if teacher else MetricValue()))
+        for name, metric in model.quality.items()
+    ]
+
+
+def _interval(metric: MetricValue) -> str:
+    if metric.value is None:
+        return ABSENT
+    if metric.low is None or metric.high is None:
+        return f"{metric.value:.4f}"
+    return f"{metric.value:.4f} [{metric.low:.4f}, {metric.high:.4f}]"

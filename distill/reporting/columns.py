@@ -6,65 +6,70 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from distill.reporting import text
-from distill.reporting.compare import Comparison
+from distill.reporting.compare import RunComparison
+from distill.reporting.quantities import Quantity, of_kinds, quantity
 from distill.reporting.rows import Row
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its head, each row's cell, what it is sorted by, and how readily it is dropped."""
+    """A column of the comparison's table.
+
+    Attributes:
+        head: Heading.
+        cell: Text of a row's cell.
+        value: What the table is sorted by.
+        drop_order: Where the terminal is narrow, the highest is left out first; 0: never.
+        is_text: Whether cells are left-aligned.
+    """
 
     head: str
     cell: Callable[[Row], str]
     value: Callable[[Row], float | str | None]
-    spare: int = 0  # 0: always shown; otherwise the highest goes first where width is short
+    drop_order: int = 0
     is_text: bool = False
 
 
-def table_columns(comparison: Comparison) -> list[Column]:
-    """All columns that have something to show, in reading order."""
-    x, y = comparison.x, comparison.y
+def table_columns(comparison: RunComparison) -> list[Column]:
+    """Return all columns that have something to show, in reading order."""
+    y = comparison.y
     settings = dict.fromkeys(name for row in comparison.rows for name in row.settings)
 
-    def measure(head: str, name: str, write: Callable[[float | None], str], spare: int) -> Column:
-        return Column(
-            head,
-            lambda row: write(row.values.get(name)),
-            lambda row: row.values.get(name),
-            0 if name == x else spare,
-        )
-
-    def gain(name: str) -> Callable[[Row], float | None]:
-        return lambda row: getattr(row.gain, name, None)
+    def measured(quantities: Sequence[Quantity]) -> list[Column]:
+        return [
+            _measured(declared, never_dropped=declared.name == comparison.x)
+            for declared in quantities
+            if declared.column and declared.drop_order is not None
+        ]
 
     columns = [
         Column("", lambda row: "*" if row.on_front else "", lambda row: not row.on_front),
         Column("run", lambda row: row.title, lambda row: row.title, is_text=True),
-        *(Column(name, _setting(name), _setting(name), spare=4, is_text=True) for name in settings),
-        Column("seeds", _seeds, lambda row: None if row.role == "teacher" else len(row.runs)),
-        measure("parameters", "parameters", text.short, 1),
-        measure("MB", "bytes", text.megabytes, 6),
-        measure("MACs", "multiply_accumulates", text.short, 7),
-        measure("ms", "latency_ms", text.significant, 2),
+        *(
+            Column(name, _setting(name), _setting(name), drop_order=4, is_text=True)
+            for name in settings
+        ),
+        Column("seeds", _seeds, lambda row: None if row.is_teacher else len(row.runs)),
+        *measured(of_kinds("size", "speed")),
     ]
     if y is not None:
         columns += [
             Column(
-                text.label(y),
+                quantity(y).label,
                 lambda row: text.with_interval(*row.interval(y)),
-                lambda row: row.values.get(y),
+                lambda row: row.value(y),
             ),
-            measure("retention", "retention", _percent, 3),
+            *measured(of_kinds("comparison")),
         ]
+    unit = quantity(comparison.metric).difference_unit
     columns += [
-        measure("ECE", "expected_calibration_error", text.score, 8),
-        measure("agreement", "agreement", text.score, 9),
+        *measured(of_kinds("quality", "calibration", "fidelity")),
         Column(
-            f"gain{', points' if text.difference_unit(comparison.metric or '') else ''}",
+            f"gain{',' if unit else ''}{unit}",
             lambda row: gain_text(row, comparison.metric),
-            gain("value"),
+            lambda row: row.gain.value if row.gain else None,
         ),
-        Column("p (Holm)", lambda row: text.p_value(gain("p_holm")(row)), gain("p_holm")),
+        Column("p (Holm)", lambda row: text.p_value(_p_holm(row)), _p_holm),
     ]
     return [
         column
@@ -74,14 +79,30 @@ def table_columns(comparison: Comparison) -> list[Column]:
 
 
 def fit(columns: Sequence[Column], rows: Sequence[Row], width: int | None) -> list[Column]:
-    """As many columns as ``width`` has room for; all where it is None."""
+    """Return as many columns as fit into ``width``; all where it is None."""
     shown = list(columns)
     while width is not None and _width(shown, rows) > width:
-        least = max(shown, key=lambda column: column.spare)
-        if not least.spare:
+        least_important = max(shown, key=lambda column: column.drop_order)
+        if not least_important.drop_order:
             break
-        shown.remove(least)
+        shown.remove(least_important)
     return shown
+
+
+def gain_text(row: Row, metric: str | None) -> str:
+    """Write the gain over the control with its interval, without unit."""
+    if row.gain is None or metric is None:
+        return text.ABSENT
+    return quantity(metric).difference(row.gain.value, row.gain.low, row.gain.high)
+
+
+def _measured(declared: Quantity, never_dropped: bool) -> Column:
+    return Column(
+        declared.column or "",
+        lambda row: declared.format(row.value(declared.name)),
+        lambda row: row.value(declared.name),
+        0 if never_dropped else declared.drop_order or 0,
+    )
 
 
 def _width(columns: Sequence[Column], rows: Sequence[Row]) -> int:
@@ -95,15 +116,8 @@ def _setting(name: str) -> Callable[[Row], str]:
 
 
 def _seeds(row: Row) -> str:
-    return text.ABSENT if row.role == "teacher" else str(len(row.runs))
+    return text.ABSENT if row.is_teacher else str(len(row.runs))
 
 
-def _percent(ratio: float | None) -> str:
-    return text.ABSENT if ratio is None else text.percent(ratio)
-
-
-def gain_text(row: Row, metric: str | None) -> str:
-    """The gain over the control with its interval, without unit."""
-    if row.gain is None or metric is None:
-        return text.ABSENT
-    return text.difference_with_interval(row.gain.value, row.gain.low, row.gain.high, metric)
+def _p_holm(row: Row) -> float | None:
+    return row.gain.p_holm if row.gain else None

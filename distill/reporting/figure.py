@@ -1,7 +1,8 @@
-"""The drawn figures: one run's trade-off, and the front over many runs.
+"""The drawn figures: the trade-off of one run, and the front over many runs.
 
-Matplotlib is imported inside the functions that draw, by its object-oriented interface: a table
-needs none of it, and no state is shared with a program that draws for itself.
+Matplotlib is imported inside the functions that draw, because tables do not need it, and used by
+its object-oriented interface, because that shares no state with a program that draws figures of
+its own.
 """
 
 from __future__ import annotations
@@ -11,27 +12,34 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from distill.reporting.conclusion import latency, main_metric, parameters, quality
 from distill.reporting.files import replacing
-from distill.reporting.text import label, label_with_unit, short
+from distill.reporting.quantities import quantity
+from distill.reporting.schema import Report, Role
+from distill.reporting.text import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox, Transform
 
-# Okabe and Ito's palette: told apart with any colour vision, and each role has its own marker.
-ROLES = {"teacher": ("#404040", "s"), "student": ("#0072B2", "o"), "control": ("#D55E00", "^")}
+# Okabe and Ito's palette: distinct with any color vision, and each role has its own marker.
+ROLES: dict[str, tuple[str, str]] = {
+    Role.TEACHER: ("#404040", "s"),
+    Role.STUDENT: ("#0072B2", "o"),
+    Role.CONTROL: ("#D55E00", "^"),
+}
 OTHERS = (("#009E73", "D"), ("#CC79A7", "P"), ("#56B4E9", "X"))
 INK, FAINT = "#222222", "#e6e6e6"
 DPI = 150
+TRADEOFF_COSTS = ("parameters", "latency_ms")  # of the panels of a run's figure
 
-# Where a label may stand: its offset in points, and which of its corners stays at the point.
-PLACES = (
+# Candidate places of a label: offset in points, and which of its corners is at the point.
+Place = tuple[float, float, str, str]
+PLACES: tuple[Place, ...] = (
     (7, 0, "left", "center"),
     (-7, 0, "right", "center"),
     (5, 5, "left", "bottom"),
@@ -49,82 +57,87 @@ PLACES = (
 
 @dataclass(frozen=True)
 class Point:
-    """A marker with an error bar: a model's cost ``x`` and its quality ``y``."""
+    """A marker with an error bar: the cost ``x`` and the quality ``y`` of a model."""
 
     x: float
     y: float
     low: float | None
     high: float | None
     role: str
-    label: str = ""  # none is written where empty
+    label: str = ""
     is_faint: bool = False
 
     @property
     def bottom(self) -> float:
-        """The lower end of what is drawn."""
+        """The lower end of the error bar."""
         return self.y if self.low is None else self.low
 
     @property
     def top(self) -> float:
-        """The upper end of what is drawn."""
+        """The upper end of the error bar."""
         return self.y if self.high is None else self.high
 
 
 def role_styles(roles: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """(colour, marker) of each role; the three that always occur look the same in every figure."""
+    """Return (color, marker) of each role; the usual three look the same in every figure."""
     others = [role for role in dict.fromkeys(roles) if role not in ROLES]
     return ROLES | {role: OTHERS[i % len(OTHERS)] for i, role in enumerate(others)}
 
 
-def draw_tradeoff(report: dict[str, Any]) -> Figure:
-    """One run: size (log axis) and latency against the main metric, 1200 x 600 pixels."""
+def draw_tradeoff(report: Report) -> Figure:
+    """Draw one run: size (log axis) and latency against the main metric, 1200 x 600 pixels."""
     from matplotlib.figure import Figure
 
-    metric = main_metric(report)
+    metric = report.main_metric
     figure = Figure(figsize=(1200 / DPI, 600 / DPI), dpi=DPI, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    costs = {"parameters": parameters, "latency_ms": latency}
     drawn = []
-    for ax, (name, cost) in zip(panels, costs.items(), strict=True):
+    for ax, cost in zip(panels, map(quantity, TRADEOFF_COSTS), strict=True):
         points = []
-        for model in report["models"]:
-            x, (y, low, high) = cost(model), quality(model, metric)
-            if x is not None and x > 0 and y is not None:
-                points.append(Point(x, y, low, high, model["role"], model["role"]))
-        _draw(ax, points, log=name == "parameters")
-        ax.set_xlabel(label_with_unit(name) + (" (log scale)" if name == "parameters" else ""))
+        for model in report.models:
+            x, y = cost.read(model), model.metric(metric)
+            if x is not None and x > 0 and y.value is not None:
+                points.append(Point(x, y.value, y.low, y.high, model.role, model.role))
+        log = cost.kind == "size"
+        _draw(ax, points, log)
+        ax.set_xlabel(cost.axis_label + (" (log scale)" if log else ""))
         drawn.append((ax, points))
-    panels[0].set_ylabel(f"{label(metric or 'quality')}, 95 % interval")
-    figure.suptitle(report["run"]["name"], fontsize=10, color=INK)
+    label = quantity(metric).label if metric else "quality"
+    panels[0].set_ylabel(f"{label}, 95 % interval")
+    figure.suptitle(report.run.name, fontsize=10, color=INK)
     for ax, points in drawn:
         _write_labels(ax, points)
     return figure
 
 
 def draw_front(
-    points: Sequence[Point], front: Sequence[tuple[float, float]], x: str, y: str, title: str
+    points: Sequence[Point],
+    front: Sequence[tuple[float, float]],
+    x: str,
+    y: str | None,
+    title: str,
 ) -> Figure:
-    """Many runs: every point, and the front as a staircase, 1200 x 800 pixels.
+    """Draw many runs: every point, and the front as a staircase, 1200 x 800 pixels.
 
     Args:
-        points: The models; those with a label are labelled.
+        points: The models; labels are written where they are not empty.
         front: (x, y) of the models on the front, sorted by x.
-        x: The cost's name.
-        y: The metric's name.
-        title: What stands above the figure.
+        x: Name of the cost.
+        y: Name of the metric.
+        title: Title of the figure.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1200 / DPI, 800 / DPI), dpi=DPI, layout="constrained")
     ax = figure.subplots()
     _draw(ax, points, log=True)
-    steps = []
-    for (left, height), (right, _) in pairwise([*front, (ax.get_xlim()[1], None)]):
+    steps: list[tuple[float, float]] = []
+    for (left, height), (right, _) in pairwise([*front, (ax.get_xlim()[1], math.nan)]):
         steps += [(left, height), (right, height)]
     if steps:
         ax.plot(*zip(*steps, strict=True), color=INK, alpha=0.35, linewidth=1, zorder=1.5)
-    ax.set_xlabel(f"{label_with_unit(x)} (log scale)")
-    ax.set_ylabel(f"{label(y)}, 95 % interval")
+    ax.set_xlabel(f"{quantity(x).axis_label} (log scale)")
+    ax.set_ylabel(f"{quantity(y).label if y else 'quality'}, 95 % interval")
     figure.suptitle(title, fontsize=9, color=INK)
     styles = role_styles(point.role for point in points)
     for role in dict.fromkeys(point.role for point in points):
@@ -137,7 +150,7 @@ def draw_front(
 
 
 def save_figure(figure: Figure, path: Path, kind: str = "png") -> None:
-    """Write a figure as png or svg, so that no reader sees a part of it."""
+    """Write a figure as png or svg; a reader never sees a part of it."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None)
 
@@ -156,7 +169,11 @@ def _draw(ax: Axes, points: Sequence[Point], log: bool) -> None:
             bar = [point.bottom, point.top]
             alpha = 0.2 if point.is_faint else 0.55
             ax.plot([point.x] * 2, bar, color=color, linewidth=1.2, alpha=alpha, transform=place)
-        look = {"markeredgecolor": "white", "markeredgewidth": 0.6, "markersize": 6.5}
+        look: dict[str, Any] = {
+            "markeredgecolor": "white",
+            "markeredgewidth": 0.6,
+            "markersize": 6.5,
+        }
         alpha = 0.4 if point.is_faint else 1.0
         ax.plot(point.x, point.y, marker, color=color, alpha=alpha, transform=place, **look)
     if points:
@@ -164,7 +181,7 @@ def _draw(ax: Axes, points: Sequence[Point], log: bool) -> None:
 
 
 def _side_by_side(ax: Axes, points: Sequence[Point]) -> list[Transform]:
-    """Where to draw each point: models of one size would hide each other's error bars."""
+    """Return where to draw each point: models of equal cost would hide each other's error bars."""
     from matplotlib.transforms import ScaledTranslation
 
     places = []
@@ -182,10 +199,10 @@ def _side_by_side(ax: Axes, points: Sequence[Point]) -> list[Transform]:
 
 
 def _scale(ax: Axes, points: Sequence[Point], log: bool) -> None:
-    """Limits with room for the labels, and a few ticks that can be read."""
+    """Set limits with room for the labels, and a few readable ticks."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-    # A few very wide intervals, of two seeds for one, may leave the frame; the values may not.
+    # A few very wide intervals, as of two seeds, may leave the frame; the values may not.
     bottom, top = min(p.y for p in points), max(p.y for p in points)
     reach = max(
         0.6 * (top - bottom), 1.1 * float(np.median([p.top - p.bottom for p in points])) / 2
@@ -209,7 +226,7 @@ def _scale(ax: Axes, points: Sequence[Point], log: bool) -> None:
 
 
 def _tick(x: float) -> str:
-    """``short`` without trailing zeros: ``2.00`` -> ``2``, ``16.0 M`` -> ``16 M``."""
+    """Write a tick without trailing zeros: ``2.00`` -> ``2``, ``16.0 M`` -> ``16 M``."""
     number, *prefix = short(x).split()
     return " ".join([f"{float(number):g}", *prefix])
 
@@ -217,12 +234,14 @@ def _tick(x: float) -> str:
 def _write_labels(
     ax: Axes, points: Sequence[Point], line: Sequence[tuple[float, float]] = ()
 ) -> None:
-    """Put each label where it covers the least of markers, bars, ``line`` and earlier labels."""
+    """Place each label where it covers the least of markers, bars, ``line`` and earlier labels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
     figure = ax.figure
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    assert isinstance(figure, Figure)
+    renderer = cast(Any, FigureCanvasAgg(figure)).get_renderer()
     figure.draw_without_rendering()  # settles the layout: boxes below are in its pixels
     pixel = figure.dpi / 72
     styles = role_styles(point.role for point in points)
@@ -233,8 +252,8 @@ def _write_labels(
         taken.append(Bbox.from_extents(*(center - 4 * pixel), *(center + 4 * pixel)))
         ends = place.transform([(point.x, point.bottom), (point.x, point.top)])
         taken.append(Bbox([ends[0] - (pixel, 0), ends[1] + (pixel, 0)]))
-    for ends in pairwise(ax.transData.transform(line) if line else []):
-        taken.append(Bbox([np.min(ends, axis=0) - pixel, np.max(ends, axis=0) + pixel]))
+    for segment in pairwise(ax.transData.transform(line) if line else []):
+        taken.append(Bbox([np.min(segment, axis=0) - pixel, np.max(segment, axis=0) + pixel]))
     for point, place in zip(points, places, strict=True):
         if not point.label:
             continue
@@ -250,7 +269,7 @@ def _write_labels(
         )
         text.set_in_layout(False)
 
-        def put(candidate: tuple, text: Any = text) -> Bbox:
+        def put(candidate: Place, text: Any = text) -> Any:
             dx, dy, horizontal, vertical = candidate
             text.set(position=(dx, dy), ha=horizontal, va=vertical)
             return text.get_window_extent(renderer)
@@ -260,7 +279,7 @@ def _write_labels(
 
 
 def _covered(box: Bbox, taken: Sequence[Bbox], frame: Bbox) -> float:
-    """The area of ``box`` that is taken or outside the frame, in pixels."""
+    """Return the area of ``box`` that is taken or outside the frame, in square pixels."""
     from matplotlib.transforms import Bbox
 
     def shared(other: Bbox) -> float:

@@ -1,4 +1,4 @@
-"""Writing that no reader sees half done."""
+"""Atomic writing: a reader sees the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to, which takes its place when all went well."""
+    """Yield a path to write to; the file replaces ``path`` unless an exception is raised."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
@@ -20,6 +20,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a text file: a reader sees the old one or the new one, never a part."""
+    """Write a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(content, encoding="utf-8")

@@ -1,21 +1,21 @@
-"""The Pareto front of cost against quality, and the area that it dominates."""
+"""Pareto front of cost against quality, and the area that it dominates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-Pair = tuple[float, float]
+Point = tuple[float, float]
 
 
-def pareto_front(points: Sequence[Pair], lower_y: bool = False) -> list[int]:
-    """Indices of the points that no other point dominates, sorted by x.
+def pareto_front(points: Sequence[Point], lower_y: bool = False) -> list[int]:
+    """Return the indices of the points that no other point dominates, sorted by x.
 
-    A point dominates another when it is no worse in both coordinates and better in one. Points
-    that are equal in both do not dominate each other: all of them are on the front.
+    A point dominates another when it is no worse in both coordinates and better in one. Equal
+    points do not dominate each other: all of them are on the front.
 
     Args:
         points: (x, y) each; x is better when smaller.
-        lower_y: whether y is better when smaller as well; otherwise when larger.
+        lower_y: Whether y is better when smaller as well; otherwise when larger.
     """
     sign = 1 if lower_y else -1
     order = sorted(range(len(points)), key=lambda i: (points[i][0], sign * points[i][1]))
@@ -28,9 +28,9 @@ def pareto_front(points: Sequence[Pair], lower_y: bool = False) -> list[int]:
 
 
 def hypervolume(
-    points: Sequence[Pair], reference: Pair, ideal: float, lower_y: bool = False
+    points: Sequence[Point], reference: Point, ideal: float, lower_y: bool = False
 ) -> float:
-    """The share of the box between ``reference`` and the ideal that the points dominate.
+    """Return the fraction of the box between reference and ideal that the points dominate.
 
     The hypervolume indicator (Zitzler & Thiele 1998, "size of the space covered") for two
     objectives, divided by the area of the box from x = 0 to the reference's x and from the
@@ -40,9 +40,9 @@ def hypervolume(
 
     Args:
         points: (x, y) each; x is better when smaller, and not negative.
-        reference: (x, y) of the point that bounds the area; x > 0.
-        ideal: The best y there is; not the reference's.
-        lower_y: whether y is better when smaller as well.
+        reference: (x, y) of the corner of the box; x > 0.
+        ideal: The best possible y; differs from the reference's.
+        lower_y: Whether y is better when smaller as well.
     """
     sign = 1 if lower_y else -1
     right, floor = reference
@@ -51,7 +51,7 @@ def hypervolume(
         x, y = points[i]
         height = sign * (floor - y)
         if x < right and height > 0:
-            # From the costliest inwards: the strip between this point and the one to its right.
+            # From the costliest point on: the strip between this point and the one to its right.
             area += (right - x) * height
             right = x
     return area / (reference[0] * abs(ideal - floor))

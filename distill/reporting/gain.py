@@ -1,16 +1,15 @@
-"""The gain over the control: put together over seeds, and corrected for the number of questions."""
+"""Gain over the control: combined over seeds, and corrected for the number of tests."""
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from distill.metrics.statistics import holm, mean_interval, student_t_quantile
-from distill.reporting.text import finite
+from distill.reporting.schema import Difference
 
 NORMAL_95 = 1.959964  # the half-width of a 95 % interval in standard errors
 MANY = 500  # degrees of freedom from which Student's t is the normal distribution
@@ -27,10 +26,10 @@ class Gain:
     p_holm: float | None = None
 
 
-def combine(gains: Sequence[Mapping[str, float | None]]) -> Gain | None:
-    r"""One gain from the paired comparisons of several seeds; None without any.
+def combine_gains(gains: Sequence[Difference]) -> Gain | None:
+    r"""Combine the paired comparisons of several seeds into one gain; None without any.
 
-    Two sources of luck are in the mean of n gains :math:`g_i`: training, seen as their spread
+    The mean of n gains :math:`g_i` has two sources of variance: training, seen as their spread
     :math:`s` over the seeds, and the choice of test examples, seen in each run's own interval
     (:math:`e_i`, its half-width over 1.96). All seeds are tested on the same examples, so the
     second does not become smaller with more seeds, and the variance of the mean is
@@ -38,30 +37,31 @@ def combine(gains: Sequence[Mapping[str, float | None]]) -> Gain | None:
     .. math:: v = s^2 / n + \frac{1}{n} \sum_i e_i^2
 
     with Welch and Satterthwaite's degrees of freedom, :math:`v^2 / ((s^2/n)^2 / (n-1))`, rounded
-    down. Interval and p-value are those of Student's t with these. That is cautious: the part of
-    the examples' luck that seeds do not share is counted twice. A single run's gain is passed on
-    as it is, with the interval and the p-value of its own paired test.
+    down. Interval and p-value are those of Student's t with these degrees of freedom. That is
+    conservative: the part of the examples' variance that seeds do not share is counted twice. A
+    single run's gain is returned with the interval and the p-value of its own paired test.
 
     Args:
-        gains: ``comparison.gain_over_control`` of each run, None-valued ends where there are none.
+        gains: The gain over the control of each run; those without a value are left out.
     """
-    gains = [gain for gain in gains if finite(gain.get("value")) is not None]
-    if not gains:
+    measured = [(gain.value, gain) for gain in gains if gain.value is not None]
+    if not measured:
         return None
-    if len(gains) == 1:
-        return Gain(*(finite(gains[0].get(key)) for key in ("value", "low", "high", "p_value")))
-    values = np.array([gain["value"] for gain in gains], dtype=float)
+    if len(measured) == 1:
+        value, gain = measured[0]
+        return Gain(value, gain.low, gain.high, gain.p_value)
+    values = np.array([value for value, _ in measured], dtype=float)
     widths = np.array(
         [
             # No interval: the two models never differed, no resample of the examples can tell.
-            0.0 if gain["low"] is None or gain["high"] is None else gain["high"] - gain["low"]
-            for gain in gains
+            0.0 if gain.low is None or gain.high is None else gain.high - gain.low
+            for _, gain in measured
         ]
     )
     n = len(values)
     of_training = float(values.var(ddof=1)) / n
     variance = of_training + float(np.mean((widths / 2 / NORMAL_95) ** 2))
-    mean = mean_interval(values).value
+    mean = mean_interval(values.tolist()).value
     if variance == 0:
         return Gain(mean, mean, mean, 1.0 if mean == 0 else None)
     freedom = MANY
@@ -73,31 +73,17 @@ def combine(gains: Sequence[Mapping[str, float | None]]) -> Gain | None:
     return Gain(mean, mean - half_width, mean + half_width, p_value)
 
 
-def correct(gains: Sequence[Gain]) -> int:
-    """Fill in ``p_holm`` over all gains that have a p-value; returns how many there are."""
-    tested = [gain for gain in gains if gain.p_value is not None]
-    for gain, p_value in zip(tested, holm([gain.p_value for gain in tested]), strict=True):
-        gain.p_holm = p_value
+def apply_holm_correction(gains: Sequence[Gain]) -> int:
+    """Fill in ``p_holm`` of all gains that have a p-value; return their number."""
+    tested = [(gain, gain.p_value) for gain in gains if gain.p_value is not None]
+    adjusted = holm([p_value for _, p_value in tested])
+    for (gain, _), p_holm in zip(tested, adjusted, strict=True):
+        gain.p_holm = p_holm
     return len(tested)
 
 
 def student_t_p_value(t: float, degrees_of_freedom: int) -> float:
-    """Two-sided p-value of Student's t.
+    """Return the two-sided p-value of Student's t."""
+    from scipy.special import stdtr  # slow to import, and not needed for a single run
 
-    The density in the angle atan(t / sqrt(degrees of freedom)) is proportional to
-    cos^(degrees of freedom - 1); its tail is integrated by Gauss and Legendre's rule, which is
-    exact to rounding here: the integrand is smooth and as wide as 0.04 at the least.
-    """
-    assert 1 <= degrees_of_freedom <= MANY
-    nodes, weights = _gauss_legendre()
-    start = math.atan(abs(t) / math.sqrt(degrees_of_freedom))
-    half = (math.pi / 2 - start) / 2
-    tail = half * float(weights @ np.sin(half * (1 - nodes)) ** (degrees_of_freedom - 1))
-    half_beta = math.lgamma(degrees_of_freedom / 2) - math.lgamma((degrees_of_freedom + 1) / 2)
-    whole = math.sqrt(math.pi) / 2 * math.exp(half_beta)
-    return min(1.0, tail / whole)
-
-
-@functools.cache
-def _gauss_legendre() -> tuple[np.ndarray, np.ndarray]:
-    return np.polynomial.legendre.leggauss(100)
+    return min(1.0, 2 * float(stdtr(degrees_of_freedom, -abs(t))))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.core.errors import UserError
+from distill.reporting.schema import FILE_NAME, Report, ReportError
 
-SCHEMA = 1
-# Files that say in their first line why a run has no report.
+# Files whose first line says why a run has no report.
 ENDED = {"error.txt": "failed", "stopped.txt": "stopped early"}
 
 
@@ -23,17 +23,17 @@ class Run:
 
     path: Path
     directory: str  # the path for reading, relative to the parent of what was asked for
-    report: dict[str, Any]
+    report: Report
 
     @property
     def name(self) -> str:
         """The name that the run gave itself."""
-        return self.report["run"]["name"]
+        return self.report.run.name
 
     @property
     def seed(self) -> int | None:
-        """The seed that it was trained with."""
-        return self.report["run"]["seed"]
+        """The seed of its training."""
+        return self.report.run.seed
 
     @cached_property
     def config(self) -> dict[str, str] | None:
@@ -42,14 +42,14 @@ class Run:
             content = (self.path / "config.yaml").read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-        import yaml  # here, for reading many reports without a config takes none of it
+        import yaml  # slow to import, and not needed for reports without a config
 
         return dict(_leaves(yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))))
 
     @cached_property
     def overrides(self) -> dict[str, str]:
-        """What the user typed: ``["student=half", "~control"]`` as a dictionary."""
-        pairs = (override.partition("=") for override in self.report["run"]["overrides"])
+        """The options that the user typed: ``["student=half", "~control"]`` as a dictionary."""
+        pairs = (override.partition("=") for override in self.report.run.overrides)
         return {
             key.lstrip("+~"): "removed" if key.startswith("~") else value.strip("'\"")
             for key, _, value in pairs
@@ -57,8 +57,8 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Unfinished:
-    """A run without a report that can be read."""
+class UnfinishedRun:
+    """A run that is not compared, and why."""
 
     directory: str
     state: str  # "not finished", "failed", "stopped early", "unreadable" or "repeated"
@@ -68,15 +68,15 @@ class Unfinished:
         return f"{self.directory}: {self.state}" + (f" ({self.reason})" if self.reason else "")
 
 
-def gather(paths: Sequence[Path | str]) -> tuple[list[Run], list[Unfinished]]:
-    """All runs in and under ``paths``, each once, in the order of their folders' names.
+def gather(paths: Sequence[Path | str]) -> tuple[list[Run], list[UnfinishedRun]]:
+    """Return all runs in and under ``paths``, each once, in the order of their folders' names.
 
     A run's folder is one with report.json; one with config.yaml but no report.json is not
-    finished; error.txt says why one has failed, stopped.txt why a search gave it up. Hidden
-    folders (``.hydra``) are not looked into.
+    finished; error.txt says why a run failed, stopped.txt why a search stopped it early. Hidden
+    folders (``.hydra``) are skipped.
 
     Raises:
-        UserError: a path that does not exist.
+        UserError: A path does not exist.
     """
     roots = []
     for path in map(Path, paths):
@@ -84,23 +84,27 @@ def gather(paths: Sequence[Path | str]) -> tuple[list[Run], list[Unfinished]]:
             raise UserError(f"there is no {path}: give run folders, sweeps or a folder above them")
         roots.append(path.resolve().parent if path.is_file() else path.resolve())
     base = Path(os.path.commonpath([root.parent for root in roots])) if roots else Path()
-    runs, unfinished = [], []
+    runs: list[Run] = []
+    unfinished: list[UnfinishedRun] = []
     for folder, files in _folders(roots):
         directory = folder.relative_to(base).as_posix()
-        if "report.json" in files:
-            found = _read(folder, directory)
-            (runs if isinstance(found, Run) else unfinished).append(found)
+        if FILE_NAME in files:
+            try:
+                runs.append(Run(folder, directory, Report.read(folder / FILE_NAME)))
+            except ReportError as error:
+                reason = f"{FILE_NAME} {error}"
+                unfinished.append(UnfinishedRun(directory, "unreadable", reason))
         elif ended := next((file for file in ENDED if file in files), None):
             lines = (folder / ended).read_text(encoding="utf-8", errors="replace").split("\n")
             reason = next((line.strip() for line in lines if line.strip()), "")
-            unfinished.append(Unfinished(directory, ENDED[ended], reason))
+            unfinished.append(UnfinishedRun(directory, ENDED[ended], reason))
         elif "config.yaml" in files:
-            unfinished.append(Unfinished(directory, "not finished"))
+            unfinished.append(UnfinishedRun(directory, "not finished"))
     return runs, unfinished
 
 
 def _folders(roots: Iterable[Path]) -> Iterator[tuple[Path, set[str]]]:
-    """Each folder in and under ``roots`` once, with the names of its files."""
+    """Yield each folder in and under ``roots`` once, with the names of its files."""
     seen = set()
     for root in roots:
         for name, folders, files in os.walk(root):
@@ -110,19 +114,8 @@ def _folders(roots: Iterable[Path]) -> Iterator[tuple[Path, set[str]]]:
                 yield Path(name), set(files)
 
 
-def _read(folder: Path, directory: str) -> Run | Unfinished:
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        schema = report["schema"]
-    except (ValueError, KeyError, TypeError) as error:
-        return Unfinished(directory, "unreadable", f"report.json: {error}")
-    if schema != SCHEMA:
-        return Unfinished(directory, "unreadable", f"report.json has schema {schema}, not {SCHEMA}")
-    return Run(folder, directory, report)
-
-
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted path, value) of everything in a config; a list counts as one value."""
+    """Yield (dotted path, value) of everything in a config; a list counts as one value."""
     if isinstance(node, dict) and node:
         for key, child in node.items():
             yield from _leaves(child, f"{path}.{key}" if path else str(key))

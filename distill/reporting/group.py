@@ -1,4 +1,4 @@
-"""Which runs are the same but for their seed, and in which settings the others differ."""
+"""Groups of runs that differ only by seed, and the settings in which the groups differ."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from distill.reporting.gather import Run, Unfinished
+from distill.reporting.gather import Run, UnfinishedRun
+from distill.reporting.quantities import quantity
 
-# Where a run stands and what it is called says nothing about what it did; whether a control was
-# trained beside the student says nothing about the student.
+# Paths and names do not change what a run computes; whether a control was trained beside the
+# student does not change the student.
 NOT_SETTINGS = frozenset(
     {"output_dir", "cache_dir", "name", "resume", "overrides", "hydra", "control"}
 )
@@ -17,7 +18,7 @@ DEFAULT = "default"
 
 
 @dataclass
-class Group:
+class RunGroup:
     """Runs that differ only by seed, sorted by it."""
 
     runs: list[Run]
@@ -25,42 +26,44 @@ class Group:
     settings: dict[str, str] = field(default_factory=dict)  # those in which the groups differ
 
 
-def group(runs: Sequence[Run]) -> tuple[list[Group], list[Unfinished]]:
-    """Put runs that differ only by seed together, and name what tells the groups apart.
+def group_runs(runs: Sequence[Run]) -> tuple[list[RunGroup], list[UnfinishedRun]]:
+    """Group runs that differ only by seed, and find the settings in which the groups differ.
 
-    Runs are alike when their resolved configs are, but for seeds and paths; where one of them has
-    no config.yaml, when their overrides are. Of several runs with one seed, the last one started
-    counts, for a repetition is no further draw: the others are returned beside the groups.
+    Runs belong together when their resolved configs are equal except for seeds and paths; where
+    one of them has no config.yaml, when their overrides are. Of several runs with the same seed,
+    the one started last counts, because a repetition is not another sample: the others are
+    returned beside the groups.
     """
     with_config = all(run.config is not None for run in runs)
-    members: dict[tuple, list[Run]] = {}
-    for run in sorted(runs, key=lambda run: str(run.report["run"]["started"]), reverse=True):
-        settings = _settings(run, run.config if with_config else run.overrides)
-        shapes = tuple((m["role"], (m.get("size") or {}).get("parameters")) for m in _trained(run))
-        key = (*sorted(settings.items()), *shapes)
+    members: dict[tuple[object, ...], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: str(run.report.run.started), reverse=True):
+        settings = _settings(run, (run.config or {}) if with_config else run.overrides)
+        sizes = tuple(
+            (model.role, quantity("parameters").read(model))
+            for model in run.report.models
+            if not model.is_teacher
+        )
+        key = (*sorted(settings.items()), *sizes)
         members.setdefault(key, []).append(run)
-    groups, repeated = [], []
+    groups: list[RunGroup] = []
+    repeated: list[UnfinishedRun] = []
     for alike in members.values():
         latest: dict[int | None, Run] = {}
         for run in alike:
             kept = latest.setdefault(run.seed, run)
             if kept is not run:
                 reason = f"same settings and seed as the later {kept.directory}"
-                repeated.append(Unfinished(run.directory, "repeated", reason))
-        kept_runs = sorted(latest.values(), key=lambda run: (run.seed is None, run.seed))
-        groups.append(Group(kept_runs, kept_runs[0].name))
+                repeated.append(UnfinishedRun(run.directory, "repeated", reason))
+        kept_runs = sorted(latest.values(), key=lambda run: (run.seed is None, run.seed or 0))
+        groups.append(RunGroup(kept_runs, kept_runs[0].name))
     groups.sort(key=lambda group: group.runs[0].directory)
     _name_groups(groups)
     _name_differences(groups)
     return groups, repeated
 
 
-def _trained(run: Run) -> list[dict]:
-    return [model for model in run.report["models"] if model["role"] != "teacher"]
-
-
 def _settings(run: Run, values: Mapping[str, str]) -> dict[str, str]:
-    """``values`` without seeds, names and what holds the run's own path."""
+    """Return ``values`` without seeds, names and what contains the run's own path."""
     own = (run.config or {}).get("output_dir") or run.overrides.get("output_dir")
     return {
         key: value
@@ -71,16 +74,16 @@ def _settings(run: Run, values: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _name_groups(groups: Sequence[Group]) -> None:
-    """The first run's name without its seed, job number and time, and what all names begin with.
+def _name_groups(groups: Sequence[RunGroup]) -> None:
+    """Shorten names: without seed, job number, time, and the words that all names begin with.
 
-    Where the names would no longer tell the groups apart, they stay as they are.
+    Where the groups could no longer be told apart, the names stay as they are.
     """
     names = []
     for group in groups:
         name = re.sub(r"^\d+-(?=.)|-\d{4}-\d{6}$", "", group.name)
         name = re.sub(rf"[-_ ,.]*\b(seed|s)[-_=]?{group.runs[0].seed}\b", "", name).strip("-_ ,.")
-        # A sweep over seeds alone: its folder says what it is.
+        # Nothing is left in a sweep over seeds alone: take its folder's name.
         names.append(name or group.runs[0].path.parent.name)
     if len(set(names)) < len(names) or not all(names):
         return
@@ -94,8 +97,8 @@ def _name_groups(groups: Sequence[Group]) -> None:
         group.name = "-".join(parts[shared:])
 
 
-def _name_differences(groups: Sequence[Group]) -> None:
-    """Fill in ``settings``: what the user typed, and where that is too little, the config."""
+def _name_differences(groups: Sequence[RunGroup]) -> None:
+    """Fill in ``settings``: the overrides, and the config where these do not tell groups apart."""
     typed = [_settings(group.runs[0], group.runs[0].overrides) for group in groups]
     configs = [_settings(group.runs[0], group.runs[0].config or {}) for group in groups]
 
@@ -105,22 +108,22 @@ def _name_differences(groups: Sequence[Group]) -> None:
         }
         return {key: column for key, column in columns.items() if len(set(column)) > 1}
 
-    everyone = range(len(groups))
-    columns = differing(dict.fromkeys(key for t in typed for key in t), everyone)
+    all_groups = range(len(groups))
+    columns = differing(dict.fromkeys(key for t in typed for key in t), all_groups)
     keys = list(columns)
-    looks: dict[tuple, list[int]] = {}
-    for i in everyone:
-        looks.setdefault(tuple(column[i] for column in columns.values()), []).append(i)
-    for alike in looks.values():
+    by_values: dict[tuple[str, ...], list[int]] = {}
+    for i in all_groups:
+        by_values.setdefault(tuple(column[i] for column in columns.values()), []).append(i)
+    for alike in by_values.values():
         keys += differing(dict.fromkeys(key for i in alike for key in configs[i]), alike)
-    columns = differing(dict.fromkeys(keys), everyone)
+    columns = differing(dict.fromkeys(keys), all_groups)
     for key, name in zip(columns, _short_names(columns), strict=True):
         for group, value in zip(groups, columns[key], strict=True):
             group.settings[name] = value
 
 
 def _short_names(keys: Iterable[str]) -> list[str]:
-    """The shortest dotted ends that tell the keys apart: ``soft_targets.weight``, ``layers``."""
+    """Return the shortest distinct dotted ends: ``soft_targets.weight``, ``layers``."""
     keys = list(keys)
 
     def end(key: str, parts: int) -> str:

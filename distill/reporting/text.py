@@ -1,4 +1,4 @@
-"""Numbers and tables as text: one way to write each quantity, wherever it is read."""
+"""Numbers and tables as text: one way to write each kind of number, wherever it is read."""
 
 from __future__ import annotations
 
@@ -7,46 +7,21 @@ from collections.abc import Sequence
 
 ABSENT = "–"
 
-# Better when smaller. Everything else that is measured is better when larger and at most 1.
-LOWER_IS_BETTER = frozenset(
-    {
-        "perplexity",
-        "loss",
-        "mean_squared_error",
-        "mean_absolute_error",
-        "root_mean_squared_error",
-        "hamming_loss",
-        "expected_calibration_error",
-        "negative_log_likelihood",
-        "kl_divergence",
-    }
-)
-
 
 def finite(value: object) -> float | None:
-    """``value`` as a number, or None where there is none (null, NaN, infinity, text)."""
+    """Return ``value`` if it is a finite number, otherwise None (null, NaN, infinity, text)."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return value
 
 
-def label(name: str) -> str:
-    """A measure's name for reading: ``macro_f1`` -> ``macro f1``, ``latency_ms`` -> ``latency``."""
-    return name.replace("_ms", "").replace("_", " ")
-
-
-def unit(name: str) -> str:
-    """The unit of a measure, with a space before it: `` ms`` of ``latency_ms``."""
-    return " ms" if "_ms" in name else ""
-
-
-def label_with_unit(name: str) -> str:
-    """An axis's title: ``latency, ms``."""
-    return label(name) + (f",{unit(name)}" if unit(name) else "")
+def words(name: str) -> str:
+    """Return an identifier as words: ``macro_f1`` -> ``macro f1``."""
+    return name.replace("_", " ")
 
 
 def short(value: float | None, digits: int = 3) -> str:
-    """A quantity with a unit prefix: 22713216 -> ``22.7 M``."""
+    """Write a quantity with a unit prefix: 22713216 -> ``22.7 M``."""
     if value is None:
         return ABSENT
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -56,7 +31,7 @@ def short(value: float | None, digits: int = 3) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """``value`` to so many significant digits, never in exponent notation."""
+    """Write ``value`` with this many significant digits, never in exponent notation."""
     if value is None:
         return ABSENT
     if value == 0:
@@ -66,12 +41,12 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def megabytes(value: float | None) -> str:
-    """Bytes in MB (10^6)."""
+    """Write bytes in MB (10^6)."""
     return ABSENT if value is None else significant(value / 1e6)
 
 
 def score(value: float | None) -> str:
-    """A metric's value: three decimals, for large ones four significant digits."""
+    """Write a metric's value: three decimals, for large ones four significant digits."""
     if value is None:
         return ABSENT
     text = f"{value:.3f}" if abs(value) < 10 else significant(value, 4)
@@ -79,55 +54,42 @@ def score(value: float | None) -> str:
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    """``0.871 [0.855, 0.887]``, without the brackets where there is no interval."""
+    """Write ``0.871 [0.855, 0.887]``, without the brackets where there is no interval."""
     if value is None or low is None or high is None:
         return score(value)
     return f"{score(value)} [{score(low)}, {score(high)}]"
 
 
-def difference(value: float | None, metric: str) -> str:
-    """A signed difference: in points (hundredths), or as it is for metrics without upper bound."""
+def difference(value: float | None, in_points: bool = True) -> str:
+    """Write a signed difference, in points (hundredths) or as it is."""
     if value is None:
         return ABSENT
-    text = f"{value:+.3f}" if metric in LOWER_IS_BETTER else f"{100 * value:+.1f}"
+    text = f"{100 * value:+.1f}" if in_points else f"{value:+.3f}"
     return text.replace("-", "−") if float(text) else text.replace("-", "+")
 
 
-def difference_unit(metric: str) -> str:
-    """The unit that goes with :func:`difference`, with a space before it."""
-    return "" if metric in LOWER_IS_BETTER else " points"
-
-
-def difference_with_interval(
-    value: float | None, low: float | None, high: float | None, metric: str
-) -> str:
-    """``+0.3 [−0.9, +1.5]``."""
-    text = difference(value, metric)
-    if low is None or high is None:
-        return text
-    return f"{text} [{difference(low, metric)}, {difference(high, metric)}]"
-
-
 def p_value(p: float | None) -> str:
-    """A p-value as it is read: two digits, and no false precision near 0."""
+    """Write a p-value with two digits, and no false precision near 0."""
     if p is None:
         return ABSENT
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.095 else f"{p:.2f}"
 
 
 def p_equals(p: float) -> str:
-    """``p = 0.62`` or ``p < 0.001``."""
+    """Write ``p = 0.62`` or ``p < 0.001``."""
     text = p_value(p)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
-def percent(ratio: float) -> str:
-    """A ratio in per cent: one decimal between 90 and 110, where retention lives."""
+def percent(ratio: float | None) -> str:
+    """Write a ratio in percent: with one decimal between 90 and 110, where retention lives."""
+    if ratio is None:
+        return ABSENT
     return f"{100 * ratio:.1f} %" if 0.9 <= ratio <= 1.1 else f"{significant(100 * ratio, 2)} %"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    """Write a time span: ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
     if seconds < 60:
         return f"{significant(seconds, 2)} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -139,7 +101,7 @@ def duration(seconds: float) -> str:
 
 
 def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Aligned lines: a header, then the rows; the first ``left`` columns to the left."""
+    """Return aligned lines, the header first; the first ``left`` columns are left-aligned."""
     table = [list(header), *map(list, rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(header))]
     return [
@@ -154,7 +116,7 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int 
 def markdown_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
 ) -> list[str]:
-    """The same as a Markdown table; ``|`` in a cell is escaped."""
+    """Return the lines of a Markdown table; ``|`` in a cell is escaped."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,1 +1,1 @@
-"""The search for the front: what is searched, the trials, their report."""
+"""The search for the front of quality against cost: space, trials, reports."""

@@ -3,7 +3,6 @@
 import functools
 import logging
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.utils import instantiate
@@ -37,7 +36,9 @@ def run_search(
         UserError: For a mistake of the user, before any training.
     """
     fixed = _fixed_overrides(config, overrides)
-    validate_node("search", OmegaConf.to_container(config.search, resolve=True))
+    node = OmegaConf.to_container(config.search, resolve=True)
+    assert isinstance(node, dict)
+    validate_node("search", {str(key): value for key, value in node.items()})
     settings = instantiate(config.search, _convert_="all")
     compose = _composer(fixed)
     space = read_space(settings.space, typed, fixed, compose)
@@ -74,14 +75,14 @@ def _composer(fixed: list[str]) -> Compose:
 
 def _run_trials(study: Study, space: Space, command: str) -> str:
     """Run what the budget allows, then the controls, and write the reports."""
-    from distill.reporting import compare
+    from distill.reporting.sweep import write_sweep
 
     values = {option: describe(distribution) for option, distribution in space.items()}
 
-    def write() -> tuple[dict[str, Any], str]:
-        content = report.summary(study, values, command)
-        report.write(study.folder, content)
-        return content, compare.write_sweep(study.folder, x=study.settings.minimize[0])
+    def write() -> tuple[report.SearchSummary, str]:
+        summary = report.summarize_search(study, values, command)
+        report.write(study.folder, summary)
+        return summary, write_sweep(study.folder, x=study.settings.minimize[0])
 
     idle = True
     while not (reason := study.used_up()):
@@ -95,17 +96,20 @@ def _run_trials(study: Study, space: Space, command: str) -> str:
         report.write_history(study.folder, write()[0])
     if study.settings.control:
         idle = study.train_controls() == 0 and idle
-    content, table = write()
-    if not content["front"]:
+    summary, table = write()
+    if not summary.front:
         raise UserError(f"no trial finished, see {study.folder}/search.md")
     if not idle:
         from distill.reporting import tensorboard
 
-        report.write_history(study.folder, content)
+        report.write_history(study.folder, summary)
         sweep = (study.folder / "sweep.md").read_text(encoding="utf-8")
         tensorboard.write_sweep(study.folder, sweep, study.folder / "front.png")
     return "\n".join(
-        ["", f"search ended: {reason}", report.terminal(content), "", report.HONEST, "", table]
+        [
+            *("", f"search ended: {reason}", report.terminal(summary)),
+            *("", report.SELECTION_NOTE, "", table),
+        ]
     )
 
 

@@ -13,7 +13,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import (
-    BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
@@ -28,7 +27,8 @@ log = logging.getLogger(__name__)
 
 Compose = Callable[..., DictConfig]
 # The values of categories are the texts of overrides: student=half, student.layers=[0,2].
-Space = dict[str, BaseDistribution]
+Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
+Space = dict[str, Distribution]
 
 # Settings that must be equal in all trials for their results on validation to be comparable.
 SHARED = ("task", "data", "seed", "control", "output_dir", "cache_dir", "resume")
@@ -86,7 +86,7 @@ def read_space(nodes: Mapping[str, Any], typed: Space, fixed: list[str], compose
         if "." not in option and isinstance(space[option], CategoricalDistribution):
             for choice in boundary_values(space[option]):
                 compose(f"{option}={choice}")  # raises for a choice that does not exist
-        lacking = None
+        lacking = DictConfig({})
         for context in _contexts(option, space):
             config = compose(*context)
             if has_option(config, option):
@@ -94,18 +94,21 @@ def read_space(nodes: Mapping[str, Any], typed: Space, fixed: list[str], compose
             lacking = config
         else:
             if option in typed or option not in known_options():
-                parent = option.rpartition(".")[0]
-                node = OmegaConf.select(lacking, parent) if parent else lacking
-                if not isinstance(node, DictConfig):
-                    raise UserError(f"there is no option {option}")
-                raise UserError(
-                    unknown_option(option, parent, [key for key in node if key != "_target_"])
-                )
+                raise _unknown_option(option, lacking)
             log.info("not searched: %s, which the chosen configs do not have", option)
             del space[option]
     if not space:
         raise UserError("nothing is searched: give an option several values, student=half,third")
     return space
+
+
+def _unknown_option(option: str, config: DictConfig) -> UserError:
+    parent = option.rpartition(".")[0]
+    node = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(node, DictConfig):
+        return UserError(f"there is no option {option}")
+    known = [str(key) for key in node if key != "_target_"]
+    return UserError(unknown_option(option, parent, known))
 
 
 def has_option(config: DictConfig, option: str) -> bool:
@@ -182,14 +185,14 @@ def combinations(space: Space) -> float:
     return total
 
 
-def boundary_values(distribution: BaseDistribution) -> list[str]:
+def boundary_values(distribution: Distribution) -> list[str]:
     """Return all choices, or both ends of a range, as they are written in overrides."""
     if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
+        return [str(choice) for choice in distribution.choices]
     return [format_value(distribution, value) for value in (distribution.low, distribution.high)]
 
 
-def format_value(distribution: BaseDistribution, value: Any) -> str:
+def format_value(distribution: Distribution, value: Any) -> str:
     """Format a value for an override; real numbers get three significant digits."""
     if not isinstance(distribution, FloatDistribution):
         return str(value)
@@ -197,16 +200,16 @@ def format_value(distribution: BaseDistribution, value: Any) -> str:
     return f"{min(max(rounded, distribution.low), distribution.high):g}"
 
 
-def describe(distribution: BaseDistribution) -> str:
+def describe(distribution: Distribution) -> str:
     """Describe the values of an option, for the report."""
     if isinstance(distribution, CategoricalDistribution):
-        return ", ".join(distribution.choices)
+        return ", ".join(boundary_values(distribution))
     low, high = boundary_values(distribution)
     steps = f", in steps of {distribution.step:g}" if distribution.step else ""
     return f"{low} to {high}{steps}{', by its logarithm' if distribution.log else ''}"
 
 
-def _suggest(trial: BaseTrial, option: str, distribution: BaseDistribution) -> str:
+def _suggest(trial: BaseTrial, option: str, distribution: Distribution) -> str:
     match distribution:
         case CategoricalDistribution():
             value = trial.suggest_categorical(option, distribution.choices)
@@ -228,7 +231,8 @@ def _contexts(option: str, space: Space) -> Iterator[list[str]]:
 
 def _plain(config: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True)
-    return plain | {"overrides": None}
+    assert isinstance(plain, dict)
+    return {**plain, "overrides": None}
 
 
 def _shared_settings(config: DictConfig) -> dict[str, Any]:
@@ -239,7 +243,7 @@ def _shared_settings(config: DictConfig) -> dict[str, Any]:
     return {name: plain[name] for name in SHARED}
 
 
-def _from_config(option: str, node: Any) -> BaseDistribution:
+def _from_config(option: str, node: Any) -> Distribution:
     where = f"search.space: {option}"
     if isinstance(node, list) and node:
         choices = [_as_override(value) for value in node]
@@ -251,11 +255,11 @@ def _from_config(option: str, node: Any) -> BaseDistribution:
     unknown = set(node) - {"low", "high", "log", "step"}
     if unknown:
         raise UserError(f"{where}: there is no {min(unknown)}: a range has low, high, log, step")
-    numbers = [node["low"], node["high"], node.get("step")]
-    return _range(where, *numbers, node.get("log", False))
+    low, high, step = node["low"], node["high"], node.get("step")
+    return _range(where, low, high, step, node.get("log", False))
 
 
-def _from_sweep(argument: str, override: Override) -> BaseDistribution:
+def _from_sweep(argument: str, override: Override) -> Distribution:
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):
         integers = isinstance(sweep.start, int)
@@ -274,7 +278,7 @@ def _from_sweep(argument: str, override: Override) -> BaseDistribution:
 
 def _range(
     where: str, low: Any, high: Any, step: Any, in_log: Any, integers: bool | None = None
-) -> BaseDistribution:
+) -> Distribution:
     """Return integers where low, high and step are; real numbers otherwise."""
     numbers = [low, high] + ([] if step is None else [step])
     for number in numbers:

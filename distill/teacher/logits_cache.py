@@ -15,8 +15,9 @@ from distill.core.hardware import Hardware
 from distill.core.jagged import ArrayOrJagged, JaggedArray, allocate_rows
 from distill.data.dataset import DistillationDataset
 from distill.data.preprocessor import Preprocessor
-from distill.distributed.collectives import all_gather_object, rank_and_world_size
-from distill.distributed.workers import ProcessLauncher
+from distill.distributed.collectives import all_gather_object
+from distill.distributed.environment import ProcessRank
+from distill.distributed.launcher import ProcessLauncher
 from distill.teacher.prepare import Teacher
 from distill.training.inference import iter_logits
 
@@ -59,7 +60,7 @@ class ConcatLogits:
         values = result.values if isinstance(result, JaggedArray) else result
         for split in np.unique(split_of):
             chosen = np.flatnonzero(split_of == split)
-            rows = result.rows(chosen) if isinstance(result, JaggedArray) else chosen
+            rows = result.row_indices(chosen) if isinstance(result, JaggedArray) else chosen
             for member, files in enumerate(self.splits):
                 values[rows, member] = files[split][local[chosen]]
         return values if self.stacked else values[:, 0]
@@ -74,7 +75,7 @@ def cached_logits(
     hardware: Hardware,
     cache_dir: Path,
     what: str = "train",
-    processes: ProcessLauncher | None = None,
+    launcher: ProcessLauncher | None = None,
 ) -> tuple[ArrayOrJagged, float, bool]:
     """Logits of the teacher for every example of a split, at temperature 1.
 
@@ -91,7 +92,7 @@ def cached_logits(
         hardware: where and how precisely to compute.
         cache_dir: where the result is kept.
         what: the split's name, for the log.
-        processes: that compute them together; ``None``: this one alone.
+        launcher: of the processes that compute them together; ``None``: this one alone.
 
     Returns:
         Memory-mapped fp32 logits ``(N, C)`` in the order of the rows, or ragged where an example
@@ -110,7 +111,7 @@ def cached_logits(
 
     def compute(partial: Path) -> None:
         log.info("teacher: computing its outputs for %d examples of %s", len(examples), what)
-        (processes or ProcessLauncher()).run_on_all_ranks(
+        (launcher or ProcessLauncher()).run_on_all_ranks(
             _compute_logits, teacher.model, examples, hardware, partial / "logits.npy"
         )
 
@@ -122,16 +123,20 @@ def cached_logits(
 
 
 def _compute_logits(
-    model: PreTrainedModel, examples: DistillationDataset, hardware: Hardware, path: Path
+    process: ProcessRank,
+    model: PreTrainedModel,
+    examples: DistillationDataset,
+    hardware: Hardware,
+    path: Path,
 ) -> None:
     """One process's part; the first writes what all of them have."""
     file: np.memmap | None = None
     total = (
         len(examples) if examples.position_counts is None else int(examples.position_counts.sum())
     )
-    for own in iter_logits(model, examples, hardware):
-        parts = all_gather_object(own)
-        if rank_and_world_size()[0] > 0:
+    for own in iter_logits(model, examples, hardware, process=process):
+        parts = all_gather_object(own, process.world_size)
+        if process.rank > 0:
             continue
         for indices, logits in parts:
             if file is None:

@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from distill.core.errors import UserError
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData
 from distill.modeling import loading
+from distill.modeling.features import ModelOutputs
 from distill.modeling.head import Head
-from distill.reporting.tensorboard import TensorBoardLogger
 from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
-from distill.training.fine_tuning import FineTunedModel, fine_tune
+from distill.training.fine_tuning import FineTunedModel, FineTuningPlan, fine_tune
+from distill.training.loggers import TensorBoardLogger
 from distill.training.optimizer import AdamW
 from distill.training.trainer import TrainerFactory
 
@@ -31,7 +32,8 @@ class Teacher:
 
     Attributes:
         name: name in reports.
-        model: in evaluation mode, its outputs in the order of the data's label names.
+        model: a ``PreTrainedModel`` or an ``Ensemble`` in evaluation mode, its outputs in the order
+            of the data's label names.
         processor: the model's processor.
         hash: hash of its weights.
         seconds: time of fine-tuning in this run; 0 if it was not needed or reused.
@@ -40,12 +42,19 @@ class Teacher:
     """
 
     name: str
-    model: PreTrainedModel
+    model: Any
     processor: Any
     hash: str
     seconds: float
     reused: bool
     members: Mapping[str, "Teacher"] = field(default_factory=dict)
+
+    def outputs_from_logits(self, logits: Tensor) -> ModelOutputs:
+        """Return the teacher's outputs given its stored logits; of an ensemble those of all."""
+        if self.members:
+            outputs: ModelOutputs = self.model.read(logits)
+            return outputs
+        return ModelOutputs(logits)
 
     @property
     def primary(self) -> "Teacher":
@@ -143,12 +152,22 @@ def _fine_tune_teacher(
     }
     if not task.head.reuses_head:
         task.head.initialize(_output_layer(model), datasets["train"].labels)
-    return fine_tune(
-        "teacher", config.name, model, processor, data, preparation.max_length,
-        datasets["train"], datasets["validation"], task,
-        AdamW(learning_rate=config.learning_rate), preparation.trainer, config.epochs,
-        config.batch_size, config.seed, preparation.cache_dir, preparation.logger,
-    )  # fmt: skip
+    plan = FineTuningPlan(
+        role="teacher",
+        name=config.name,
+        model=model,
+        processor=processor,
+        data=data,
+        max_length=preparation.max_length,
+        train=datasets["train"],
+        validation=datasets["validation"],
+        task=task,
+        optimizer=AdamW(learning_rate=config.learning_rate),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
+    return fine_tune(plan, preparation.trainer, preparation.cache_dir, preparation.logger)
 
 
 def _trained_output_order(

@@ -1,7 +1,7 @@
-"""Fine-tuning on hard labels, once: what a teacher needs first, and what a control is.
+"""Fine-tuning on hard labels, cached: what teachers need first, and what controls are.
 
-The same model on the same data with the same settings is trained one time on a machine: twenty
-students share one teacher, and runs that differ in their objective alone share one control.
+The same model on the same data with the same settings is trained once on a machine: twenty students
+share one teacher, and runs that differ in their objective alone share one control.
 """
 
 import json
@@ -11,34 +11,118 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pytorch_lightning.loggers import Logger
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from distill.core.cache import cache_key, get_or_create
+from distill.core import cache
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData
+from distill.data.preprocessor import Processor
 from distill.modeling.loading import weights_hash
 from distill.objectives.objective import Objective
 from distill.objectives.pair import ModelPair
 from distill.objectives.terms.hard_labels import HardLabels
-from distill.reporting.tensorboard import TensorBoardLogger
 from distill.tasks.base import Task
+from distill.training.loggers import TensorBoardLogger
 from distill.training.module import DistillationModule
 from distill.training.optimizer import AdamW
-from distill.training.trainer import TrainerFactory, TrainingResult
+from distill.training.trainer import TrainerFactory, TrainingPlan, TrainingResult
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FineTuningPlan:
+    """A model, its data and the settings it is fine-tuned with.
+
+    Attributes:
+        role: ``teacher`` or ``control``: the prefix of its curves and its folder in the cache.
+        name: part of the folder's name, for people who look for it.
+        model: with its initial weights; trained in place unless the cache has it.
+        processor: the model's own tokenizer or image processor.
+        data: prepared data, whose hashes are part of the cache key.
+        max_length: length in tokens that examples are truncated to.
+        train: encoded training split.
+        validation: encoded validation split.
+        task: loss and metrics.
+        optimizer: its settings.
+        epochs: maximum number of epochs.
+        batch_size: examples of a step.
+        seed: of batch order and dropout.
+    """
+
+    role: str
+    name: str
+    model: PreTrainedModel
+    processor: Processor
+    data: PreparedData
+    max_length: int
+    train: DistillationDataset
+    validation: DistillationDataset
+    task: Task
+    optimizer: AdamW
+    epochs: int
+    batch_size: int
+    seed: int
+
+    @property
+    def learning_rate(self) -> float:
+        """Highest learning rate: the optimizer's, or one by the model's size."""
+        return self.optimizer.learning_rate_for(self.model)
+
+    def cache_key(self, trainer: TrainerFactory) -> str:
+        """Return the key of everything that determines the weights after training.
+
+        Initial weights, tokenizer, training and validation data, length, optimizer, trainer,
+        precision, epochs (and their length where it is not one pass), batch size and seed.
+        """
+        return cache.cache_key(
+            kind="fine_tuned", format=1,
+            weights=weights_hash(self.model), task=self.task.name,
+            tokenizer=self.task.preprocessor.processor_hash(self.processor),
+            metric=self.task.evaluator.metric_name, train=self.data.hashes["train"],
+            validation=self.data.hashes["validation"], max_length=self.max_length,
+            optimizer=asdict(self.optimizer) | {"learning_rate": self.learning_rate},
+            epochs=self.epochs, batch_size=self.batch_size, seed=self.seed,
+            patience=trainer.patience, precision=trainer.hardware.precision,
+            accelerator=trainer.hardware.accelerator,
+            lightning=str(sorted(trainer.lightning.items())),
+            **({} if self.train.as_many_as is None else {"as_many_as": self.train.as_many_as}),
+            **({"training": settings} if (settings := self.task.training_settings) else {}),
+        )  # fmt: skip
+
+    def training_plan(self, folder: Path, logger: TensorBoardLogger) -> TrainingPlan:
+        """Return the training on hard labels at weight 1.
+
+        Args:
+            folder: for checkpoints and a copy of the curves.
+            logger: of the run that asks for the model.
+        """
+        objective = Objective("fine_tuning", hard_labels=HardLabels(weight=1.0))
+        objective.bind(ModelPair(self.task, len(self.data.label_names)))
+        return TrainingPlan(
+            module=DistillationModule(
+                self.model, objective, self.task, self.optimizer, prefix=f"{self.role}/"
+            ),
+            train=self.train,
+            validation=self.validation,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            checkpoint_dir=folder / "checkpoints",
+            logger=[logger, TensorBoardLogger(folder)],
+            max_epochs=self.epochs,
+            description=self.role,
+        )
+
+
 @dataclass(frozen=True)
 class FineTunedModel:
-    """A model that was fine-tuned, now or before.
+    """A fine-tuned model, trained in this run or taken from the cache.
 
     Attributes:
         folder: in the cache, with weights, tokenizer and curves.
-        result: what its training came to.
-        seconds: what it took in this run; 0 where it was reused.
-        reused: whether it was there already.
+        result: of its training.
+        seconds: duration in this run; 0 where it was reused.
+        reused: whether it was in the cache.
     """
 
     folder: Path
@@ -48,89 +132,34 @@ class FineTunedModel:
 
 
 def fine_tune(
-    role: str,
-    name: str,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    data: PreparedData,
-    max_length: int,
-    train: DistillationDataset,
-    validation: DistillationDataset,
-    task: Task,
-    optimizer: AdamW,
-    fitter: TrainerFactory,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-    cache_dir: Path,
-    logger: TensorBoardLogger,
+    plan: FineTuningPlan, trainer: TrainerFactory, cache_dir: Path, logger: TensorBoardLogger
 ) -> FineTunedModel:
-    """Train a model on hard labels at weight 1, or take it from the cache.
-
-    Everything that determines the result is in the key: first weights, tokenizer, training and
-    validation data, length, optimizer, trainer, precision, epochs (and their length where it is not
-    one pass), batch size and seed.
+    """Train a model on hard labels, or take it from the cache.
 
     Args:
-        role: ``teacher`` or ``control``: the prefix of its curves and its folder in the cache.
-        name: for the folder, so that a person finds it.
-        model: with its first weights; trained in place if it has to be.
-        tokenizer: its own.
-        data: whose hashes enter the key.
-        max_length: tokens the examples are cut to.
-        train: the training split, encoded.
-        validation: the validation split, encoded.
-        task: loss and metrics.
-        optimizer: settings.
-        fitter: the trainer's settings.
-        epochs: at most so many.
-        batch_size: examples a step.
-        seed: of batch order and dropout.
-        cache_dir: where it is kept.
+        plan: model, data and settings.
+        trainer: the trainer's settings.
+        cache_dir: folder that fine-tuned models are kept in.
         logger: of the run that asks; a reused model brings its curves along.
     """
-    key = cache_key(
-        kind="fine_tuned", format=1,
-        weights=weights_hash(model), tokenizer=task.preprocessor.processor_hash(tokenizer),
-        task=task.name, metric=task.evaluator.metric_name, train=data.hashes["train"],
-        validation=data.hashes["validation"], max_length=max_length,
-        optimizer=asdict(optimizer) | {"learning_rate": optimizer.rate_for(model)},
-        epochs=epochs, batch_size=batch_size, seed=seed, patience=fitter.patience,
-        precision=fitter.hardware.precision, accelerator=fitter.hardware.accelerator,
-        lightning=str(sorted(fitter.lightning.items())),
-        **({} if train.as_many_as is None else {"as_many_as": train.as_many_as}),
-        **({"training": task.training_settings} if task.training_settings else {}),
-    )  # fmt: skip
-    folder = cache_dir / f"{role}s" / f"{name}-{data.name}-{key}"
+    folder = cache_dir / f"{plan.role}s" / f"{plan.name}-{plan.data.name}-{plan.cache_key(trainer)}"
     started = time.perf_counter()
 
-    def train_it(partial: Path) -> None:
+    def train(partial: Path) -> None:
         log.info(
             "%s: fine-tuning %s on %d examples, learning rate %.0e",
-            role, name, len(train), optimizer.rate_for(model),
+            plan.role, plan.name, len(plan.train), plan.learning_rate,
         )  # fmt: skip
-        objective = Objective("fine_tuning", hard_labels=HardLabels(weight=1.0))
-        objective.bind(ModelPair(task, len(data.label_names)))
-        kept: list[Logger] = [logger, TensorBoardLogger(partial)]
-        fitted = fitter.fit(
-            DistillationModule(model, objective, task, optimizer, prefix=f"{role}/"),
-            train.loader(batch_size, seed),
-            validation.loader(batch_size, None),
-            partial / "checkpoints",
-            seed,
-            logger=kept,
-            max_epochs=epochs,
-            what=role,
-        )
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        (partial / "training.json").write_text(json.dumps(asdict(fitted), indent=2) + "\n")
+        result = trainer.fit(plan.training_plan(partial, logger))
+        plan.model.save_pretrained(partial)
+        plan.processor.save_pretrained(partial)
+        (partial / "training.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
         shutil.rmtree(partial / "checkpoints")
 
-    reused = get_or_create(folder, train_it)
+    reused = cache.get_or_create(folder, train)
     if reused:
-        log.info("%s: trained before from the same start on the same data, reused", role)
+        log.info("%s: trained before from the same start on the same data, reused", plan.role)
         for events in folder.glob("events.out.tfevents.*"):
             shutil.copy(events, logger.log_dir)
-    fitted = TrainingResult(**json.loads((folder / "training.json").read_text()))
-    return FineTunedModel(folder, fitted, 0.0 if reused else time.perf_counter() - started, reused)
+    result = TrainingResult(**json.loads((folder / "training.json").read_text()))
+    return FineTunedModel(folder, result, 0.0 if reused else time.perf_counter() - started, reused)

@@ -4,13 +4,17 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from distill.core.hardware import Hardware
 from distill.core.jagged import ArrayOrJagged, allocate_rows
 from distill.data.dataset import DistillationDataset
-from distill.distributed.collectives import rank_and_world_size
+from distill.distributed.environment import SINGLE_PROCESS, ProcessRank
 from distill.modeling.forward import forward_at_positions
+
+# Logits and labels of a batch -> what is kept of the logits.
+LogitsReducer = Callable[[Tensor, Tensor], Tensor]
 
 
 def iter_logits(
@@ -18,35 +22,34 @@ def iter_logits(
     examples: DistillationDataset,
     hardware: Hardware,
     batch_size: int = 64,
-    progress: Callable[[Iterator], Iterator] = iter,
-    reduce_logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
-) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Logits of every example, computed in evaluation mode and the run's precision.
+    reduce_logits: LogitsReducer | None = None,
+    process: ProcessRank = SINGLE_PROCESS,
+) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+    """Compute the logits of every example, in evaluation mode and the run's precision.
 
-    Processes that work together each yield their parts of the same batches.
+    Several processes each yield their parts of the same batches.
 
     Args:
         model: moved to the device.
-        examples: of a split.
-        hardware: where and how precisely to compute.
-        batch_size: examples at once.
-        progress: wraps the batches.
-        reduce_logits: what is left of a batch's logits, given its labels; ``None``: all of them.
+        examples: a split.
+        hardware: device and precision.
+        batch_size: examples of a batch in one process.
+        reduce_logits: computes what is kept of a batch's logits, given its labels; ``None``: all.
+        process: whose part of each batch is computed.
 
     Yields:
-        Indices of a batch's examples and their logits ``(B, ...)`` in fp32, or ``(U, ...)`` where
-        each has several; the longest first, so that what does not fit into memory shows at once.
+        Indices of a batch's examples and their logits ``(B, ...)`` in fp32, or ``(U, ...)`` for
+        examples of several positions; the longest first, so that a lack of memory shows at once.
     """
     model = model.to(hardware.device).eval()
-    rank, count = rank_and_world_size()
-    loader = examples.loader(batch_size * count, seed=None)
+    loader = examples.loader(batch_size * process.world_size, seed=None, process=process)
     with torch.inference_mode(), hardware.autocast():
-        for indices, batch in progress(zip(loader.sampler, loader, strict=True)):
+        for indices, batch in zip(loader.sampler, loader, strict=True):
             inputs = {key: value.to(hardware.device) for key, value in batch["student"].items()}
             logits = forward_at_positions(model, inputs).logits.float()
             if reduce_logits is not None:
                 logits = reduce_logits(logits, batch["labels"].to(hardware.device))
-            own = indices[rank::count]
+            own = indices.own
             yield own, (logits if own else logits[:0]).cpu().numpy()
 
 
@@ -55,13 +58,15 @@ def predict_logits(
     examples: DistillationDataset,
     hardware: Hardware,
     batch_size: int = 64,
-    reduce_logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    reduce_logits: LogitsReducer | None = None,
 ) -> ArrayOrJagged:
-    """All logits of a split in the order of its rows, ``(N, ...)`` or ragged."""
+    """Compute all logits of a split in this process, in the order of its rows.
+
+    Returns:
+        ``(N, ...)``, or jagged for examples of several positions. Arguments as :func:`iter_logits`.
+    """
     result: ArrayOrJagged | None = None
-    for indices, logits in iter_logits(
-        model, examples, hardware, batch_size, reduce_logits=reduce_logits
-    ):
+    for indices, logits in iter_logits(model, examples, hardware, batch_size, reduce_logits):
         if result is None:
             result = allocate_rows(examples.position_counts, len(examples), logits)
         result[indices] = logits

@@ -6,10 +6,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from distill.core.jagged import ArrayOrJagged, allocate_rows
 from distill.data.dataset import DistillationDataset
-from distill.distributed.collectives import all_gather_object, all_reduce_mean, rank_and_world_size
+from distill.distributed.collectives import all_gather_object, all_reduce_mean
 from distill.modeling.features import ModelOutputs, forward_with_features
 from distill.modeling.forward import forward_at_positions
 from distill.objectives.objective import Objective
@@ -106,7 +107,9 @@ class DistillationModule(pl.LightningModule):
             self.log(f"{self.prefix}train/loss/{name}", value.detach(), batch_size=size)
         for name, value in self.objective.scheduled_values(progress).items():
             self.log(f"{self.prefix}train/{name}", value, batch_size=size)
-        self.log(f"{self.prefix}learning_rate", self.lr_schedulers().get_last_lr()[0])
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, LRScheduler)
+        self.log(f"{self.prefix}learning_rate", schedule.get_last_lr()[0])
         return total
 
     def _over_processes(self, losses: dict[str, Tensor], part: float) -> dict[str, Tensor]:
@@ -117,7 +120,8 @@ class DistillationModule(pl.LightningModule):
         term that relates examples to each other relates those of a part.)
         """
         own = torch.stack(list(losses.values())) * part
-        return dict(zip(losses, own + (all_reduce_mean(own) - own.detach()), strict=True))
+        mean = all_reduce_mean(own, self.trainer.world_size)
+        return dict(zip(losses, own + (mean - own.detach()), strict=True))
 
     def validation_step(self, batch: dict, batch_index: int) -> None:
         """Collect what the metrics need of the logits."""
@@ -129,12 +133,13 @@ class DistillationModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """The task's metrics over the split, or what was seen of it."""
-        batches = [
-            batch for of_process in all_gather_object(self._validation) for batch in of_process
-        ]
+        parts = all_gather_object(self._validation, self.trainer.world_size)
+        batches = [batch for part in parts for batch in part]
         self._validation.clear()
         seen = np.concatenate([rows.numpy() for rows, _ in batches])
-        examples = self.trainer.val_dataloaders.dataset
+        loader = self.trainer.val_dataloaders
+        assert loader is not None
+        examples = loader.dataset
         if len(seen) < len(examples):  # trainer.limit_val_batches
             examples = examples.select(np.sort(seen).tolist())
         place = np.empty(seen.max() + 1, dtype=np.int64)
@@ -155,7 +160,7 @@ class DistillationModule(pl.LightningModule):
 
     def configure_model(self) -> None:
         """Group the parameters while they are whole; the student's size decides the rate."""
-        self._groups = self.optimizer_settings.groups(self, sized=self.student)
+        self._groups = self.optimizer_settings.parameter_groups(self, sized=self.student)
 
     def configure_optimizers(self):
         """AdamW over the student and the terms' own parameters, stepped after every batch."""
@@ -176,9 +181,8 @@ class DistillationModule(pl.LightningModule):
             return
         if gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
-        elif hasattr(self.trainer.strategy.model, "clip_grad_norm_"):
-            # FSDP: the norm is over the pieces of all processes.
-            self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)
+        elif callable(clip := getattr(self.trainer.strategy.model, "clip_grad_norm_", None)):
+            clip(gradient_clip_val)  # FSDP: the norm is over the shards of all processes
         else:
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
@@ -187,11 +191,11 @@ class DistillationModule(pl.LightningModule):
         state = {"random_state": torch.get_rng_state()}
         if self.device.type == "cuda":
             state["cuda_random_state"] = torch.cuda.get_rng_state(self.device)
-        checkpoint["random_states"] = all_gather_object(state)
+        checkpoint["random_states"] = all_gather_object(state, self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Take the random state back."""
-        states, (rank, _) = checkpoint["random_states"], rank_and_world_size()
+        states, rank = checkpoint["random_states"], self.trainer.global_rank
         self._random_states = states[rank] if rank < len(states) else {}
 
     def on_train_start(self) -> None:

@@ -1,4 +1,4 @@
-"""AdamW with warm-up and decay."""
+"""AdamW with learning rate warm-up and decay."""
 
 import math
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from distill.modeling.size import count_parameters
 
 # Learning rates by parameters without embeddings: what the miniatures' authors (Turc et al. 2019:
 # 1e-4 and 3e-4 for the small ones), BERT's (2e-5 to 5e-5) and our own trials (FACTS in
-# experiments/) found to work; the larger the model, the smaller.
+# experiments/) found to work; smaller for larger models.
 LEARNING_RATES = ((15e6, 2e-4), (50e6, 5e-5), (100e6, 3e-5), (math.inf, 2e-5))
 
 
 def default_learning_rate(model: nn.Module) -> float:
-    """A learning rate for fine-tuning a model of this size, or the one that its class goes by."""
+    """Return a learning rate for fine-tuning: the model class's own, or one by the model's size."""
     usual = getattr(model, "usual_learning_rate", None)
     if usual is not None:
         return usual
@@ -31,8 +31,8 @@ class AdamW:
     """AdamW (Loshchilov and Hutter 2019) with linear warm-up and decay to 0.
 
     Attributes:
-        learning_rate: the highest one; ``None`` chooses by the model's size, or by its class.
-        weight_decay: on matrices; never on biases and normalisation (Devlin et al. 2019).
+        learning_rate: its maximum; ``None`` chooses by the model's class or size.
+        weight_decay: on matrices; never on biases and normalization (Devlin et al. 2019).
         betas: decay of the moments.
         epsilon: added to the root of the second moment.
         warmup: share of all steps over which the rate rises from 0.
@@ -46,7 +46,7 @@ class AdamW:
     warmup: float = 0.1
     decay: Literal["linear", "cosine", "constant"] = "linear"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise UserError(f"learning_rate={self.learning_rate}: it must be above 0")
         if not 0 <= self.warmup < 1:
@@ -60,21 +60,23 @@ class AdamW:
         if self.decay not in ("linear", "cosine", "constant"):
             raise UserError(f"optimizer.decay={self.decay}: choose linear, cosine or constant")
 
-    def rate_for(self, model: nn.Module) -> float:
-        """The learning rate that this model gets."""
+    def learning_rate_for(self, model: nn.Module) -> float:
+        """Return the highest learning rate for this model."""
         return self.learning_rate or default_learning_rate(model)
 
-    def groups(self, module: nn.Module, sized: nn.Module | None = None) -> list[dict[str, Any]]:
-        """Parameters with and without weight decay, and their learning rate.
+    def parameter_groups(
+        self, module: nn.Module, sized: nn.Module | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the parameters with and without weight decay, and their learning rate.
 
-        To be asked before a module is cut into the flat pieces of FSDP.
+        Call it before FSDP shards a module: flat shards do not tell matrices from biases.
 
         Args:
             module: whose parameters are trained.
             sized: the part of it whose size decides the learning rate; by default all of it.
         """
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        rate = self.rate_for(module if sized is None else sized)
+        rate = self.learning_rate_for(module if sized is None else sized)
         return [
             {
                 "params": [parameter for parameter in trained if parameter.ndim > 1],
@@ -91,14 +93,24 @@ class AdamW:
     def build(
         self, groups: list[dict[str, Any]], steps: int, fused: bool = True
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        """Optimizer and schedule for a training of so many steps."""
-        optimizer = torch.optim.AdamW(
-            groups, betas=tuple(self.betas), eps=self.epsilon, fused=fused
-        )
-        return optimizer, LambdaLR(optimizer, lambda step: self.factor(step, steps))
+        """Return optimizer and learning rate schedule.
 
-    def factor(self, step: int, steps: int) -> float:
-        """What the rate is multiplied with at a step, from 0 to 1."""
+        Args:
+            groups: from :meth:`parameter_groups`.
+            steps: number of optimizer steps of the training.
+            fused: whether a step is one kernel.
+        """
+        first, second = self.betas
+        optimizer = torch.optim.AdamW(groups, betas=(first, second), eps=self.epsilon, fused=fused)
+        return optimizer, LambdaLR(optimizer, lambda step: self.schedule_factor(step, steps))
+
+    def schedule_factor(self, step: int, steps: int) -> float:
+        """Return the factor of the learning rate at a step, from 0 to 1.
+
+        Args:
+            step: from 0.
+            steps: number of optimizer steps of the training.
+        """
         warmup = int(self.warmup * steps)
         if step < warmup:
             return (step + 1) / (warmup + 1)

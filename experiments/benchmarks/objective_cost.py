@@ -132,7 +132,7 @@ class Steps:
         self.module.to(hardware.device).on_fit_start()
         self.module.log = lambda *_, **__: None
         self.module.lr_schedulers = lambda: self.schedule
-        groups = optimizer.groups(self.module, sized=student)
+        groups = optimizer.parameter_groups(self.module, sized=student)
         self.optimizer, self.schedule = optimizer.build(groups, 10_000)
         self.hardware = hardware
 

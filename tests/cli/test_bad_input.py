@@ -104,7 +104,7 @@ def refused(command, small, monkeypatch):
         ("objective.soft_targets._target_=builtins.dict", "builtins.dict"),
         (
             "objective.soft_targets._target_=distill.objectives.terms.logit_term.LogitTerm",
-            "LogitTerm is what several have in common",
+            "LogitTerm is an abstract class",
         ),
         ("objective.soft_targets.temperature=.nan", "it must be a number"),
         ("optimizer.learning_rate=.inf", "it must be a number"),

@@ -53,7 +53,10 @@ def test_light_imports(runs):
         "hydra",
         "omegaconf",
         "matplotlib",
-        "scipy",
+        "scipy.stats",
+        "jinja2",
+        "huggingface_hub",
+        "tensorboard",
     )
     code = (
         "import sys; from distill.cli.report import main; code = main(sys.argv[1:]);"
@@ -108,7 +111,10 @@ def test_formats_on_standard_output(runs, capsys):
     [
         (["nowhere"], "there is no nowhere"),
         (["runs", "--format", "png"], "name the file with -o FILE"),
-        (["runs", "-o", "a.pdf"], "end it in .txt, .md"),
+        (
+            ["runs", "-o", "a.pdf"],
+            "end it in .csv, .html, .json, .md, .png, .svg, .txt, or add --format",
+        ),
         (["runs", "-o", "a.csv", "--format", "html"], "csv by its suffix, --format says html"),
         (["runs", "--x", "size"], "choose from parameters"),
         (["runs", "--y", "f1"], "choose from accuracy"),

@@ -191,9 +191,9 @@ def test_teacher_student_and_a_resumed_training_see_the_same(tokenizer):
 def test_a_series_of_passes_tells_which_one():
     sampler = LengthGroupedBatchSampler([3] * 10, 4, seed=7, batches=2)  # 3 batches a pass
     sampler.set_epoch(1)
-    assert [batch.draw for batch in sampler] == [(7, 0), (7, 1)]
-    assert not any(
-        hasattr(batch, "draw") for batch in LengthGroupedBatchSampler([3] * 10, 4, seed=None)
+    assert [batch.pass_seed for batch in sampler] == [(7, 0), (7, 1)]
+    assert all(
+        batch.pass_seed is None for batch in LengthGroupedBatchSampler([3] * 10, 4, seed=None)
     )
 
 

@@ -1,6 +1,6 @@
 import subprocess
 import sys
-import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -62,6 +62,18 @@ def test_peak_memory_counts_what_is_alive_at_once():
         del z, w
 
 
+@contextmanager
+def busy_process():
+    """A program that never rests, from its first multiplication to the end of the block."""
+    work = "import numpy as np; a = np.ones((300, 300)); print(flush=True)\nwhile True: a @ a"
+    with subprocess.Popen([sys.executable, "-c", work], stdout=subprocess.PIPE) as process:
+        try:
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.slow
 def test_the_ranking_is_the_same_beside_two_busy_neighbours(tokenizer):
     """Four models, each at least twice as costly as the next, beside programs that never rest."""
@@ -79,14 +91,7 @@ def test_the_ranking_is_the_same_beside_two_busy_neighbours(tokenizer):
         ]
 
     alone = ranking()
-    work = "import numpy as np; a = np.ones((300, 300))\nwhile True: a @ a"
-    neighbours = [subprocess.Popen([sys.executable, "-c", work]) for _ in range(2)]
-    try:
-        time.sleep(1)
+    with busy_process() as first, busy_process() as second:
         beside = ranking()
-        assert all(neighbour.poll() is None for neighbour in neighbours)
-    finally:
-        for neighbour in neighbours:
-            neighbour.kill()
-            neighbour.wait()
+        assert first.poll() is second.poll() is None
     assert alone == beside == [[str(depth) for depth in depths]] * 2

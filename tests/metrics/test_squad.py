@@ -109,7 +109,7 @@ def test_the_best_span_is_the_best_of_all(longest, monkeypatch):
     values = draw.normal(0, 2, (counts.sum(), 2)).astype(np.float32)
     logits = JaggedArray(values, counts)
     scores, spans, none = squad.best_spans(logits, longest)
-    for index, window in enumerate(logits.each()):
+    for index, window in enumerate(logits.split()):
         assert none[index] == pytest.approx(float(window[0].sum()))
         tried = {
             (i, j): float(window[i, 0]) + float(window[j, 1])

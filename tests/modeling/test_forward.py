@@ -103,7 +103,7 @@ def test_ragged_rows():
     assert rows.shape == (4, 2)
     assert rows[[2, 0]].tolist() == [[4, 5], [6, 7], [8, 9], [0, 1], [2, 3]]
     assert rows[[1]].shape == (0, 2)
-    assert [one.tolist() for one in rows.each()] == [
+    assert [one.tolist() for one in rows.split()] == [
         [[0, 1], [2, 3]], [], [[4, 5], [6, 7], [8, 9]], [[10, 11]]
     ]  # fmt: skip
     chosen = rows.select([3, 0])

@@ -55,7 +55,7 @@ def test_images_go_through_the_whole_program(command, images, tmp_path):
     teacher, student = (
         resnet(tmp_path / name, width, scaler) for name, width in (("teacher", 8), ("small", 4))
     )
-    code, out, err = command(
+    code, _, err = command(
         *run_settings(tmp_path, "task_image", images), f"teacher.path={teacher}", "student=hub",
         f"student.path={student}",
     )  # fmt: skip
@@ -105,7 +105,7 @@ def test_a_decoder_goes_through_the_whole_program(command, lines, tmp_path):
     model = GPT2LMHeadModel(config)
     model.base_model.save_pretrained(tmp_path / "decoder")
     tokenizer.save_pretrained(tmp_path / "decoder")
-    code, out, err = command(
+    code, _, err = command(
         *run_settings(tmp_path, "task_decoder", lines), f"teacher.path={tmp_path / 'decoder'}",
         "student=half", "data.max_length=16",
     )  # fmt: skip

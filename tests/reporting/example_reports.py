@@ -1,9 +1,11 @@
-"""Made-up but realistic report.json dictionaries (schema 1) and run folders for the tests."""
+"""Made-up but realistic contents of report.json (schema 1) and run folders for the tests."""
 
 import json
 from pathlib import Path
 
 import yaml
+
+from distill.reporting.schema import Report
 
 SHAPES = {  # student -> parameters, bytes, multiply-accumulates, latency in ms
     "half": (17_390_000, 69_600_000, 341_000_000, 5.4),
@@ -38,6 +40,8 @@ def model(
         },
         "speed": {
             "latency_ms": {"p50": latency, "p95": latency * 1.13},
+            "latency_ms_median_round": {"p50": latency * 1.02, "p95": latency * 1.2},
+            "cpu_ms": {"p50": latency, "p95": latency * 1.11},
             "examples_per_second": 1000 / latency,
             "batch_size": 1,
             "threads": 1,
@@ -52,6 +56,7 @@ def model(
                 "high": value - 0.004 + half_width,
             },
         },
+        "per_class": None,
         "calibration": None
         if ece is None
         else {"expected_calibration_error": ece, "negative_log_likelihood": 0.41},
@@ -109,6 +114,8 @@ def report(
             "fingerprint": fingerprint,
             "examples": {"train": 12_482, "validation": 1_460, "test": test},
             "evaluated_on": "test",
+            "labels": ["numpy", "torch"],
+            "notes": [],
         },
         "environment": {
             "distill": "0.1.0",
@@ -118,6 +125,7 @@ def report(
             "pytorch_lightning": "2.6.6",
             "processor": "AMD EPYC 9B14",
             "threads": 2,
+            "processes": 1,
             "accelerator": "cpu",
             "precision": "bf16-mixed",
         },
@@ -144,8 +152,16 @@ def report(
             "control": 93.1,
             "measure": 18.2,
         },
-        "reused": {"teacher": False, "teacher_outputs": False},
+        "reused": {"teacher": False, "teacher_outputs": False, "control": False},
+        "training": {
+            "student": {"best": value, "best_epoch": 2, "epochs": 3, "seconds": 98.0},
+        },
     }
+
+
+def typed_report(*args, **kwargs) -> Report:
+    """The same, as it is read."""
+    return Report.from_dict(report(*args, **kwargs))
 
 
 def write_run(directory: Path, content: dict | None, config: dict | None = None, error=""):

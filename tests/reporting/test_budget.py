@@ -1,10 +1,10 @@
 import pytest
-from example_reports import report, sweep, write_run
 
 from distill.core.errors import UserError
 from distill.reporting.budget import answer, parse_limit
 from distill.reporting.compare import compare
 from distill.reporting.gather import gather
+from tests.reporting.example_reports import report, sweep, write_run
 
 
 @pytest.fixture(scope="module")

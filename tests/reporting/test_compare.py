@@ -2,12 +2,13 @@ import copy
 
 import numpy as np
 import pytest
-from example_reports import model, report, sweep, write_run
 from scipy import stats
 
 from distill.core.errors import UserError
-from distill.reporting.compare import compare, write_sweep
+from distill.reporting.compare import compare
 from distill.reporting.gather import gather
+from distill.reporting.sweep import write_sweep
+from tests.reporting.example_reports import model, report, sweep, write_run
 
 
 def compared(root, **options):
@@ -26,7 +27,7 @@ def test_means_and_intervals_over_seeds(tmp_path):
     assert row.intervals["accuracy"] == pytest.approx(expected)
     assert row.interval_over == "seeds"
     assert row.values["retention"] == pytest.approx(np.mean(values) / 0.881)
-    assert [run["seed"] for run in row.runs] == [1, 2, 3]
+    assert [run.seed for run in row.runs] == [1, 2, 3]
 
 
 def test_with_one_seed_the_bootstrap_interval(tmp_path):
@@ -63,7 +64,7 @@ def test_holm_is_over_the_groups(tmp_path):
         write_run(tmp_path / str(i), content)
     write_run(tmp_path / "3", report("none", control=None, overrides=["control=false"]))
     comparison = compared(tmp_path)
-    assert comparison.comparisons == 3
+    assert comparison.tested_gains == 3
     found = {row.name: row.gain and row.gain.p_holm for row in comparison.candidates}
     assert found == {"half": 0.03, "third": 0.04, "single": 0.5, "none": None}
 
@@ -143,7 +144,7 @@ def test_refuses_different_tasks(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"x": "weight"}, "choose from parameters, bytes, latency_ms, multiply_accumulates"),
+        ({"x": "weight"}, "choose from parameters, bytes, multiply_accumulates, latency_ms"),
         ({"y": "f1"}, "choose from accuracy, macro_f1"),
         ({"reference": {"bytes": 1.0}}, "neither the x"),
     ],

@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from example_reports import report, sweep, write_run
 
 from distill.reporting.budget import answer, parse_limit
 from distill.reporting.compare import compare
-from distill.reporting.formats import SUFFIXES, render, save
+from distill.reporting.formats import render, save
 from distill.reporting.gather import gather
+from tests.reporting.example_reports import report, sweep, write_run
 
 NASTY = 'half <b>&"|</script>'
 
@@ -123,12 +123,13 @@ def test_html_is_whole_and_needs_nothing_else(comparison):
     assert {len(row) for row in page.rows} == {len(page.rows[0])}
     data = json.loads(page.scripts[0])
     assert [row["values"] for row in data["rows"]] == [row.values for row in comparison.rows]
-    assert data["axes"]["x"] == ["parameters", "bytes", "latency_ms", "multiply_accumulates"]
+    assert data["axes"]["x"] == ["parameters", "bytes", "multiply_accumulates", "latency_ms"]
     assert {"accuracy", "macro_f1", "agreement", "retention"} <= set(data["axes"]["y"])
     text = "".join(page.text)
     assert "sweep/dead: failed (error: <none> of it, sorry)" in text
     assert comparison.answer.text in text
-    assert "@" not in source.replace("@media", "")  # every place is filled in
+    assert "{{" not in source
+    assert "{%" not in source
 
 
 @pytest.mark.parametrize("x", ["parameters", "bytes", "latency_ms", "multiply_accumulates"])
@@ -142,16 +143,3 @@ def test_png_of_every_cost(tmp_path, x):
 def test_svg_is_xml(comparison, tmp_path):
     save(comparison, tmp_path / "front.svg")
     assert ElementTree.parse(tmp_path / "front.svg").getroot().tag.endswith("}svg")
-
-
-def test_every_format_of_a_comparison_with_hardly_anything(tmp_path):
-    content = report()
-    content["models"] = [
-        {**dict.fromkeys(content["models"][1]), "role": "student", "name": "half"},
-    ]
-    content["comparison"] = dict.fromkeys(content["comparison"])
-    write_run(tmp_path / "run", content)
-    comparison = compare(*gather([tmp_path]))
-    for suffix in SUFFIXES:
-        save(comparison, tmp_path / f"out{suffix}")
-        assert (tmp_path / f"out{suffix}").stat().st_size

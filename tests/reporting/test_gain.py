@@ -1,17 +1,19 @@
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from distill.reporting.gain import combine, correct, student_t_p_value
+from distill.reporting.gain import (
+    apply_holm_correction,
+    combine_gains,
+    student_t_p_value,
+)
+from distill.reporting.schema import Difference
 
 
 def gain(value, half_width=0.01, p_value=0.5):
-    return {
-        "value": value,
-        "low": value - half_width,
-        "high": value + half_width,
-        "p_value": p_value,
-    }
+    return Difference(value, value - half_width, value + half_width, p_value)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 10, 77, 500])
@@ -22,31 +24,31 @@ def test_p_value_is_scipys(t, freedom):
 
 
 def test_one_run_is_passed_on():
-    one = combine([{"value": 0.01, "low": -0.002, "high": 0.021, "p_value": 0.09}])
+    one = combine_gains([Difference(0.01, -0.002, 0.021, 0.09)])
     assert (one.value, one.low, one.high, one.p_value) == (0.01, -0.002, 0.021, 0.09)
 
 
 def test_no_control_no_gain():
-    assert combine([]) is None
-    assert combine([{}, {"value": None}]) is None
+    assert combine_gains([]) is None
+    assert combine_gains([Difference(), Difference(value=math.nan)]) is None
 
 
 def test_without_luck_of_examples_it_is_the_t_test():
     values = [0.010, 0.014, 0.021, 0.008]
-    ours = combine([gain(value, half_width=0.0) for value in values])
+    ours = combine_gains([gain(value, half_width=0.0) for value in values])
     theirs = stats.ttest_1samp(values, 0.0)
     assert ours.p_value == pytest.approx(theirs.pvalue)
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval()))
 
 
 def test_without_spread_over_seeds_the_luck_of_examples_stays():
-    one, many = combine([gain(0.012)]), combine([gain(0.012)] * 5)
+    one, many = combine_gains([gain(0.012)]), combine_gains([gain(0.012)] * 5)
     assert many.high - many.low == pytest.approx(one.high - one.low, rel=0.01)
 
 
 def test_models_that_never_differ():
-    same = {"value": 0.0, "low": None, "high": None, "p_value": 1.0}
-    both = combine([same, same])
+    same = Difference(0.0, None, None, 1.0)
+    both = combine_gains([same, same])
     assert (both.value, both.p_value) == (0.0, 1.0)
 
 
@@ -59,13 +61,13 @@ def test_at_most_five_per_cent_false_positives(training, shared):
     common = random.normal(size=(trials, 1)) * np.sqrt(shared)
     own = random.normal(size=(trials, seeds)) * np.sqrt(1 - shared)
     values = training * random.normal(size=(trials, seeds)) + examples * (common + own)
-    found = [combine([gain(v, 1.96 * examples) for v in row.tolist()]) for row in values]
+    found = [combine_gains([gain(v, 1.96 * examples) for v in row.tolist()]) for row in values]
     false_positives = np.mean([one.p_value < 0.05 for one in found])
     assert false_positives <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / trials)
     assert all((one.p_value < 0.05) == (one.low > 0 or one.high < 0) for one in found)
 
 
 def test_correction_over_those_that_were_tested():
-    gains = [combine([gain(0.01, p_value=p)]) for p in (0.01, 0.04, None)]
-    assert correct(gains) == 2
+    gains = [combine_gains([gain(0.01, p_value=p)]) for p in (0.01, 0.04, None)]
+    assert apply_holm_correction(gains) == 2
     assert [one.p_holm for one in gains] == [0.02, 0.04, None]

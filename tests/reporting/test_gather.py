@@ -1,9 +1,9 @@
 import pytest
-from example_reports import report, sweep, write_run
 
 from distill.core.errors import UserError
 from distill.reporting.gather import Run, gather
-from distill.reporting.group import group
+from distill.reporting.group import group_runs
+from tests.reporting.example_reports import report, sweep, typed_report, write_run
 
 
 def test_finds_every_run_once_and_says_what_is_not_finished(tmp_path):
@@ -37,7 +37,7 @@ def test_a_path_that_is_not_there(tmp_path):
 
 def test_overrides_as_they_are_typed(tmp_path):
     typed = ["student=half", "+data.limit=10", "~control", "'student.layers=[0,2]'", "a='x=y'"]
-    run = Run(tmp_path, "run", report(overrides=typed))
+    run = Run(tmp_path, "run", typed_report(overrides=typed))
     assert run.overrides["data.limit"] == "10"
     assert run.overrides["control"] == "removed"
     assert run.overrides["a"] == "x=y"
@@ -45,7 +45,7 @@ def test_overrides_as_they_are_typed(tmp_path):
 
 def test_groups_are_what_differs_by_seed_alone(tmp_path):
     runs, _ = gather([sweep(tmp_path / "sweep")])
-    groups, repeated = group(runs)
+    groups, repeated = group_runs(runs)
     assert repeated == []
     assert sorted(g.name for g in groups) == [
         f"{student}-t{temperature}"
@@ -62,7 +62,7 @@ def test_without_configs_the_overrides_decide(tmp_path):
     root = sweep(tmp_path / "sweep")
     for config in root.glob("*/config.yaml"):
         config.unlink()
-    groups, _ = group(gather([root])[0])
+    groups, _ = group_runs(gather([root])[0])
     assert len(groups) == 6
     assert {tuple(g.settings) for g in groups} == {("student", "temperature")}
 
@@ -80,7 +80,7 @@ def test_the_config_tells_apart_what_was_not_typed(tmp_path):
             },
         }
         write_run(tmp_path / f"w{weight}", report(f"w{weight}"), config)
-    groups, _ = group(gather([tmp_path])[0])
+    groups, _ = group_runs(gather([tmp_path])[0])
     assert [g.settings["soft_targets.weight"] for g in groups] == ["0.5", "0.9"]
     assert len(groups[0].settings) == 2
 
@@ -88,7 +88,7 @@ def test_the_config_tells_apart_what_was_not_typed(tmp_path):
 def test_a_group_choice_that_was_left_out_is_the_default(tmp_path):
     write_run(tmp_path / "a", report("a"))
     write_run(tmp_path / "b", report("b", overrides=["objective=patient_kd"]))
-    groups, _ = group(gather([tmp_path])[0])
+    groups, _ = group_runs(gather([tmp_path])[0])
     assert [g.settings for g in groups] == [{"objective": "default"}, {"objective": "patient_kd"}]
 
 
@@ -97,7 +97,7 @@ def test_a_repetition_is_no_further_seed(tmp_path):
         content = report(name)
         content["run"]["started"] = started
         write_run(tmp_path / name, content)
-    groups, repeated = group(gather([tmp_path])[0])
+    groups, repeated = group_runs(gather([tmp_path])[0])
     assert [run.name for g in groups for run in g.runs] == ["new"]
     assert [(found.directory.split("/")[1], found.state) for found in repeated] == [
         ("old", "repeated")
@@ -117,12 +117,12 @@ def test_a_repetition_is_no_further_seed(tmp_path):
 def test_names_are_cut_to_what_tells(tmp_path, names, expected):
     for i, name in enumerate(names):
         write_run(tmp_path / str(i), report(name, overrides=[f"x={i}"]))
-    assert [g.name for g in group(gather([tmp_path])[0])[0]] == expected
+    assert [g.name for g in group_runs(gather([tmp_path])[0])[0]] == expected
 
 
 def test_a_sweep_over_seeds_alone_is_called_by_its_folder(tmp_path):
     for number, folder in enumerate(("tinybert", "patient")):
         name = "00-seed=1"
         write_run(tmp_path / folder / name, report(name, overrides=[f"x={number}"]))
-    groups = group(gather([tmp_path])[0])[0]
+    groups = group_runs(gather([tmp_path])[0])[0]
     assert {g.name for g in groups} == {"tinybert", "patient"}

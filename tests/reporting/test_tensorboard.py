@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from example_reports import report
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.context import RequestContext
@@ -18,8 +17,11 @@ from tensorboard.plugins.hparams.backend_context import Context
 from torch.utils.data import DataLoader
 
 from distill.reporting.figure import draw_tradeoff, save_figure
-from distill.reporting.run import markdown
-from distill.reporting.tensorboard import TensorBoardLogger, write_final, write_sweep
+from distill.reporting.run_report import markdown
+from distill.reporting.schema import Report
+from distill.reporting.tensorboard import write_final, write_sweep
+from distill.training.loggers import TensorBoardLogger
+from tests.reporting.example_reports import report, typed_report
 
 COMMON = {
     "data": "sst2",
@@ -73,7 +75,7 @@ def finish(directory: Path, hyperparameters: dict, **content) -> None:
     """A run's end, after two curves."""
     TensorBoardLogger(directory).log_metrics({"train/loss": 1.0, "validation/accuracy": 0.8}, 1)
     TensorBoardLogger(directory).log_metrics({"control/validation/accuracy": 0.7}, 1)
-    made = report(directory.name, **content)
+    made = typed_report(directory.name, **content)
     save_figure(draw_tradeoff(made), directory / "tradeoff.png")
     write_final(directory, made, hyperparameters, markdown(made), directory / "tradeoff.png")
 
@@ -214,6 +216,7 @@ def test_a_run_without_student_or_comparison(tmp_path):
     lone = report("evaluated", control=None)
     lone["models"] = [lone["models"][0] | {"fidelity": None, "calibration": None}]
     lone["comparison"] = None
+    lone = Report.from_dict(lone)
     save_figure(draw_tradeoff(lone), tmp_path / "tradeoff.png")
     figure = tmp_path / "tradeoff.png"
     write_final(tmp_path / "evaluated", lone, {"data": "sst2"}, "text", figure)

@@ -22,7 +22,7 @@ from distill.reporting.compare import compare
 from distill.reporting.gather import gather
 from distill.search import space as spaces
 from distill.search import study
-from distill.search.study import Trial, is_behind
+from distill.search.trial import Trial, is_behind
 from tests.factories import composed
 from tests.reporting.example_reports import SHAPES, report, write_run
 

@@ -201,7 +201,7 @@ def test_electra_with_embeddings_of_their_own_width(tokenizer, tmp_path):
     torch.testing.assert_close(logits(full), logits(teacher), rtol=1e-4, atol=1e-5)
 
 
-# --- factorised word tables --------------------------------------------------------------------
+# --- factorized word tables --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra"])
@@ -223,7 +223,7 @@ def test_low_rank_is_the_nearest_one():
     assert (table - one @ other.T).norm() == pytest.approx(values[3:].norm().item(), rel=1e-5)
 
 
-def test_a_factorised_table_has_fewer_parameters_and_costs_a_product(tokenizer, tmp_path):
+def test_a_factorized_table_has_fewer_parameters_and_costs_a_product(tokenizer, tmp_path):
     teacher = make_model()
     student = built(teacher, tokenizer, tmp_path, embedding_size=5).model
     saved = 32 * 32 - 32 * 5 - 5 * 32
@@ -233,7 +233,7 @@ def test_a_factorised_table_has_fewer_parameters_and_costs_a_product(tokenizer, 
     table = student.get_input_embeddings().weight
     assert table.shape == (32, 32)
     assert torch.linalg.matrix_rank(table) == 5
-    with pytest.raises(UserError, match="factorised already"):
+    with pytest.raises(UserError, match="factorized already"):
         LayersFactory(name="s", layers="all", embedding_size=4).check(student.config)
     smaller = built(student, tokenizer, tmp_path, layers="half", hidden_size=0.5, heads=0.5).model
     assert smaller.get_input_embeddings().weight.shape == (32, 16)

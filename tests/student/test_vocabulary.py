@@ -271,7 +271,7 @@ def logits(model, tokenizer, lines):
 @pytest.mark.parametrize("rank", [None, 32])
 def test_the_function_stays_where_the_tokens_do(family, rank, tmp_path):
     if family == "distilbert" and rank:
-        pytest.skip("its table cannot be factorised")
+        pytest.skip("its table cannot be factorized")
     tokenizer = made(bpe)
     model = make_model(family, vocab_size=len(tokenizer) + 3)
     model.config.pad_token_id = 1

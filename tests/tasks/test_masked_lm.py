@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, pipeline
 
 from distill.core import hardware
-from distill.data import dataset, sampler
 from distill.data.dataset import DistillationDataset
+from distill.data.sampler import BatchIndices
 from distill.data.token_masking import TokenMasking
+from distill.distributed.environment import ProcessRank
 from distill.evaluation import speed
 from distill.metrics.statistics import bootstrap_interval
 from distill.modeling import features, size
@@ -253,14 +254,10 @@ def test_neither_padding_nor_batches_change_what_is_said(tokenizer):
     np.testing.assert_allclose(part.values, together[range(7, 20)], atol=1e-5)
 
 
-def test_processes_share_the_masked_tokens(tokenizer, monkeypatch):
+def test_processes_share_the_masked_tokens(tokenizer):
     _, _, _, examples = measured(tokenizer)
-    indices = sampler.BatchIndices(range(7), (0, 3))
-    whole = examples[indices]
-    parts = []
-    for rank in range(2):
-        monkeypatch.setattr(dataset, "rank_and_world_size", lambda rank=rank: (rank, 2))
-        parts.append(examples[indices])
+    whole = examples[BatchIndices(range(7), pass_seed=(0, 3))]
+    parts = [examples[BatchIndices(range(7), ProcessRank(rank, 2), (0, 3))] for rank in range(2)]
     assert sum(len(part["labels"]) for part in parts) == len(whole["labels"])
     for part in parts:
         assert part["batch_share"] == pytest.approx(2 * len(part["labels"]) / len(whole["labels"]))

@@ -16,6 +16,8 @@ from distill.data.dataset import DistillationDataset
 from distill.data.encode import encode_split
 from distill.data.labels import IGNORED_LABEL
 from distill.data.prepare import prepare_data
+from distill.data.sampler import BatchIndices
+from distill.distributed.environment import ProcessRank
 from distill.modeling.features import ModelOutputs, forward_with_features
 from distill.modeling.forward import forward_at_positions
 from distill.objectives.functional import logits as functional
@@ -467,7 +469,7 @@ def test_fidelity():
     same = task.evaluator.fidelity(ours, ours)
     assert same == {"agreement": 1, "kl_divergence": pytest.approx(0, abs=1e-9)}
     expected = []
-    for a, b in zip(ours.each(), theirs.each(), strict=True):
+    for a, b in zip(ours.split(), theirs.split(), strict=True):
         for column in range(2):
             p, q = (log_softmax(one[:, column].astype(np.float64)) for one in (b, a))
             expected.append((np.exp(p) * (p - q)).sum())
@@ -563,9 +565,9 @@ def test_an_ensemble_is_a_mean_over_the_positions_of_a_window(combine, both):
     task = QuestionAnswering()
     members = {"a": make_model(), "b": make_model()}
     model = Ensemble(members, combine, {"a": 0.25, "b": 0.75})
-    stored = [JaggedArray(logits.detach().numpy(), UNITS.numpy()) for logits in both]
-    found = combine_logits(model, stored, task.criterion)
-    for window, a, b in zip(found.each(), *(one.each() for one in stored), strict=True):
+    cached_logits = [JaggedArray(logits.detach().numpy(), UNITS.numpy()) for logits in both]
+    found = combine_logits(model, cached_logits, task.criterion)
+    for window, a, b in zip(found.split(), *(one.split() for one in cached_logits), strict=True):
         for column in range(2):
             p = log_softmax(window[:, column].astype(np.float64))
             x, y = a[:, column].astype(np.float64), b[:, column].astype(np.float64)
@@ -667,11 +669,11 @@ def test_stored_outputs_are_what_the_teacher_says(pieces, tmp_path):
     assert loss.item() == pytest.approx(0, abs=1e-6)
 
 
-def test_a_part_of_a_batch_weighs_by_its_windows(pieces, tmp_path, monkeypatch):
+def test_a_part_of_a_batch_weighs_by_its_windows(pieces, tmp_path):
     """Each process's mean is over its own windows, however many units these have."""
     _, batches = windows(TEXTS, pieces, tmp_path, 24)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr("distill.data.dataset.rank_and_world_size", lambda rank=rank: (rank, 2))
-        parts.append(batches[[0, 1, 2, 12, 13]]["batch_share"])
+        indices = BatchIndices([0, 1, 2, 12, 13], ProcessRank(rank, 2))
+        parts.append(batches[indices]["batch_share"])
     assert parts == [3 * 2 / 5, 2 * 2 / 5]

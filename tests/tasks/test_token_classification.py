@@ -15,6 +15,8 @@ from distill.core.jagged import JaggedArray
 from distill.data.dataset import DistillationDataset
 from distill.data.encode import encode_split
 from distill.data.prepare import prepare_data
+from distill.data.sampler import BatchIndices
+from distill.distributed.environment import ProcessRank
 from distill.modeling.forward import forward_at_positions
 from distill.modeling.loading import weights_hash
 from distill.tasks.token_classification import TokenClassification
@@ -159,16 +161,15 @@ def test_a_sentence_without_any_piece_is_no_unit_and_no_trouble(pieces, tmp_path
     assert shared[0].tolist() == [1, 2]
 
 
-def test_a_process_counts_a_sentence_without_any_piece_as_its_own(pieces, tmp_path, monkeypatch):
+def test_a_process_counts_a_sentence_without_any_piece_as_its_own(pieces, tmp_path):
     """It weighs nothing in training, yet its words count; one that stands in does not."""
     rows = splits()
     rows["test"][0] = {"tokens": ["\u200b", "\u200b"], "ner_tags": ["B-PER", "O"]}
     task = TokenClassification()
     data = prepare_data(Given(rows), task.schema, tmp_path)
     batches = DistillationDataset(encoded(task, data, pieces, tmp_path), collator(pieces))
-    monkeypatch.setattr("distill.data.dataset.rank_and_world_size", lambda: (1, 2))
     for indices, own, part in (([5, 0], [0], 0), ([0, 5], [5], 2), ([5], [], 0), ([0, 0], [0], 0)):
-        batch = batches[indices]
+        batch = batches[BatchIndices(indices, ProcessRank(1, 2))]
         assert batch["rows"].tolist() == own
         assert batch["batch_share"] == part
 
@@ -384,7 +385,7 @@ def guesses(batches, classes, seed=0, right=0.7):
 
 
 def names_of(logits, batches, names):
-    said = [[names[i] for i in rows.argmax(-1)] for rows in logits.each()]
+    said = [[names[i] for i in rows.argmax(-1)] for rows in logits.split()]
     return said, [[names[i] for i in tags] for tags in batches.student["tags"][:]]
 
 

@@ -130,7 +130,7 @@ def test_joined_splits_of_several_rows_an_example_read_as_one():
     ]
     indices = [4, 0, 2, 3, 0]
     one, both = ConcatLogits(splits[:1], stacked=False), ConcatLogits(splits, stacked=True)
-    whole = [[row for split in of_teacher for row in split.each()] for of_teacher in splits]
+    whole = [[row for split in of_teacher for row in split.split()] for of_teacher in splits]
     assert len(one) == 5
     assert np.array_equal(one[indices], np.concatenate([whole[0][index] for index in indices]))
     assert np.array_equal(

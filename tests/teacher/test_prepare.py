@@ -5,10 +5,10 @@ import torch
 
 from distill.core.errors import UserError
 from distill.data.prepare import prepare_data
-from distill.reporting.tensorboard import TensorBoardLogger
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.config import TeacherConfig
 from distill.teacher.prepare import TeacherPreparation, prepare_teacher
+from distill.training.loggers import TensorBoardLogger
 from distill.training.trainer import TrainerFactory
 from tests.factories import Given, make_model, sentences
 

@@ -100,8 +100,8 @@ def test_a_live_teacher_stays_in_evaluation_mode_frozen_and_unsaved(rows, tokeni
 def test_dropout_is_on_in_training_even_for_a_student_loaded_for_evaluation(
     rows, tokenizer, tmp_path
 ):
-    """transformers loads in evaluation mode; the fitter puts the student into training mode."""
-    from distill.training.trainer import TrainerFactory
+    """transformers loads in evaluation mode; the trainer puts the student into training mode."""
+    from distill.training.trainer import TrainerFactory, TrainingPlan
 
     student = make_model(layers=1).eval()
     seen = []
@@ -111,8 +111,17 @@ def test_dropout_is_on_in_training_even_for_a_student_loaded_for_evaluation(
     batches = DistillationDataset(rows, collator(tokenizer))
     model = module(student)
     model.objective = Objective("plain", hard_labels=HardLabels(1.0)).bind(PAIR)
-    fitter = TrainerFactory(max_epochs=1, accelerator="cpu", precision="32-true")
-    fitter.fit(model, batches.loader(32, 0), batches.loader(32, None), tmp_path, seed=0)
+    trainer = TrainerFactory(max_epochs=1, accelerator="cpu", precision="32-true")
+    trainer.fit(
+        TrainingPlan(
+            module=model,
+            train=batches,
+            validation=batches,
+            batch_size=32,
+            seed=0,
+            checkpoint_dir=tmp_path,
+        )
+    )
     assert seen[:2] == [True, True]  # two training batches
     assert seen[2:] == [False, False]  # then validation
 

@@ -1,8 +1,8 @@
-"""Students that transformers has no class for, one self-contained file each.
+"""Architectures that transformers does not have, one self-contained file each.
 
-A saved student carries its file: transformers loads it anywhere with ``trust_remote_code=True``,
-and this program, which has them registered, without. Hence the files import torch and transformers
-alone.
+A saved student contains its file: transformers loads it anywhere with ``trust_remote_code=True``,
+and this package, which registers the classes, without. The files therefore import torch and
+transformers alone.
 """
 
 from transformers import (
@@ -18,8 +18,7 @@ from distill.modeling.architectures.compact import CLASSES, FAMILIES
 from distill.modeling.architectures.static import StaticConfig, StaticForSequenceClassification
 from distill.modeling.families import COMPACT_PREFIX
 
-# What can hold shapes that a family's own classes cannot, by the family's model_type: its
-# configuration, and its models by the end of their names, their head.
+# Compact variants by the family's model_type: configuration class, and model classes by head.
 COMPACT = {
     config.model_type.removeprefix(COMPACT_PREFIX): (
         config,

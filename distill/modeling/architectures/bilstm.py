@@ -1,4 +1,4 @@
-"""A bidirectional LSTM that classifies texts, as transformers loads it."""
+"""A bidirectional LSTM text classifier as a transformers model."""
 
 import torch
 from torch import Tensor, nn
@@ -7,18 +7,19 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 
 class BiLstmConfig(PreTrainedConfig):
-    """Shape of a BiLSTM classifier.
+    """Configuration of a BiLSTM classifier.
 
     Args:
-        vocab_size: tokens of its tokenizer.
+        vocab_size: number of tokens of the tokenizer.
         embedding_size: width of the word embeddings.
         hidden_size: width of each layer's output, half of it from each direction.
-        num_hidden_layers: LSTM layers.
+        num_hidden_layers: number of LSTM layers.
         head_size: width of the head's hidden layer.
         pooling: ``max`` or ``mean`` over a text's tokens.
-        pairs: whether texts come in pairs, each pooled on its own.
-        separator_id: the token after which the second text of a pair begins.
-        dropout: on embeddings, between layers and on the pooled features.
+        pairs: whether examples are pairs of texts, each pooled separately.
+        separator_id: id of the token after which the second text of a pair begins.
+        dropout: probability, on embeddings, between layers and on the pooled features.
+        pad_token_id: id of the padding token.
     """
 
     model_type = "distill_bilstm"
@@ -46,11 +47,11 @@ class BiLstmConfig(PreTrainedConfig):
 
 
 class BiLstmLayer(nn.Module):
-    """One LSTM reads a text from its begin, the other from its end.
+    """A forward LSTM and a backward LSTM.
 
-    Texts are turned round by their own length, so padding is always read last and changes nothing.
-    That is what packing a batch is for too, but the kernels for packed batches are half as fast on
-    a CPU and want the lengths there.
+    Each text is reversed within its own length, so that padding is read last and changes nothing.
+    Packed sequences would do the same, but their kernels are half as fast on a CPU and need the
+    lengths there.
     """
 
     def __init__(self, width: int, hidden_size: int):
@@ -59,7 +60,12 @@ class BiLstmLayer(nn.Module):
         self.back = nn.LSTM(width, hidden_size // 2, batch_first=True)
 
     def forward(self, states: Tensor, turned: Tensor) -> Tensor:
-        """``(B, L, width)`` -> ``(B, L, hidden)``; ``turned`` ``(B, L)``: where each token goes."""
+        """Return the outputs ``(B, L, hidden)``.
+
+        Args:
+            states: ``(B, L, width)``.
+            turned: indices that reverse each text, ``(B, L)``.
+        """
         ahead, _ = self.ahead(states)
         back, _ = self.back(_gather(states, turned))
         return torch.cat([ahead, _gather(back, turned)], dim=2)
@@ -72,15 +78,15 @@ def _gather(states: Tensor, index: Tensor) -> Tensor:
 class BiLstmForSequenceClassification(PreTrainedModel):
     """BiLSTM, pooling and a hidden layer with ReLU (Tang et al. 2019, section 3.1).
 
-    Two deviations. The features are pooled over all states, where the paper takes the last one of
-    each direction. And a pair is read in one pass, the state going from the first text to the
-    second; each is pooled on its own, and the head sees ``[u, v, u * v, |u - v|]`` as in the paper,
-    which reads the two apart.
+    Two deviations. The features are pooled over all states, whereas the paper takes the last state
+    of each direction. And a pair is read in one pass, with the state carried from the first text to
+    the second; each is pooled separately, and the head reads ``[u, v, u * v, |u - v|]`` as in the
+    paper, which encodes the two separately.
     """
 
     config_class = BiLstmConfig
     base_model_prefix = "encoder"
-    # Learning rate when none is given, Adam's usual one: larger than any transformer takes.
+    # Default learning rate, Adam's usual one: higher than for any transformer.
     usual_learning_rate = 1e-3
 
     def __init__(self, config: BiLstmConfig):
@@ -100,7 +106,7 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """The word embeddings."""
+        """Return the word embeddings."""
         return self.encoder.embeddings
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
@@ -116,11 +122,11 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> SequenceClassifierOutput | tuple:
-        """Logits ``(B, C)`` of ids ``(B, L)`` padded on the right.
+        """Return logits ``(B, C)`` of ids ``(B, L)`` padded on the right.
 
-        ``token_type_ids`` are taken and not used: pairs are told apart by the separator, which
-        every tokenizer of pairs has. Hidden states are the embeddings and each layer's output,
-        ``(B, L, width)``, 0 on padding.
+        ``token_type_ids`` are accepted and ignored: the texts of a pair are told apart by the
+        separator, which every tokenizer of pairs has. Hidden states are the embeddings and each
+        layer's output, ``(B, L, width)``, 0 on padding.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -130,7 +136,7 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         lengths = mask.sum(dim=1, keepdim=True)
         positions = torch.arange(mask.shape[1], device=mask.device).unsqueeze(0)
         turned = torch.where(mask, lengths - 1 - positions, positions)
-        # Zeros in place of padding: hidden states are compared with others', padding included.
+        # Zeros at padding, so that hidden states do not depend on it.
         states = self.encoder.embeddings(input_ids) * mask.unsqueeze(-1)
         hidden_states = [states]
         for layer in self.encoder.layers:
@@ -153,14 +159,14 @@ class BiLstmForSequenceClassification(PreTrainedModel):
             return self._pool(states, mask)
         separators = input_ids == self.config.separator_id
         second = (separators.cumsum(dim=1) - separators.long()) > 0
-        one, two = self._pool(states, mask & ~second), self._pool(states, mask & second)
-        return torch.cat([one, two, one * two, (one - two).abs()], dim=1)
+        u, v = self._pool(states, mask & ~second), self._pool(states, mask & second)
+        return torch.cat([u, v, u * v, (u - v).abs()], dim=1)
 
     def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
-        """``(B, L, H)`` -> ``(B, H)``; 0 for a text without tokens."""
+        """Pool ``(B, L, H)`` to ``(B, H)``; 0 for a text without tokens."""
         mask = mask.unsqueeze(-1)
         if self.config.pooling == "mean":
             return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-        # States of an LSTM lie between -1 and 1.
+        # LSTM states lie between -1 and 1.
         pooled = states.masked_fill(~mask, -2.0).amax(dim=1)
         return pooled * mask.any(dim=1)

@@ -1,4 +1,4 @@
-"""BERT, RoBERTa and ELECTRA in shapes that transformers' own classes cannot have."""
+"""BERT, RoBERTa and ELECTRA in shapes that the classes of transformers do not support."""
 
 from torch import Tensor, nn
 from transformers import BertConfig, ElectraConfig, RobertaConfig
@@ -8,9 +8,9 @@ from transformers.models.roberta import modeling_roberta as roberta
 
 
 class FactorizedEmbedding(nn.Module):
-    """A table ``V x r`` and a projection ``r x H`` in place of a table ``V x H``.
+    """An embedding table ``V x r`` and a projection ``r x H`` in place of a table ``V x H``.
 
-    The factorisation of ALBERT (Lan et al. 2020, section 3.1).
+    The factorization of ALBERT (Lan et al. 2020, section 3.1).
     """
 
     def __init__(self, tokens: int, rank: int, width: int, padding_idx: int | None):
@@ -20,19 +20,20 @@ class FactorizedEmbedding(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The table that it stands for, ``(V, H)``."""
+        """Return the product, ``(V, H)``."""
         return self.table.weight @ self.projection.weight.T
 
     def forward(self, ids: Tensor) -> Tensor:
-        """``(B, L)`` -> ``(B, L, H)``."""
+        """Return the embeddings ``(B, L, H)`` of ids ``(B, L)``."""
         return self.projection(self.table(ids))
 
 
 class CompactBertConfig(BertConfig):
-    """BERT's, and two widths more.
+    """Configuration of a BERT with two further widths.
 
-    ``attention_head_size`` is the width of a head where the heads' widths do not add up to the
-    hidden size; ``embedding_rank`` that of the word table where it is factorised.
+    Attributes:
+        attention_head_size: width of a head; ``None``: hidden size / number of heads.
+        embedding_rank: rank of the factorized embedding table; ``None``: not factorized.
     """
 
     model_type = "distill_compact_bert"
@@ -41,7 +42,7 @@ class CompactBertConfig(BertConfig):
 
 
 class CompactRobertaConfig(RobertaConfig):
-    """RoBERTa's, and two widths more, see ``CompactBertConfig``."""
+    """Configuration of a RoBERTa with two further widths, see ``CompactBertConfig``."""
 
     model_type = "distill_compact_roberta"
     attention_head_size: int | None = None
@@ -49,7 +50,7 @@ class CompactRobertaConfig(RobertaConfig):
 
 
 class CompactElectraConfig(ElectraConfig):
-    """ELECTRA's, and two widths more, see ``CompactBertConfig``."""
+    """Configuration of an ELECTRA with two further widths, see ``CompactBertConfig``."""
 
     model_type = "distill_compact_electra"
     attention_head_size: int | None = None
@@ -57,10 +58,10 @@ class CompactElectraConfig(ElectraConfig):
 
 
 class _Compact:
-    """Builds the family's model, then puts its own parts into it."""
+    """Mixin that builds the family's model, then replaces attention and embeddings."""
 
     def __init__(self, config):
-        # The family's class asks that the heads share the hidden size evenly: one always does.
+        # The family's class requires that the number of heads divides the hidden size: 1 does.
         heads, config.num_attention_heads = config.num_attention_heads, 1
         try:
             super().__init__(config)
@@ -83,7 +84,7 @@ class _Compact:
         self.post_init()
 
     def resize_token_embeddings(self, *_, **__):
-        """Refused: the table is no plain one."""
+        """Raise: the embedding table of a compact model is not a plain one."""
         raise NotImplementedError("the vocabulary of a compact model cannot be resized")
 
 
@@ -101,17 +102,17 @@ FAMILIES = (
 
 
 def _with_head(config: type, family_class: type) -> type:
-    """The family's class with a head, its heads of any number and width."""
+    """Return a family's class with a head, with any number and width of attention heads."""
     content = {
-        "__doc__": f"{family_class.__name__} with heads of any number and width, and perhaps a "
-        "factorised word table.",
+        "__doc__": f"{family_class.__name__} with any number and width of attention heads, and "
+        "optionally a factorized embedding table.",
         "__module__": __name__,
         "config_class": config,
     }
     return type(f"Compact{family_class.__name__}", (_Compact, family_class), content)
 
 
-# Every family with every head; by family and head, and by their names for who loads a folder.
+# Every family with every head, by model_type and head; also module attributes, for loading.
 CLASSES = {
     (config.model_type, head): _with_head(
         config,

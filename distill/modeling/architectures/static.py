@@ -1,4 +1,4 @@
-"""A mean of static word embeddings that classifies texts, as transformers loads it."""
+"""A classifier over the mean of static word embeddings as a transformers model."""
 
 import torch
 from torch import Tensor, nn
@@ -7,16 +7,17 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 
 class StaticConfig(PreTrainedConfig):
-    """Shape of a classifier over the mean of static embeddings.
+    """Configuration of a classifier over the mean of static embeddings.
 
     Args:
-        vocab_size: tokens of its tokenizer.
+        vocab_size: number of tokens of the tokenizer.
         hidden_size: width of the embeddings.
         head_size: width of the head's hidden layer; 0 for a linear head.
-        skipped_ids: tokens that do not count in the mean, such as those around every text.
-        pairs: whether texts come in pairs, each averaged on its own.
-        separator_id: the token after which the second text of a pair begins.
-        dropout: on the mean and the head's hidden layer.
+        skipped_ids: ids of tokens that do not count in the mean, such as those around every text.
+        pairs: whether examples are pairs of texts, each averaged separately.
+        separator_id: id of the token after which the second text of a pair begins.
+        dropout: probability, on the mean and the head's hidden layer.
+        pad_token_id: id of the padding token.
     """
 
     model_type = "distill_static"
@@ -44,13 +45,13 @@ class StaticConfig(PreTrainedConfig):
 class StaticForSequenceClassification(PreTrainedModel):
     """Mean of the tokens' embeddings, then a small head (as model2vec's classifiers).
 
-    Of a pair, each text is averaged on its own, and the head sees ``[u, v, u * v, |u - v|]``
-    (Conneau et al. 2017): in one mean, the two could not be told apart.
+    Each text of a pair is averaged separately, and the head reads ``[u, v, u * v, |u - v|]``
+    (Conneau et al. 2017): in a common mean the two could not be told apart.
     """
 
     config_class = StaticConfig
     base_model_prefix = "encoder"
-    # Learning rate when none is given, Adam's usual one: larger than any transformer takes.
+    # Default learning rate, Adam's usual one: higher than for any transformer.
     usual_learning_rate = 1e-3
 
     def __init__(self, config: StaticConfig):
@@ -66,7 +67,7 @@ class StaticForSequenceClassification(PreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """The word embeddings."""
+        """Return the word embeddings."""
         return self.encoder.embeddings
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
@@ -82,10 +83,11 @@ class StaticForSequenceClassification(PreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> SequenceClassifierOutput | tuple:
-        """Logits ``(B, C)`` of ids ``(B, L)``.
+        """Return logits ``(B, C)`` of ids ``(B, L)``.
 
-        ``token_type_ids`` are taken and not used: pairs are told apart by the separator, which
-        every tokenizer of pairs has. The one hidden state is the embeddings, ``(B, L, H)``.
+        ``token_type_ids`` are accepted and ignored: the texts of a pair are told apart by the
+        separator, which every tokenizer of pairs has. The only hidden state is the embeddings,
+        ``(B, L, H)``.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         mask = mask.bool()
@@ -109,11 +111,11 @@ class StaticForSequenceClassification(PreTrainedModel):
             return _mean(states, mask)
         separators = input_ids == self.config.separator_id
         second = (separators.cumsum(dim=1) - separators.long()) > 0
-        one, two = _mean(states, mask & ~second), _mean(states, mask & second)
-        return torch.cat([one, two, one * two, (one - two).abs()], dim=1)
+        u, v = _mean(states, mask & ~second), _mean(states, mask & second)
+        return torch.cat([u, v, u * v, (u - v).abs()], dim=1)
 
 
 def _mean(states: Tensor, mask: Tensor) -> Tensor:
-    """``(B, L, H)`` -> ``(B, H)``; 0 for a text without tokens."""
+    """Average ``(B, L, H)`` to ``(B, H)``; 0 for a text without tokens."""
     mask = mask.unsqueeze(-1)
     return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)

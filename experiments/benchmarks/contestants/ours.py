@@ -22,10 +22,11 @@ from distill.objectives.pair import ModelPair
 from distill.objectives.terms.hard_labels import HardLabels
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
-from distill.reporting.tensorboard import TensorBoardLogger
 from distill.student.base import Student, StudentContext
 from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
+from distill.training.loggers import TensorBoardLogger
 from distill.training.module import DistillationModule
+from distill.training.trainer import TrainingPlan
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,19 @@ class Ours:
         """One epoch."""
         job = self.parts.job
         with tempfile.TemporaryDirectory(dir=self.work.folder) as folder:
-            job.trainer.fit(
-                self.module,
-                clock.timed(self.batches.loader(job.source.batch_size, job.seed)),
-                self.parts.datamodule.validation.loader(job.source.batch_size, None),
-                Path(folder) / "checkpoints",
-                job.seed,
+            train = copy.copy(self.batches)
+            loader = train.loader
+            train.loader = lambda *arguments: clock.timed(loader(*arguments))
+            plan = TrainingPlan(
+                module=self.module,
+                train=train,
+                validation=self.parts.datamodule.validation,
+                batch_size=job.source.batch_size,
+                seed=job.seed,
+                checkpoint_dir=Path(folder) / "checkpoints",
                 logger=TensorBoardLogger(Path(folder)),
             )
+            job.trainer.fit(plan)
 
 
 class _NoSchedule:

@@ -19,11 +19,11 @@ from distill.data.prepare import PreparedData, prepare_data
 from distill.data.sources.files import FileSource
 from distill.modeling import loading
 from distill.pipeline.components import RunComponents
-from distill.reporting.tensorboard import TensorBoardLogger
 from distill.student.base import StudentContext
 from distill.student.from_layers import LayersFactory
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
+from distill.training.loggers import TensorBoardLogger
 
 BERT_BASE = "bert-base-shape"
 # Validation and test play no part in what is measured.

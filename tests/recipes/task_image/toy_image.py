@@ -65,7 +65,10 @@ class PixelInput(InputType):
 class ImageSchema(SingleLabelSchema):
     """An image and its class."""
 
-    columns = {"image": Column(("image", "pixels"), PixelInput()), LABEL: Column(("label",))}
+    columns: Mapping[str, Column] = {
+        "image": Column(("image", "pixels"), PixelInput()),
+        LABEL: Column(("label",)),
+    }
     allows_augmentation = False
 
 

@@ -1,37 +1,36 @@
-import copy
 import json
 import struct
 
 import pytest
-from example_reports import model, report
 
 from distill.reporting.conclusion import conclude
-from distill.reporting.run import markdown, terminal, write
+from distill.reporting.overview import markdown_overview, overview
+from distill.reporting.run_report import markdown, write
+from distill.reporting.schema import Report
+from tests.reporting.example_reports import model, report, typed_report
 
 
 def test_writes_what_it_was_given(tmp_path):
     content = report(overrides=["student.layers=[0,2,4]", "data.text=my column"])
-    before = copy.deepcopy(content)
-    text = write(content, tmp_path / "new" / "run")
+    text = write(Report.from_dict(content), tmp_path / "new" / "run")
     folder = tmp_path / "new" / "run"
-    assert content == before
     assert json.loads((folder / "report.json").read_text()) == content
     assert sorted(p.name for p in folder.iterdir()) == ["report.json", "report.md", "tradeoff.png"]
     png = (folder / "tradeoff.png").read_bytes()
     assert png.startswith(b"\x89PNG")
     assert struct.unpack(">II", png[16:24]) == (1200, 600)
-    assert text == terminal(content)
+    assert text == overview(Report.from_dict(content))
 
 
 def test_terminal_text_is_short():
-    lines = terminal(report()).splitlines()
+    lines = overview(typed_report()).splitlines()
     assert len(lines) <= 12
     assert max(map(len, lines)) <= 100
     assert [line.split()[0] for line in lines[2:5]] == ["teacher", "student", "control"]
 
 
 def test_markdown_has_one_table_that_reads_back():
-    text = markdown(report())
+    text = markdown(typed_report())
     assert text.startswith("# docstrings-half-kd\n")
     assert text.count("|---") == 4  # one rule of four columns
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
@@ -46,7 +45,7 @@ def test_markdown_has_one_table_that_reads_back():
 
 
 def test_markdown_repeats_the_command_for_a_shell():
-    text = markdown(report(overrides=["student.layers=[0,2]", "data.text=my column"]))
+    text = markdown(typed_report(overrides=["student.layers=[0,2]", "data.text=my column"]))
     assert "distill 'student.layers=[0,2]' 'data.text=my column'" in text
 
 
@@ -57,8 +56,9 @@ def test_any_roles_and_metrics_and_what_is_absent(tmp_path):
     small["calibration"] = small["fidelity"] = small["speed"] = None
     content["models"].append(small)
     content["environment"]["accelerator"] = None
-    assert "student_int8" in write(content, tmp_path)
-    assert "| odd one |" not in markdown(content)
+    typed = Report.from_dict(content)
+    assert "student_int8" in write(typed, tmp_path)
+    assert "| odd one |" not in markdown(typed)
 
 
 def test_a_lone_model_as_evaluate_reports_it(tmp_path):
@@ -66,8 +66,9 @@ def test_a_lone_model_as_evaluate_reports_it(tmp_path):
     content["models"] = [model("model", "half", 0.871)]
     content["comparison"] = dict.fromkeys(content["comparison"])
     content["timing"] = dict.fromkeys(content["timing"])
-    write(content, tmp_path)
-    assert conclude(content) == "The model has accuracy 0.871 [0.855, 0.887]."
+    lone = Report.from_dict(content)
+    write(lone, tmp_path)
+    assert conclude(lone) == "The model has accuracy 0.871 [0.855, 0.887]."
 
 
 @pytest.mark.parametrize(
@@ -98,20 +99,29 @@ def test_a_lone_model_as_evaluate_reports_it(tmp_path):
     ],
 )
 def test_conclusion(changes, said):
-    assert said in conclude(report(**changes))
+    assert said in conclude(typed_report(**changes))
 
 
 def test_conclusion_does_not_say_what_does_not_hold():
-    assert "With only" not in conclude(report())
-    assert "no difference" not in conclude(report(value=0.95))
-    assert "helped:" not in conclude(report())
+    assert "With only" not in conclude(typed_report())
+    assert "no difference" not in conclude(typed_report(value=0.95))
+    assert "helped:" not in conclude(typed_report())
 
 
 def test_perplexity_is_better_when_lower():
     changes = {"metric": "perplexity", "half_width": 0.1, "gain": (-0.4, -0.6, -0.2, 0.001)}
-    worse = conclude(report(teacher=5.0, value=5.5, control=5.9, **changes))
+    worse = conclude(typed_report(teacher=5.0, value=5.5, control=5.9, **changes))
     assert "has 1.10 times its perplexity (5.500 [5.400, 5.600] against 5.000)" in worse
     assert "helped: the difference to the same student trained without it is −0.400 [" in worse
-    better = conclude(report(teacher=5.0, value=4.5, control=4.9, **changes))
+    better = conclude(typed_report(teacher=5.0, value=4.5, control=4.9, **changes))
     assert "scores better than its teacher" in better
     assert "overlap" not in better
+
+
+def test_a_notebook_shows_table_and_conclusion():
+    typed = typed_report()
+    assert str(typed) == overview(typed)
+    shown = typed._repr_markdown_()
+    assert shown == markdown_overview(typed)
+    assert "| parameters | 22.7 M | 17.4 M | 17.4 M |" in shown
+    assert conclude(typed) in shown

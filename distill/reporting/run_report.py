@@ -1,0 +1,143 @@
+"""The files of one run's report: report.json, report.md and tradeoff.png."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.reporting import text
+from distill.reporting.figure import draw_tradeoff, save_figure
+from distill.reporting.files import write_text
+from distill.reporting.overview import overview, table_and_conclusion
+from distill.reporting.schema import FILE_NAME, ModelReport, Report, RunInfo
+
+CLASS_SCORES = ("precision", "recall", "f1")
+
+
+def write(report: Report, directory: Path) -> str:
+    """Write report.json, report.md and tradeoff.png into ``directory``.
+
+    Args:
+        report: The measurements.
+        directory: The run's folder, created if it does not exist.
+
+    Returns:
+        The short form for the terminal: a table and the conclusion, at most 100 columns.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    # report.json last: a folder that has it is a finished run.
+    write_text(directory / "report.md", markdown(report))
+    save_figure(draw_tradeoff(report), directory / "tradeoff.png")
+    report.write(directory / FILE_NAME)
+    return overview(report)
+
+
+def markdown(report: Report) -> str:
+    """Return the whole report.md: table, conclusion, figure, details."""
+    sections = [
+        f"# {report.run.name}",
+        *table_and_conclusion(report),
+        "![Size and latency against quality](tradeoff.png)",
+        *_per_class(report.models),
+        "## Details",
+        "\n".join(_details(report)),
+        "## Repeat",
+        _commands(report.run),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _per_class(models: Sequence[ModelReport]) -> list[str]:
+    """Precision, recall and F1 of every class and model, where that was asked for."""
+    models = [model for model in models if model.per_class]
+    if not models:
+        return []
+    header = ["class", "examples"]
+    header += [f"{model.role}: {text.words(score)}" for model in models for score in CLASS_SCORES]
+    rows = []
+    for name, first in models[0].per_class.items():
+        found = [model.per_class.get(name) for model in models]
+        scores = [
+            text.score(getattr(of_class, score, None))
+            for of_class in found
+            for score in CLASS_SCORES
+        ]
+        rows.append([name, str(first.support), *scores])
+    return ["## By class", "\n".join(text.markdown_table(header, rows))]
+
+
+def _details(report: Report) -> list[str]:
+    run, data = report.run, report.data
+    counts = ", ".join(f"{count:,} {split}" for split, count in data.examples.items() if count)
+    lines = [
+        f"- Task: {text.words(report.task)}, data: {data.name} ({counts} examples), measured"
+        f" on {data.evaluated_on}, fingerprint `{data.fingerprint}`. Intervals are 95 %"
+        " bootstrap intervals over the examples.",
+    ]
+    others = {"labels": data.labels, **data.extra}
+    lines += [
+        f"- {text.words(name).capitalize()}: {_plain(value)}"
+        for name, value in others.items()
+        if value not in (None, (), [], {}, "")
+    ]
+    lines += [f"- {note}" for note in data.notes]
+    lines += [f"- {line}" for line in _speed_conditions(report.models)]
+    reused = [text.words(name) for name, is_reused in _items(report.reused) if is_reused]
+    times = [
+        f"{text.words(name)} {text.duration(seconds)}"
+        for name, seconds in _items(report.timing)
+        if seconds
+    ]
+    lines.append(
+        f"- Time: {text.ABSENT if run.seconds is None else text.duration(run.seconds)}"
+        + (f" ({', '.join(times)})" if times else "")
+        + (f"; reused: {', '.join(reused)}" if reused else "")
+        + "."
+    )
+    environment = {name: value for name, value in _items(report.environment) if value is not None}
+    lines.append(f"- Environment: {_plain(environment)}.")
+    lines.append(f"- Started {run.started}, seed {run.seed}, in `{run.directory}`.")
+    return lines
+
+
+def _items(record: Any) -> list[tuple[str, Any]]:
+    """Return the keys and values of a record, none where it is absent."""
+    return list(record.to_dict().items()) if record else []
+
+
+def _commands(run: RunInfo) -> str:
+    """Return what repeats the run: the options that were given, or its whole config."""
+    folder = run.directory or ""
+    folder = shlex.quote(folder) if Path(folder).is_absolute() else f'"$PWD"/{shlex.quote(folder)}'
+    return (
+        f"```\n{shlex.join(['distill', *run.overrides])}\n```\n\n"
+        "or, should a default have changed since,\n\n"
+        f"```\ndistill --config-path {folder} --config-name config\n```"
+    )
+
+
+def _speed_conditions(models: Sequence[ModelReport]) -> list[str]:
+    """Return a line for each way in which speed was measured, with the models it holds for."""
+    conditions: dict[tuple[tuple[str, Any], ...], list[str]] = {}
+    for model in models:
+        key = tuple(
+            (name, getattr(model.speed, name, None))
+            for name in ("runtime", "threads", "batch_size")
+        )
+        if any(value is not None for _, value in key):
+            conditions.setdefault(key, []).append(model.role)
+    return [
+        f"Speed of {', '.join(roles)}: {_plain({k: v for k, v in key if v is not None})} for"
+        " examples/s; latency is one example at a time with one thread."
+        for key, roles in conditions.items()
+    ]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{text.words(k)} {_plain(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_plain, value))
+    return str(value)

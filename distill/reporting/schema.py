@@ -1,0 +1,557 @@
+"""The report of one run as typed objects, and the only place that knows the keys of report.json.
+
+A key is the name of a field, and keys stand in the order of the fields. Every key is written,
+``null`` where it does not apply. Keys that this version does not know are kept, keys that an older
+report lacks are read as ``None``. Numbers that do not exist are ``None`` here and ``null`` in the
+file, never NaN: the file is strict JSON.
+
+To report a further quantity, add a field here and an entry in :mod:`distill.reporting.quantities`.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, Self, Union, cast
+
+from distill.core.errors import UserError
+from distill.reporting.files import write_text
+from distill.reporting.text import finite
+
+SCHEMA = 1
+FILE_NAME = "report.json"
+
+
+class Role(StrEnum):
+    """Roles that models have in every run; variants are named after them, ``student_int8``."""
+
+    TEACHER = "teacher"
+    STUDENT = "student"
+    CONTROL = "control"
+
+
+class ReportError(UserError):
+    """A report that cannot be read: damaged, of another schema, or not a report at all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """Base of the dataclasses that are read from and written to JSON objects.
+
+    Attributes:
+        extra: Keys of the JSON object that no field stands for; written back after the fields.
+    """
+
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, float) and finite(value) is None:
+                object.__setattr__(self, name, None)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], path: str = "") -> Self:
+        """Read a JSON object.
+
+        Args:
+            content: As :mod:`json` parses it.
+            path: Where it stands in the report, for error messages.
+
+        Raises:
+            ReportError: A required key is missing, or a container is of another type.
+        """
+        if not isinstance(content, Mapping):
+            place = f"has {_describe(content)} as {path}" if path else f"is {_describe(content)}"
+            raise ReportError(f"{place}, not an object")
+        values: dict[str, Any] = {}
+        for name, (kind, is_required) in cls._fields().items():
+            where = f"{path}.{name}" if path else name
+            if content.get(name) is not None:
+                values[name] = _decode(kind, content[name], where)
+            elif is_required:
+                raise ReportError(f"lacks {where}")
+        extra = {name: value for name, value in content.items() if name not in cls._fields()}
+        return cls(**values, **({"extra": extra} if extra else {}))
+
+    @classmethod
+    def _fields(cls) -> dict[str, tuple[Any, bool]]:
+        """Return type and requiredness of each field, in order, without ``extra``."""
+        return _field_types(cast(Any, cls))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object: plain dictionaries and lists, without NaN or infinity."""
+        content = {name: getattr(self, name) for name in self._fields()}
+        absent = [name for name, value in content.items() if value == {}]
+        plain = _plain({**content, **dict.fromkeys(absent), **self.extra})
+        return cast("dict[str, Any]", plain)
+
+
+@dataclass(frozen=True)
+class RunInfo(Record):
+    """Name, time, seed and command line of a run; ``directory`` is where it wrote its files."""
+
+    name: str
+    directory: str | None = None
+    started: str | None = None
+    seconds: float | None = None
+    seed: int | None = None
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataInfo(Record):
+    """The data of a run.
+
+    Attributes:
+        name: Name of the data set.
+        fingerprint: Hash of the evaluated examples; runs with equal ones can be compared.
+        examples: Number of examples of each split; ``test`` is the evaluated one.
+        evaluated_on: The source's name of the evaluated split.
+        labels: Names of the model's outputs.
+        notes: Remarks on how the data were prepared.
+    """
+
+    name: str
+    fingerprint: str | None = None
+    examples: Mapping[str, int] = field(default_factory=dict)
+    evaluated_on: str | None = None
+    labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def evaluated_examples(self) -> int | None:
+        """The number of examples of the evaluated split."""
+        return self.examples.get("test")
+
+
+@dataclass(frozen=True)
+class Environment(Record):
+    """Versions and hardware."""
+
+    distill: str | None = None
+    python: str | None = None
+    torch: str | None = None
+    transformers: str | None = None
+    pytorch_lightning: str | None = None
+    processor: str | None = None
+    threads: int | None = None
+    processes: int | None = None
+    accelerator: str | None = None
+    precision: str | None = None
+
+
+@dataclass(frozen=True)
+class Size(Record):
+    """The size of a model; ``multiply_accumulates`` are of one example of ``sequence_length``."""
+
+    parameters: int | None = None
+    parameters_without_embeddings: int | None = None
+    bytes: int | None = None
+    multiply_accumulates: int | None = None
+    sequence_length: int | None = None
+
+
+@dataclass(frozen=True)
+class Latency(Record):
+    """Milliseconds for one example: median and 95th percentile over the examples."""
+
+    p50: float | None = None
+    p95: float | None = None
+
+
+@dataclass(frozen=True)
+class Speed(Record):
+    """The speed of a model.
+
+    Attributes:
+        latency_ms: One example at a time with one thread, each by the fastest of its rounds.
+        latency_ms_median_round: The same, each example by the median of its rounds.
+        cpu_ms: Processor time, each example by its least; ``None`` where a GPU does the work.
+        examples_per_second: In batches of ``batch_size`` with ``threads`` threads.
+        batch_size: Of the throughput.
+        threads: Of the throughput.
+        runtime: Library, device and precision.
+        peak_memory_bytes: Of the weights and the tensors alive at once in a forward pass.
+    """
+
+    latency_ms: Latency | None = None
+    latency_ms_median_round: Latency | None = None
+    cpu_ms: Latency | None = None
+    examples_per_second: float | None = None
+    batch_size: int | None = None
+    threads: int | None = None
+    runtime: str | None = None
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class MetricValue(Record):
+    """A metric with its 95 % interval; the ends are ``None`` where there is none."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class ClassScores(Record):
+    """Scores of one class and its number of examples."""
+
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    support: int | None = None
+
+
+class Scores(Mapping[str, float | None]):
+    """Read-only mapping from names to values, for measures that depend on the task."""
+
+    def __init__(self, values: Mapping[str, float | None]) -> None:
+        self._values = {name: finite(value) for name, value in values.items()}
+
+    def __getitem__(self, name: str) -> float | None:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._values})"
+
+
+class Calibration(Scores):
+    """How far a model's probabilities can be relied on."""
+
+    @property
+    def expected_calibration_error(self) -> float | None:
+        """The mean distance between confidence and accuracy."""
+        return self.get("expected_calibration_error")
+
+    @property
+    def negative_log_likelihood(self) -> float | None:
+        """The mean negative log-likelihood of the labels, in nats."""
+        return self.get("negative_log_likelihood")
+
+
+class Fidelity(Scores):
+    """How near a model's predictions are to the teacher's."""
+
+    @property
+    def agreement(self) -> float | None:
+        """The fraction of examples with the same prediction."""
+        return self.get("agreement")
+
+    @property
+    def kl_divergence(self) -> float | None:
+        """The mean KL divergence from the teacher's distribution, in nats."""
+        return self.get("kl_divergence")
+
+    @property
+    def correlation(self) -> float | None:
+        """Pearson's correlation with the teacher's numbers."""
+        return self.get("correlation")
+
+
+@dataclass(frozen=True)
+class ModelReport(Record):
+    """One model with everything that was measured of it.
+
+    Attributes:
+        role: One of :class:`Role`, or a variant such as ``student_int8``.
+        name: Name of the model.
+        size: ``None`` where it was not measured.
+        speed: ``None`` where it was not measured.
+        quality: The task's metrics by name, the main one first.
+        per_class: Scores of each class; empty unless they were asked for.
+        calibration: ``None`` where the model has no probabilities.
+        fidelity: ``None`` for the teacher itself.
+    """
+
+    role: str
+    name: str | None = None
+    size: Size | None = None
+    speed: Speed | None = None
+    quality: Mapping[str, MetricValue] = field(default_factory=dict)
+    per_class: Mapping[str, ClassScores] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    fidelity: Fidelity | None = None
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether this is the teacher."""
+        return self.role == Role.TEACHER
+
+    def metric(self, name: str | None) -> MetricValue:
+        """Return a metric of quality; without a value where it was not measured."""
+        return self.quality.get(name or "", MetricValue())
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """Values of quality, calibration and fidelity by name."""
+        quality = {name: metric.value for name, metric in self.quality.items()}
+        return {**quality, **(self.calibration or {}), **(self.fidelity or {})}
+
+
+@dataclass(frozen=True)
+class Difference(Record):
+    """A paired difference on the same examples, with 95 % interval and two-sided p-value."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison(Record):
+    """The student against teacher and control.
+
+    Attributes:
+        metric: The task's main metric, in which they are compared.
+        retention: The student's metric over the teacher's, or the teacher's over the student's
+            where lower is better.
+        size_ratio: The teacher's parameters over the student's.
+        speedup: The teacher's latency over the student's.
+        gain_over_control: Metric of the student minus that of the control.
+        difference_to_teacher: Metric of the student minus that of the teacher.
+    """
+
+    metric: str | None = None
+    retention: float | None = None
+    size_ratio: float | None = None
+    speedup: float | None = None
+    gain_over_control: Difference | None = None
+    difference_to_teacher: Difference | None = None
+
+
+@dataclass(frozen=True)
+class Timing(Record):
+    """Wall seconds of each part of a run; 0 for what was reused."""
+
+    teacher_fine_tune: float | None = None
+    teacher_outputs: float | None = None
+    student: float | None = None
+    control: float | None = None
+    measure: float | None = None
+
+
+@dataclass(frozen=True)
+class Reused(Record):
+    """What was taken from the cache."""
+
+    teacher: bool | None = None
+    teacher_outputs: bool | None = None
+    control: bool | None = None
+
+
+@dataclass(frozen=True)
+class Training(Record):
+    """The course of one training.
+
+    Attributes:
+        best: Best value of the task's metric on validation.
+        best_epoch: Epoch that reached it, counted from 1.
+        epochs: Epochs that were run.
+        seconds: Wall time.
+    """
+
+    best: float | None = None
+    best_epoch: int | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Report(Record):
+    """The report of one run, the content of report.json.
+
+    >>> report = Report.from_dict({
+    ...     "schema": 1, "run": {"name": "half"}, "task": "regression", "data": {"name": "stsb"},
+    ...     "models": [{"role": "student", "quality": {"pearson": {"value": 0.87}}}],
+    ... })
+    >>> report.student.quality["pearson"].value
+    0.87
+    """
+
+    schema: int
+    run: RunInfo
+    task: str
+    data: DataInfo
+    environment: Environment | None = None
+    models: tuple[ModelReport, ...] = field(kw_only=True)
+    comparison: Comparison | None = None
+    timing: Timing | None = None
+    reused: Reused | None = None
+    training: Mapping[str, Training] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], path: str = "") -> Self:
+        """Read the content of report.json.
+
+        Raises:
+            ReportError: It is of another schema, or a required key is missing.
+        """
+        schema = content.get("schema") if isinstance(content, Mapping) else None
+        if schema is not None and schema != SCHEMA:
+            raise ReportError(f"has schema {schema}, expected {SCHEMA}")
+        return super().from_dict(content, path)
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read a file.
+
+        Raises:
+            ReportError: It is damaged, of another schema, or not a report; without its path.
+        """
+        try:
+            return cls.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        except ReportError:
+            raise
+        except ValueError as error:
+            raise ReportError(f"is not JSON: {error}") from error
+
+    def write(self, path: Path) -> None:
+        """Write report.json; a reader never sees a part of it."""
+        content = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        write_text(path, content + "\n")
+
+    def model(self, role: str) -> ModelReport | None:
+        """Return the first model with this role."""
+        return next((model for model in self.models if model.role == role), None)
+
+    @property
+    def teacher(self) -> ModelReport | None:
+        """The teacher."""
+        return self.model(Role.TEACHER)
+
+    @property
+    def student(self) -> ModelReport | None:
+        """The student."""
+        return self.model(Role.STUDENT)
+
+    @property
+    def control(self) -> ModelReport | None:
+        """The same student trained without the teacher."""
+        return self.model(Role.CONTROL)
+
+    @property
+    def main_metric(self) -> str | None:
+        """The metric that the comparison is made in, or the first one measured."""
+        named = self.comparison.metric if self.comparison else None
+        return named or next((name for model in self.models for name in model.quality), None)
+
+    @property
+    def gain_over_control(self) -> Difference:
+        """The paired difference to the control; without a value where there is none."""
+        found = self.comparison.gain_over_control if self.comparison else None
+        return found or Difference()
+
+    @property
+    def difference_to_teacher(self) -> Difference:
+        """The paired difference to the teacher; without a value where there is none."""
+        found = self.comparison.difference_to_teacher if self.comparison else None
+        return found or Difference()
+
+    def __str__(self) -> str:
+        from distill.reporting.overview import overview
+
+        return overview(self)
+
+    def _repr_markdown_(self) -> str:
+        from distill.reporting.overview import markdown_overview
+
+        return markdown_overview(self)
+
+
+def load_report(path: Path | str) -> Report:
+    """Read report.json of a run.
+
+    Args:
+        path: The run's folder or the file itself.
+
+    Raises:
+        ReportError: The file is missing, damaged, or of another schema.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file /= FILE_NAME
+    try:
+        return Report.read(file)
+    except FileNotFoundError:
+        raise ReportError(f"there is no {file}: give the folder of a finished run") from None
+    except ReportError as error:
+        raise ReportError(f"{file} {error}") from error
+
+
+@cache
+def _field_types(cls: type) -> dict[str, tuple[Any, bool]]:
+    kinds = typing.get_type_hints(cls)
+    return {
+        one.name: (
+            _without_none(kinds[one.name]),
+            one.default is MISSING and one.default_factory is MISSING,
+        )
+        for one in fields(cls)
+        if one.name != "extra"
+    }
+
+
+def _without_none(kind: Any) -> Any:
+    if typing.get_origin(kind) in (Union, types.UnionType):
+        (kind,) = (one for one in typing.get_args(kind) if one is not type(None))
+    return kind
+
+
+def _decode(kind: Any, value: Any, path: str) -> Any:
+    """Read a JSON value as a field's type."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind in (int, float):
+        return finite(value)
+    if kind is bool:
+        return value if isinstance(value, bool) else None
+    if kind is str:
+        return str(value)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ReportError(f"has {_describe(value)} as {path}, not a list")
+        return tuple(_decode(arguments[0], one, f"{path}[{i}]") for i, one in enumerate(value))
+    if not isinstance(value, Mapping):
+        raise ReportError(f"has {_describe(value)} as {path}, not an object")
+    if origin is Mapping:
+        member = arguments[1]
+        absent: Any = {} if isinstance(member, type) and issubclass(member, Record) else None
+        return {
+            name: _decode(member, absent if one is None else one, f"{path}.{name}")
+            for name, one in value.items()
+        }
+    assert isinstance(kind, type), kind
+    if issubclass(kind, Record):
+        return kind.from_dict(value, path)
+    assert issubclass(kind, Scores), kind
+    return kind(value)
+
+
+def _plain(value: Any) -> Any:
+    """Turn records into dictionaries, tuples into lists, and non-finite numbers into None."""
+    if isinstance(value, Record):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return finite(value)
+    return str(value) if isinstance(value, str) else value
+
+
+def _describe(value: Any) -> str:
+    return "null" if value is None else f"a {type(value).__name__}"

@@ -15,6 +15,7 @@ from transformers import (
 from distill.core.errors import UserError
 from distill.modeling import loading
 from distill.modeling.compact import as_compact, low_rank
+from distill.modeling.families import layer_stack
 from distill.modeling.forward import output_logits
 from distill.modeling.size import count_parameters
 from distill.student import narrow
@@ -104,7 +105,7 @@ def test_heads_and_units_that_say_nothing_go_first_and_are_not_missed(family, to
     student.save_pretrained(tmp_path / "saved")
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
     assert torch.equal(logits(loaded), logits(student))
-    assert loading.layer_stack(student)[0] == loading.layer_stack(teacher)[0]
+    assert layer_stack(student).path == layer_stack(teacher).path
     length = loading.check_max_length(teacher.config, 60)
     assert loading.check_max_length(student.config, length) == length
     with pytest.raises(UserError, match="positions"):

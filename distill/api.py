@@ -44,18 +44,15 @@ def run(overrides: Sequence[str] = ()) -> "Report":
 def _execute(
     overrides: Sequence[str],
     config_name: str,
-    execute: Callable[[DictConfig, list[str], Path], object],
+    execute: "Callable[[DictConfig, list[str], Path], Report]",
 ) -> "Report":
-    """Compose a config, execute it with log lines as the command has them, read the report."""
-    from distill.reporting.schema import load_report
-
+    """Compose a config and execute it, with the log lines of the command."""
     with _mistakes_raised(), legacy.rename_notices():
         _check_overrides(overrides)
         config, folder = compose_run(overrides, config_name)
         folder.mkdir(parents=True, exist_ok=True)
         with _run_logging(folder / "run.log"):
-            execute(config, list(config.overrides), folder)
-        return load_report(folder)
+            return execute(config, list(config.overrides), folder)
 
 
 def _check_overrides(overrides: Sequence[str]) -> None:

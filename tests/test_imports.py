@@ -25,19 +25,13 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def is_type_checking(node: ast.AST) -> bool:
-    """Whether a node is an ``if TYPE_CHECKING`` block, which is not run."""
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-
-
 def imported(name: str, file: Path, known: set[str], everywhere: bool) -> Iterator[str]:
     """Modules of the package that a module imports, at module level or everywhere."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     skipped = {
         id(inner)
         for node in ast.walk(tree)
-        if is_type_checking(node)
-        or (not everywhere and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+        if not everywhere and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         for inner in ast.walk(node)
     }
     for node in ast.walk(tree):

@@ -33,7 +33,8 @@ class DistillCommand(HydraCommand):
     def run(self, config: DictConfig, overrides: list[str], folder: Path) -> str:
         """Run once; in a sweep, the folder of a run that failed is kept with the reason in it."""
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-        return execute_run(config, overrides, folder, keep_folder=in_sweep, workers=self.workers)
+        report = execute_run(config, overrides, folder, keep_folder=in_sweep, workers=self.workers)
+        return str(report)
 
 
 def main() -> None:

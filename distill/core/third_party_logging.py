@@ -16,7 +16,8 @@ def silence_third_party_logging() -> None:
     transformers_logging.disable_progress_bar()
     # The program itself reports which weights are new (a head to be trained).
     transformers_logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()  # retries: a failure is reported as an error of the program
+    # Not retries either: a failure is reported as an error of the program.
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     for name in ("pytorch_lightning", "datasets", "httpx", "filelock"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # The scheduler is meant to step after every batch, and Lightning's order is correct.

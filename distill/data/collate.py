@@ -1,13 +1,28 @@
 """Encoded rows collated into tensors."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from distill.data.preprocessor import BatchTransform, Field
+
+
+class Collator(Protocol):
+    """Makes a batch of encoded rows.
+
+    Attributes:
+        fields: model inputs of the batch.
+        transform: applied to the rows before; ``None``: nothing.
+    """
+
+    fields: tuple[Field, ...]
+    transform: BatchTransform | None
+
+    def __call__(self, rows: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the model inputs of some rows."""
 
 
 class PaddingCollator:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from distill.core.jagged import ArrayOrJagged, JaggedArray
-from distill.data.collate import PaddingCollator
+from distill.data.collate import Collator
 from distill.data.columns import arrow_column, numeric_column
 from distill.data.preprocessor import LENGTH, POSITIONS, PassSeed
 from distill.data.sampler import BatchIndices, LengthGroupedBatchSampler
@@ -29,7 +29,7 @@ class LogitsByIndex(Protocol):
         """Return the logits of some examples, ``(B, C)`` or those of all their positions."""
 
 
-class DistillationDataset(torch.utils.data.Dataset):
+class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """Encoded examples of one split: indices in, a batch of tensors out.
 
     An example has one row of logits; or, where the head reads single positions (rows with a column
@@ -50,9 +50,9 @@ class DistillationDataset(torch.utils.data.Dataset):
     def __init__(
         self,
         student: Dataset,
-        collate: PaddingCollator,
+        collate: Collator,
         teacher: Dataset | None = None,
-        collate_teacher: PaddingCollator | None = None,
+        collate_teacher: Collator | None = None,
         teacher_logits: LogitsByIndex | None = None,
         as_many_as: int | None = None,
         source: Dataset | None = None,
@@ -100,6 +100,12 @@ class DistillationDataset(torch.utils.data.Dataset):
         if self.position_counts is None:
             return numeric_column(self.student, LABEL)
         return JaggedArray(pc.list_flatten(self.column(LABEL)).to_numpy(), self._counts(LABEL))
+
+    @property
+    def label_values(self) -> np.ndarray:
+        """All labels in one array: ``(N, ...)``, or those of all labeled positions ``(U,)``."""
+        labels = self.labels
+        return labels.values if isinstance(labels, JaggedArray) else labels
 
     def _transformed_labels(self, size: int = 1000) -> JaggedArray:
         values, counts = [np.empty(0, np.int64)], []
@@ -176,7 +182,7 @@ class DistillationDataset(torch.utils.data.Dataset):
 
     def loader(
         self, batch_size: int, seed: int | None, process: ProcessRank = SINGLE_PROCESS
-    ) -> DataLoader:
+    ) -> DataLoader[dict[str, Any]]:
         """Return a process's parts of batches of similar length; shuffled if a seed is given."""
         batches = None if self.as_many_as is None else -(-self.as_many_as // batch_size)
         sampler = LengthGroupedBatchSampler(self.lengths, batch_size, seed, batches, process)

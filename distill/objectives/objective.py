@@ -228,7 +228,7 @@ class Recipe:
         return frozenset[Need]().union(*(stage.objective.needs for stage in self.stages))
 
     @property
-    def terms(self) -> dict[str, Term]:
+    def active_terms(self) -> dict[str, Term]:
         """The terms of all stages by ``STAGE.TERM``."""
         return {
             f"{stage.name}.{key}": term

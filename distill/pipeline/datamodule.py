@@ -103,16 +103,16 @@ class DistillationDataModule(pl.LightningDataModule):
         """Choose the stage that :meth:`train_dataloader` serves, and the seed of its order."""
         self._stage, self._seed = stage, seed
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return shuffled batches of the present stage, with what it needs of the teacher."""
         dataset = self.train_dataset(self._stage.objective)
         return dataset.loader(self._components.source.batch_size, self._seed)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return batches of the validation split."""
         return self.validation.loader(self._components.source.batch_size, None)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return batches of the evaluated split."""
         return self.test.loader(self._components.source.batch_size, None)
 

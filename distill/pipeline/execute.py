@@ -18,6 +18,7 @@ from distill.core.errors import UserError
 
 if TYPE_CHECKING:
     from distill.distributed.worker_group import WorkerGroup
+    from distill.reporting.schema import Report
 
 ERROR_FILE = "error.txt"
 # Files that a run writes before it does anything: a folder without others is no run.
@@ -31,7 +32,7 @@ def execute_run(
     *,
     keep_folder: bool = False,
     workers: "WorkerGroup | None" = None,
-) -> str:
+) -> "Report":
     """Validate a config and run it.
 
     Args:
@@ -41,6 +42,9 @@ def execute_run(
         keep_folder: Keep the folder, with the reason in ``error.txt``, even if a mistake was found
             before anything was trained.
         workers: The other processes that torchrun or srun has started.
+
+    Returns:
+        The run's report.
 
     Raises:
         UserError: For a mistake of the user, before any training.

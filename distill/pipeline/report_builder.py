@@ -113,7 +113,7 @@ def hyperparameters(
 ) -> dict[str, Hyperparameter]:
     """Return the few settings that runs are compared by, whatever their objective."""
     terms: dict[str, Hyperparameter] = {}
-    for name, term in components.objective.terms.items():
+    for name, term in components.objective.active_terms.items():
         for key, value in term.settings.items():
             if callable(value):
                 terms[f"{name}.{key}.schedule"] = type(value).__name__.lower()
@@ -159,16 +159,12 @@ def write_report(
     folder: Path,
     provenance: Provenance,
     hyperparameters: Mapping[str, Hyperparameter],
-) -> str:
-    """Write model cards, the report and TensorBoard's final entries.
-
-    Returns:
-        The short form, for a terminal.
-    """
+) -> None:
+    """Write model cards, the report and TensorBoard's final entries."""
     for model in report.models:
         if (folder / model.role).is_dir():
             write_model_card(folder / model.role, report, model, provenance)
-    text = run_report.write(report, folder)
+    run_report.write(report, folder)
     tensorboard.write_final(
         folder,
         report,
@@ -176,7 +172,6 @@ def write_report(
         (folder / "report.md").read_text(encoding="utf-8"),
         folder / "tradeoff.png",
     )
-    return text
 
 
 def _environment(trainer: TrainerFactory) -> Environment:

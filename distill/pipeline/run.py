@@ -21,12 +21,12 @@ from distill.evaluation.evaluator import (
     compare_models,
     evaluate_models,
 )
-from distill.modeling.features import ModelOutputs
 from distill.pipeline import report_builder
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
 from distill.pipeline.run_directory import RunDirectory
 from distill.pipeline.trained_model import TrainedModel
+from distill.reporting.schema import Report
 from distill.student.base import Student, StudentContext
 from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
 from distill.training.fine_tuning import FineTuningPlan, fine_tune
@@ -42,7 +42,7 @@ def run(
     config: DictConfig,
     callbacks: Sequence[Callback] = (),
     workers: WorkerGroup | None = None,
-) -> str:
+) -> Report:
     """Run one distillation and write everything into ``config.output_dir``.
 
     Args:
@@ -51,7 +51,7 @@ def run(
         workers: the other processes that torchrun or srun has started.
 
     Returns:
-        The report's short form for a terminal.
+        The report, as it is written.
 
     Raises:
         UserError: for mistakes of the user, before any training.
@@ -67,7 +67,7 @@ def _run(
     components: RunComponents,
     started: datetime,
     callbacks: Sequence[Callback],
-) -> str:
+) -> Report:
     """The main flow, in one process."""
     task = components.task
     data = prepare_data(components.source, task.schema, components.cache_dir)
@@ -115,12 +115,13 @@ def _run(
         report_builder.run_info(config, started),
         components, data, teacher, datamodule, trained, measurements,
     )  # fmt: skip
-    return report_builder.write_report(
+    report_builder.write_report(
         report,
         directory.path,
         report_builder.provenance(components, student),
         report_builder.hyperparameters(components, student, data),
     )
+    return report
 
 
 def train_student(
@@ -173,7 +174,7 @@ def _train_stage(
         replace(components.optimizer, learning_rate=learning_rate),
         teacher=teacher.model if components.runs_teacher_live(stage.objective) else None,
         prefix="" if is_last else f"{stage.name}/",
-        read_logits=teacher.model.read if teacher.members else ModelOutputs,
+        read_logits=teacher.outputs_from_logits,
     )
     plan = TrainingPlan(
         module=module,

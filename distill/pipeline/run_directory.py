@@ -35,6 +35,7 @@ class RunDirectory:
     def write_config(self, config: DictConfig) -> None:
         """Write config.yaml: resolved, and itself a complete config that repeats the run."""
         plain = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(plain, dict)
         plain |= {"output_dir": None, "resume": None}
         header = (
             "# Repeats this run: distill --config-path FOLDER --config-name config\n"
@@ -110,6 +111,7 @@ def load_interrupted_config(folder: str) -> DictConfig:
     if (path / "report.json").is_file():
         raise UserError(f"resume={folder}: this run is finished, its report is report.md")
     config = OmegaConf.load(path / "config.yaml")
+    assert isinstance(config, DictConfig)
     config.pop("hydra", None)
     return config
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.metrics.statistics import holm
 from distill.reporting.event_file import EventFile
@@ -17,7 +17,6 @@ from distill.reporting.schema import (
     FILE_NAME,
     Difference,
     MetricValue,
-    ModelReport,
     Report,
     load_report,
 )
@@ -32,9 +31,8 @@ from distill.reporting.text import (
     significant,
     with_interval,
 )
-
-if TYPE_CHECKING:
-    from distill.search.study import Study, Trial
+from distill.search.study import Study
+from distill.search.trial import Trial, cost
 
 HISTORY = ".search"  # suffix of the event file with the history
 SELECTION_NOTE = (
@@ -239,18 +237,6 @@ def write_history(directory: Path, summary: SearchSummary) -> None:
                 if value is not None:
                     events.add_scalar(f"search/{name}", value, trial.number)
         events.add_text("search", markdown(directory.name, summary))
-
-
-def cost(model: ModelReport, name: str) -> float:
-    """Return one of the costs that a search can minimize.
-
-    Raises:
-        ValueError: It was not measured.
-    """
-    value = quantity(name).read(model)
-    if value is None:
-        raise ValueError(f"{name} of {model.role} was not measured")
-    return value
 
 
 def _count(summary: SearchSummary) -> str:

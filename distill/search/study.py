@@ -20,9 +20,8 @@ from distill.config.error_messages import user_message
 from distill.config.naming import job_dir
 from distill.core.errors import UserError
 from distill.reporting.schema import FILE_NAME, Role, load_report
-from distill.search.report import cost
 from distill.search.space import Compose, Space, combinations, suggest
-from distill.search.trial import StopTrial, Trial
+from distill.search.trial import StopTrial, Trial, cost
 
 if TYPE_CHECKING:
     from pytorch_lightning.callbacks import Callback

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from distill.reporting.quantities import quantity
+from distill.reporting.schema import ModelReport
+
 # (share of the training that is done, metric on validation), one pair per epoch.
 Curve = Sequence[tuple[float, float]]
 
@@ -69,3 +72,15 @@ def is_behind(
         and trial.best_by(share) - best > margin
     ]
     return max(rivals, key=lambda trial: trial.best_by(share), default=None)
+
+
+def cost(model: ModelReport, name: str) -> float:
+    """Return one of the costs that a search can minimize.
+
+    Raises:
+        ValueError: It was not measured.
+    """
+    value = quantity(name).read(model)
+    if value is None:
+        raise ValueError(f"{name} of {model.role} was not measured")
+    return value

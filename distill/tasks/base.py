@@ -48,7 +48,7 @@ class Task:
         preprocessor: Preprocessor[Any],
         head: Head,
         criterion: Criterion,
-        evaluator: Evaluator,
+        evaluator: Evaluator[Any],
     ):
         for part, kind in (
             (schema, DataSchema), (preprocessor, Preprocessor), (head, Head),

@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from distill.core.errors import UserError
-from distill.core.jagged import ArrayOrJagged
+from distill.core.jagged import JaggedArray
 from distill.data.dataset import DistillationDataset
 from distill.metrics.base import Metric
 
@@ -16,7 +16,11 @@ PerClass = dict[str, dict[str, float | None]]
 """Precision, recall, F1 and support by class."""
 
 
-class Evaluator(ABC):
+LogitsT = TypeVar("LogitsT", np.ndarray, JaggedArray)
+"""Logits of a split: one row per example, or one per labeled position."""
+
+
+class Evaluator(ABC, Generic[LogitsT]):
     """Metrics of a task, calibration and fidelity to the teacher.
 
     Args:
@@ -60,7 +64,7 @@ class Evaluator(ABC):
 
     @abstractmethod
     def metric_inputs(
-        self, logits: ArrayOrJagged, examples: DistillationDataset
+        self, logits: LogitsT, examples: DistillationDataset
     ) -> tuple[np.ndarray, ...]:
         """Return the arguments of the metrics, each with the measured examples on axis 0.
 
@@ -73,11 +77,11 @@ class Evaluator(ABC):
         """
 
     @abstractmethod
-    def calibration(self, logits: ArrayOrJagged, labels: ArrayOrJagged) -> dict[str, float] | None:
+    def calibration(self, logits: LogitsT, labels: LogitsT) -> dict[str, float] | None:
         """Return calibration measures; ``None`` if the model gives no probabilities."""
 
     @abstractmethod
-    def fidelity(self, logits: ArrayOrJagged, teacher: ArrayOrJagged) -> dict[str, float | None]:
+    def fidelity(self, logits: LogitsT, teacher: LogitsT) -> dict[str, float | None]:
         """Return measures of agreement with the teacher, both by their logits."""
 
     def reduce_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -89,7 +93,7 @@ class Evaluator(ABC):
         return predictions
 
     def per_class_scores(
-        self, logits: ArrayOrJagged, examples: DistillationDataset, names: Sequence[str]
+        self, logits: LogitsT, examples: DistillationDataset, names: Sequence[str]
     ) -> PerClass:
         """Return precision, recall, F1 and support of each class.
 
@@ -107,7 +111,7 @@ class Evaluator(ABC):
         """
         return content
 
-    def evaluate(self, logits: ArrayOrJagged, examples: DistillationDataset) -> dict[str, float]:
+    def evaluate(self, logits: LogitsT, examples: DistillationDataset) -> dict[str, float]:
         """Return the value of every metric by name."""
         inputs = self.metric_inputs(logits, examples)
         return {name: float(metric(*inputs)) for name, metric in self.metrics.items()}

@@ -140,7 +140,7 @@ class BinaryCrossEntropyCriterion(Criterion):
         return (loss * known).sum() / len(labels)
 
 
-class MultiLabelEvaluator(Evaluator):
+class MultiLabelEvaluator(Evaluator[np.ndarray]):
     """Micro and macro F1 and exact match of the decisions."""
 
     selection_metrics = ("micro_f1", "macro_f1", "exact_match")
@@ -158,7 +158,7 @@ class MultiLabelEvaluator(Evaluator):
         self, logits: np.ndarray, examples: DistillationDataset
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return predicted and true decisions, 0 or 1, ``(N, C)`` each."""
-        return _decisions(logits), examples.labels
+        return _decisions(logits), examples.label_values
 
     def calibration(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Return the calibration over all decisions: per decision, not per example."""
@@ -187,7 +187,7 @@ class MultiLabelEvaluator(Evaluator):
         self, logits: np.ndarray, examples: DistillationDataset, names: Sequence[str]
     ) -> PerClass:
         """Return the scores of each class's positive decisions."""
-        labeled = np.asarray(examples.labels) == 1
+        labeled = np.asarray(examples.label_values) == 1
         return classification.per_class_scores(_decisions(logits) == 1, labeled, names)
 
 

@@ -194,7 +194,7 @@ class SquaredErrorCriterion(Criterion):
         return (error.square() * known).sum() / len(labels)
 
 
-class RegressionEvaluator(Evaluator):
+class RegressionEvaluator(Evaluator[np.ndarray]):
     """Pearson's and Spearman's correlation and the mean squared error.
 
     Args:
@@ -221,7 +221,7 @@ class RegressionEvaluator(Evaluator):
         self, logits: np.ndarray, examples: DistillationDataset
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return outputs and labels as trained on, ``(N,)`` each."""
-        return logits[..., 0], examples.labels
+        return logits[..., 0], examples.label_values
 
     def standardize(self, predictions: np.ndarray) -> np.ndarray:
         """Return standardized predictions, or their ranks for Spearman's correlation.
@@ -234,7 +234,8 @@ class RegressionEvaluator(Evaluator):
             return regression.average_ranks(predictions)
         numbers = np.asarray(predictions, dtype=np.float64)
         spread = numbers.std()
-        return (numbers - numbers.mean()) / (spread if spread > 0 else 1.0)
+        standardized: np.ndarray = (numbers - numbers.mean()) / (spread if spread > 0 else 1.0)
+        return standardized
 
     def calibration(self, logits: np.ndarray, labels: np.ndarray) -> None:
         """Return nothing: the model gives no probabilities."""

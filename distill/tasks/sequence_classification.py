@@ -95,7 +95,7 @@ class SingleLabelSchema(TextPairSchema):
         first = [labels[index] for index in indices[:100]]
         ids = class_labels.label_ids(rows.features[LABEL], first, names)
         known = np.array([ids.get(str(label), -1) for label in labels], dtype=np.int64)
-        targets = known[indices]
+        targets: np.ndarray = known[indices]
         if (targets < 0).any():
             row = int(np.argmax(targets < 0))
             label = labels[indices[row]]
@@ -142,7 +142,7 @@ class CrossEntropyCriterion(Criterion):
         return class_labels.cross_entropy(logits, labels)
 
 
-class ClassificationEvaluator(Evaluator):
+class ClassificationEvaluator(Evaluator[np.ndarray]):
     """Accuracy, macro F1 and Matthews correlation of class ids."""
 
     selection_metrics = ("accuracy", "macro_f1", "matthews_correlation")
@@ -156,7 +156,7 @@ class ClassificationEvaluator(Evaluator):
         self, logits: np.ndarray, examples: DistillationDataset
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return predicted and true class ids, ``(N,)`` each."""
-        return logits.argmax(axis=-1), examples.labels
+        return logits.argmax(axis=-1), examples.label_values
 
     def calibration(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Return the calibration of the distribution over the classes."""
@@ -172,5 +172,5 @@ class ClassificationEvaluator(Evaluator):
         """Return the scores of each class against all others."""
         classes = np.arange(len(names))
         predicted = logits.argmax(axis=-1)[:, None] == classes
-        labeled = np.asarray(examples.labels)[:, None] == classes
+        labeled = np.asarray(examples.label_values)[:, None] == classes
         return classification.per_class_scores(predicted, labeled, names)

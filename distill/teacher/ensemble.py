@@ -13,7 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from distill.core.errors import UserError
 from distill.core.jagged import ArrayOrJagged, JaggedArray
-from distill.data.collate import PaddingCollator
+from distill.data.collate import Collator
 from distill.data.preprocessor import POSITIONS, Field
 from distill.modeling.features import ModelOutputs, forward_with_features
 from distill.modeling.forward import output_logits
@@ -297,7 +297,7 @@ class EnsembleCollator:
         collates: by member.
     """
 
-    def __init__(self, collates: Mapping[str, PaddingCollator]):
+    def __init__(self, collates: Mapping[str, Collator]):
         self.collates = dict(collates)
         self.fields: tuple[Field, ...] = ()  # of no single model
         self.transform = next(iter(self.collates.values())).transform  # the task's, one for all

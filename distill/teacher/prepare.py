@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from distill.core.errors import UserError
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData
 from distill.modeling import loading
+from distill.modeling.features import ModelOutputs
 from distill.modeling.head import Head
 from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
@@ -31,7 +32,8 @@ class Teacher:
 
     Attributes:
         name: name in reports.
-        model: in evaluation mode, its outputs in the order of the data's label names.
+        model: a ``PreTrainedModel`` or an ``Ensemble`` in evaluation mode, its outputs in the order
+            of the data's label names.
         processor: the model's processor.
         hash: hash of its weights.
         seconds: time of fine-tuning in this run; 0 if it was not needed or reused.
@@ -40,12 +42,19 @@ class Teacher:
     """
 
     name: str
-    model: PreTrainedModel
+    model: Any
     processor: Any
     hash: str
     seconds: float
     reused: bool
     members: Mapping[str, "Teacher"] = field(default_factory=dict)
+
+    def outputs_from_logits(self, logits: Tensor) -> ModelOutputs:
+        """Return the teacher's outputs given its stored logits; of an ensemble those of all."""
+        if self.members:
+            outputs: ModelOutputs = self.model.read(logits)
+            return outputs
+        return ModelOutputs(logits)
 
     @property
     def primary(self) -> "Teacher":

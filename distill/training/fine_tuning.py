@@ -77,11 +77,10 @@ class FineTuningPlan:
         """
         return cache.cache_key(
             kind="fine_tuned", format=1,
-            weights=weights_hash(self.model),
+            weights=weights_hash(self.model), task=self.task.name,
             tokenizer=self.task.preprocessor.processor_hash(self.processor),
-            task=self.task.name, metric=self.task.evaluator.metric_name,
-            train=self.data.hashes["train"], validation=self.data.hashes["validation"],
-            max_length=self.max_length,
+            metric=self.task.evaluator.metric_name, train=self.data.hashes["train"],
+            validation=self.data.hashes["validation"], max_length=self.max_length,
             optimizer=asdict(self.optimizer) | {"learning_rate": self.learning_rate},
             epochs=self.epochs, batch_size=self.batch_size, seed=self.seed,
             patience=trainer.patience, precision=trainer.hardware.precision,

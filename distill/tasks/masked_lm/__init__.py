@@ -82,7 +82,7 @@ class MaskedLMHead(Head):
 
     def output_size(self, num_labels: int, config: PreTrainedConfig) -> int:
         """Return the size of the model's vocabulary."""
-        return config.vocab_size
+        return int(config.vocab_size)
 
     def output_order(self, model_names: Mapping[int, str], names: Sequence[str]) -> list[int]:
         """Keep the order: the outputs are the tokenizer's tokens."""

@@ -18,7 +18,7 @@ from distill.tasks.masked_lm.preprocessor import MaskingConfig
 NLL, PREDICTED, CONFIDENCE = range(3)
 
 
-class MaskedLMEvaluator(Evaluator):
+class MaskedLMEvaluator(Evaluator[JaggedArray]):
     """Metrics over masked tokens.
 
     Args:
@@ -55,7 +55,7 @@ class MaskedLMEvaluator(Evaluator):
 
     def metric_inputs(
         self, logits: JaggedArray, examples: DistillationDataset
-    ) -> tuple[NDArray, NDArray]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the sums of each row over its masked tokens.
 
         Returns:
@@ -63,7 +63,7 @@ class MaskedLMEvaluator(Evaluator):
             number of masked tokens.
         """
         reduced = np.asarray(logits.values, dtype=np.float64)
-        correct = reduced[:, PREDICTED] == examples.labels.values
+        correct = reduced[:, PREDICTED] == examples.label_values
         columns = np.stack([reduced[:, NLL], correct], axis=1)
         starts = logits.starts[:-1]  # every row has a masked token
         return np.add.reduceat(columns, starts, axis=0), logits.counts
@@ -93,17 +93,19 @@ class MaskedLMEvaluator(Evaluator):
         digest = hashlib.sha256(f"{content} {masking}".encode())
         assert examples.position_counts is not None
         digest.update(examples.position_counts.tobytes())
-        digest.update(examples.labels.values.tobytes())
+        digest.update(examples.label_values.tobytes())
         return digest.hexdigest()[:16]
 
 
 @CountMetric
-def _accuracy(sums: NDArray, totals: NDArray, counts: Floats) -> Floats:
+def _accuracy(sums: Floats, totals: NDArray[np.int64], counts: Floats) -> Floats:
     """Share of correctly predicted masked tokens."""
-    return counts @ sums[:, 1] / (counts @ totals)
+    result: Floats = counts @ sums[:, 1] / (counts @ totals)
+    return result
 
 
 @CountMetric
-def _perplexity(sums: NDArray, totals: NDArray, counts: Floats) -> Floats:
+def _perplexity(sums: Floats, totals: NDArray[np.int64], counts: Floats) -> Floats:
     """Exponential of the mean negative log-likelihood of the masked tokens."""
-    return np.exp(counts @ sums[:, 0] / (counts @ totals))
+    result: Floats = np.exp(counts @ sums[:, 0] / (counts @ totals))
+    return result

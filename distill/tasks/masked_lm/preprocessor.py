@@ -85,8 +85,8 @@ class MaskingPreprocessor(TextPreprocessor):
             )
 
     def encode(
-        self, processor: PreTrainedTokenizerBase, rows: Mapping[str, list], max_length: int
-    ) -> dict[str, list]:
+        self, processor: PreTrainedTokenizerBase, rows: Mapping[str, list[Any]], max_length: int
+    ) -> dict[str, list[Any]]:
         """Encode texts as one or several rows each.
 
         A row of special tokens only is left out: there is nothing to mask.

@@ -27,7 +27,8 @@ class SpanCriterion(Criterion):
     def from_distributions(self, distributions: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """Return ``(2 B, L)`` as ``(U, 2)``."""
         present = _present(batch["position_counts"].to(distributions.device))
-        return distributions.unflatten(0, (-1, 2)).transpose(1, 2)[present]
+        logits: Tensor = distributions.unflatten(0, (-1, 2)).transpose(1, 2)[present]
+        return logits
 
     def hard_label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         r"""Cross-entropy of start and end in fp32: ``(2 B, L)``, ``(2 B,)`` -> scalar.

@@ -24,7 +24,7 @@ class AnswerConfig:
     no_answer_threshold: float = 0.0
 
 
-class SpanEvaluator(Evaluator):
+class SpanEvaluator(Evaluator[JaggedArray]):
     """SQuAD's metrics over questions.
 
     Args:
@@ -71,6 +71,7 @@ class SpanEvaluator(Evaluator):
             pc.list_flatten(examples.column(name)).to_numpy()[starts + spans[best, side]]
             for side, name in enumerate(("starts", "ends"))
         ]
+        assert examples.source is not None
         contexts = examples.source.select(questions)["text_pair"][:]
         return {
             question: "" if no else context[start:end].strip()
@@ -84,6 +85,7 @@ class SpanEvaluator(Evaluator):
     ) -> tuple[np.ndarray]:
         """Return exact match and F1 of each question, ``(Q, 2)``, in the order of their rows."""
         answers = self.predict_answers(logits, examples)
+        assert examples.source is not None
         labels = examples.source.select(list(answers))["label"][:]
         golds = [label["text"] for label in labels]
         if _has_unanswerable(examples.source):  # as the script of v2 does, unlike that of v1.1
@@ -99,7 +101,7 @@ class SpanEvaluator(Evaluator):
         spans, teacher_spans = self._window_spans(logits), self._window_spans(teacher)
         total = 0.0
         for first in range(0, len(logits), squad.WINDOWS):
-            windows = np.arange(first, min(first + squad.WINDOWS, len(logits)))
+            windows = list(range(first, min(first + squad.WINDOWS, len(logits))))
             counts = torch.from_numpy(logits.counts[windows])
             student_rows, teacher_rows = (
                 pad_positions(torch.from_numpy(array[windows]), counts).numpy()

@@ -33,8 +33,8 @@ class WindowPreprocessor(TextPreprocessor):
         return {"stride": self.stride}
 
     def encode(
-        self, processor: PreTrainedTokenizerBase, rows: Mapping[str, list], max_length: int
-    ) -> dict[str, list]:
+        self, processor: PreTrainedTokenizerBase, rows: Mapping[str, list[Any]], max_length: int
+    ) -> dict[str, list[Any]]:
         """Encode questions and contexts.
 
         A question that would take more than half of the window is truncated.
@@ -68,7 +68,7 @@ class WindowPreprocessor(TextPreprocessor):
             verbose=False,
         )
         samples, offsets = encoded.pop("overflow_to_sample_mapping"), encoded.pop("offset_mapping")
-        windows: dict[str, list] = {
+        windows: dict[str, list[Any]] = {
             key: [] for key in (POSITIONS, "starts", "ends", "label", "example", "cut")
         }
         for number, sample in enumerate(samples):
@@ -143,7 +143,7 @@ def _truncate_questions(
 
 
 def _answer_positions(
-    answers: Mapping[str, list], characters: np.ndarray, is_first: bool, is_last: bool
+    answers: Mapping[str, list[Any]], characters: np.ndarray, is_first: bool, is_last: bool
 ) -> list[int]:
     """Return where the first answer starts and ends in a window; ``[0, 0]`` if it does not.
 

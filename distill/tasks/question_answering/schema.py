@@ -77,7 +77,9 @@ class AnswerSchema(DataSchema):
             )
         return list(OUTPUTS)
 
-    def targets(self, split: str, rows: Dataset, names: Sequence[str]) -> list[dict[str, list]]:
+    def targets(
+        self, split: str, rows: Dataset, names: Sequence[str]
+    ) -> list[dict[str, list[Any]]]:
         """Return the answers with their place in the context: ``text`` and ``answer_start``.
 
         An answer that is not where it is said to be is taken at the nearest place where it is.
@@ -113,7 +115,7 @@ class AnswerSchema(DataSchema):
             "answer_start says: the nearest place where they do was taken."
         )
 
-    def missing_label(self, names: Sequence[str]) -> dict[str, list]:
+    def missing_label(self, names: Sequence[str]) -> dict[str, list[Any]]:
         """Return an answer whose place is ignored: neither an answer nor that there is none."""
         return {"text": [""], "answer_start": [IGNORED_LABEL]}
 
@@ -150,7 +152,7 @@ def _parse_answers(split: str, row: int, label: Any) -> list[Answer]:
     )
 
 
-def _locate_answers(where: str, answers: list[Answer], context: str) -> dict[str, list]:
+def _locate_answers(where: str, answers: list[Answer], context: str) -> dict[str, list[Any]]:
     starts = []
     for start, text in answers:
         if not text.strip():

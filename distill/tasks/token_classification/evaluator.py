@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distill.core.jagged import JaggedArray
 from distill.data.dataset import DistillationDataset
 from distill.metrics import classification
-from distill.metrics.base import CountMetric, Metric
+from distill.metrics.base import CountMetric, Floats, Metric
 from distill.metrics.entities import EntitySpans
 from distill.tasks import class_labels
 from distill.tasks.evaluator import Evaluator, PerClass
 from distill.tasks.token_classification.rows import flatten_rows
 from distill.tasks.token_classification.schema import TagSchema
 
+Counts = NDArray[np.int64]
 
-class TokenClassificationEvaluator(Evaluator):
+
+class TokenClassificationEvaluator(Evaluator[JaggedArray]):
     """Precision, recall and F1 of entities; accuracy and macro F1 of words where there are none.
 
     Args:
@@ -83,7 +86,7 @@ class TokenClassificationEvaluator(Evaluator):
         )
 
     def calibration(self, logits: JaggedArray, labels: JaggedArray) -> dict[str, float]:
-        """Return the calibration of the distribution over the tags, over the words that are read."""
+        """Return the calibration over the words that are read."""
         return class_labels.classification_calibration(logits.values, labels.values)
 
     def fidelity(self, logits: JaggedArray, teacher: JaggedArray) -> dict[str, float | None]:
@@ -96,13 +99,18 @@ class TokenClassificationEvaluator(Evaluator):
         """Return the scores of each entity type or, without entities, each class of words."""
         words = self._predict_words(logits, examples)
         if self.schema.scheme is None:
-            counts = (table.sum(axis=0) for table in words.count_by_class(len(names)))
-            return classification.per_class_scores_from_counts(*counts, names)
+            hits, predicted, labeled = words.count_by_class(len(names))
+            return classification.per_class_scores_from_counts(
+                hits.sum(axis=0), predicted.sum(axis=0), labeled.sum(axis=0), names
+            )
         found, true = self._entities(words)
-        types = (found.types[found.among(true)], found.types, true.types)
         names = self.schema.scheme.names
+
+        def count(types: np.ndarray) -> np.ndarray:
+            return np.bincount(types, minlength=len(names))
+
         return classification.per_class_scores_from_counts(
-            *(np.bincount(one, minlength=len(names)) for one in types), names
+            count(found.types[found.among(true)]), count(found.types), count(true.types), names
         )
 
 
@@ -141,44 +149,48 @@ class _Words:
         )
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _ratio(part: Floats, whole: Floats) -> Floats:
     """Divide; 0 where the denominator is 0, as in `conlleval`."""
-    return part / np.maximum(whole, 1)
+    result: Floats = part / np.maximum(whole, 1)
+    return result
 
 
 @CountMetric
-def _precision(model: np.ndarray, shared: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _precision(model: Counts, shared: Counts, counts: Floats) -> Floats:
     return _ratio(*(counts @ model[:, :2]).T)
 
 
 @CountMetric
-def _recall(model: np.ndarray, shared: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _recall(model: Counts, shared: Counts, counts: Floats) -> Floats:
     return _ratio(counts @ model[:, 0], counts @ shared[:, 0])
 
 
 @CountMetric
-def _f1(model: np.ndarray, shared: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _f1(model: Counts, shared: Counts, counts: Floats) -> Floats:
     return _ratio(2 * (counts @ model[:, 0]), counts @ (model[:, 1] + shared[:, 0]))
 
 
 @CountMetric
-def _accuracy(model: np.ndarray, shared: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return counts @ model[:, 2] / (counts @ shared[:, 1])
+def _accuracy(model: Counts, shared: Counts, counts: Floats) -> Floats:
+    result: Floats = counts @ model[:, 2] / (counts @ shared[:, 1])
+    return result
 
 
 @CountMetric
-def _word_accuracy(model: np.ndarray, shared: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _word_accuracy(model: Counts, shared: Counts, counts: Floats) -> Floats:
     correct = model[:, : shared.shape[1]].sum(axis=1)
-    return counts @ correct / (counts @ shared.sum(axis=1))
+    result: Floats = counts @ correct / (counts @ shared.sum(axis=1))
+    return result
 
 
 @CountMetric
-def _word_macro_f1(model: np.ndarray, shared: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _word_macro_f1(model: Counts, shared: Counts, counts: Floats) -> Floats:
     """Mean over the classes among tags or predictions, as :func:`classification.macro_f1`."""
     hits, predicted = np.split(model, 2, axis=1)
     total = counts @ (predicted + shared)
     f1 = _ratio(2 * (counts @ hits), total)
-    return f1.sum(axis=1) / (total > 0).sum(axis=1)
+    result: Floats = f1.sum(axis=1) / (total > 0).sum(axis=1)
+    return result
 
 
 _ENTITY_METRICS = (

@@ -1,6 +1,7 @@
 """Words encoded as tokens, with the first token of each word."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -38,8 +39,8 @@ class WordPreprocessor(TextPreprocessor):
             )
 
     def encode(
-        self, processor: PreTrainedTokenizerBase, rows: Mapping[str, list], max_length: int
-    ) -> dict[str, list]:
+        self, processor: PreTrainedTokenizerBase, rows: Mapping[str, list[Any]], max_length: int
+    ) -> dict[str, list[Any]]:
         """Encode sentences.
 
         Returns:
@@ -117,4 +118,4 @@ def _needs_leading_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     text = tokenizer("a b", add_special_tokens=False)["input_ids"]
     words = tokenizer(["a", "b"], is_split_into_words=True, add_special_tokens=False)["input_ids"]
     spaced = tokenizer(["a", " b"], is_split_into_words=True, add_special_tokens=False)
-    return text != words and text == spaced["input_ids"]
+    return bool(text != words and text == spaced["input_ids"])

@@ -186,8 +186,10 @@ class DistillationModule(pl.LightningModule):
             return
         if gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
-        elif callable(clip := getattr(self.trainer.strategy.model, "clip_grad_norm_", None)):
-            clip(gradient_clip_val)  # FSDP: the norm is over the shards of all processes
+            return
+        model: Any = self.trainer.strategy.model
+        if hasattr(model, "clip_grad_norm_"):  # FSDP: the norm is over the shards of all processes
+            model.clip_grad_norm_(gradient_clip_val)
         else:
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 

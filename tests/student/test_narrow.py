@@ -15,6 +15,7 @@ from transformers import (
 from distill.core.errors import UserError
 from distill.modeling import loading
 from distill.modeling.compact import as_compact, low_rank
+from distill.modeling.families import layer_stack
 from distill.modeling.forward import output_logits
 from distill.modeling.size import count_parameters
 from distill.student import narrow
@@ -104,7 +105,7 @@ def test_heads_and_units_that_say_nothing_go_first_and_are_not_missed(family, to
     student.save_pretrained(tmp_path / "saved")
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
     assert torch.equal(logits(loaded), logits(student))
-    assert loading.layer_stack(student)[0] == loading.layer_stack(teacher)[0]
+    assert layer_stack(student).path == layer_stack(teacher).path
     length = loading.check_max_length(teacher.config, 60)
     assert loading.check_max_length(student.config, length) == length
     with pytest.raises(UserError, match="positions"):
@@ -247,7 +248,7 @@ def test_compact_equals_its_family_where_the_shapes_agree():
 
 def test_widths_of_each_family():
     for family in FAMILIES:
-        assert Widths.of(make_model(family).config) == Widths(32, 2, 64)
+        assert Widths.from_config(make_model(family).config) == Widths(32, 2, 64)
 
 
 def test_all_through_the_command(command, small):

@@ -129,10 +129,10 @@ def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparatio
     order = _trained_output_order(model_config, config, data.label_names, task)
     # What the checkpoint lacks starts from random weights, drawn from the teacher's own seed.
     torch.manual_seed(config.seed)
-    model = _load_model(task.head, path, data.label_names, keep_head=order is not None)
+    model = load_model(task.head, path, data.label_names, keep_head=order is not None)
     if order is not None:
         if order != list(range(len(order))):
-            _reorder_head(model, order)
+            reorder_head(model, order)
             log.info("teacher: its classes are put into the data's order by name")
         log.info("teacher: %s has a head trained for these classes and is used as it is", path)
         return Teacher(config.name, model.eval(), processor, loading.weights_hash(model), 0.0, True)
@@ -144,7 +144,7 @@ def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparatio
         )
     tuned = _fine_tune_teacher(config, model, processor, preparation)
     # Loaded in either case, so that this run and those that reuse it hold the very same teacher.
-    model = _load_model(task.head, str(tuned.folder), data.label_names, keep_head=True).eval()
+    model = load_model(task.head, str(tuned.folder), data.label_names, keep_head=True).eval()
     return Teacher(
         config.name, model, processor, loading.weights_hash(model), tuned.seconds, tuned.reused
     )
@@ -235,7 +235,12 @@ def _trained_output_order(
     return order
 
 
-def _load_model(head: Head, path: str, names: list[str], keep_head: bool) -> PreTrainedModel:
+def load_model(head: Head, path: str, names: list[str], keep_head: bool) -> PreTrainedModel:
+    """Load a model with a head for these outputs, trained or new.
+
+    Raises:
+        UserError: if it cannot be loaded.
+    """
     try:
         return head.load_trained(path, names) if keep_head else head.load(path, names)
     except (OSError, ValueError) as error:
@@ -254,7 +259,13 @@ def _output_layer(model: PreTrainedModel) -> nn.Linear:
     return linear[-1]
 
 
-def _reorder_head(model: PreTrainedModel, order: list[int]) -> None:
+def reorder_head(model: PreTrainedModel, order: list[int]) -> None:
+    """Put the outputs of a trained head into another order.
+
+    Args:
+        model: its last linear layer is changed.
+        order: the index of each output in the present head.
+    """
     layer = _output_layer(model)
     with torch.no_grad():
         layer.weight.copy_(layer.weight[order].clone())

@@ -25,6 +25,7 @@ from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
 
 LAYERS = (6, 5, 4, 3, 2, 1)
+FIGURES = {"fastest": "latency_ms", "median": "latency_ms_median_round", "cpu": "cpu_ms"}
 
 
 def busy() -> None:
@@ -70,7 +71,7 @@ def main() -> None:
             for process in processes:
                 process.terminate()
             where = f"{neighbours} busy" if neighbours else "idle"
-            for what in ("fastest", "median", "cpu"):
+            for what in ("latency_ms", "latency_ms_median_round", "cpu_ms"):
                 values = {name: getattr(speed, what).p50 for name, speed in speeds.items()}
                 measured.setdefault((what, where), []).append(values)
 

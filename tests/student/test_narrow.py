@@ -304,5 +304,5 @@ def test_a_word_table_of_low_rank_under_other_heads(family, tokenizer, tmp_path)
     student = built(teacher, tokenizer, tmp_path, embedding_size=32).model
     torch.testing.assert_close(said(student), said(teacher), rtol=1e-4, atol=1e-4)
     teacher = AutoModelForMaskedLM.from_config(config)
-    with pytest.raises(UserError, match="writes with its word table"):
+    with pytest.raises(UserError, match="embedding table as the output layer"):
         built(teacher, tokenizer, tmp_path, embedding_size=8)

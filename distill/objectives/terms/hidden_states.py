@@ -51,7 +51,7 @@ class HiddenStates(Term):
     def __init__(
         self,
         weight: float | Schedule = 1.0,
-        measure: Literal["mse", "cosine", "normalized_mse", "normalised_mse"] = "mse",
+        measure: Literal["mse", "cosine", "normalized_mse"] = "mse",
         layers: LayerMap = "uniform",
         but_last: bool = False,
         embeddings: bool = False,

@@ -395,7 +395,7 @@ def test_a_narrower_model_with_its_head(family):
     torch.manual_seed(0)
     model = AutoModelForMaskedLM.from_config(make_model(family, layers=2).config).eval()
     ids = {"input_ids": torch.tensor([[2, 7, 9, 3]]), "attention_mask": torch.ones(1, 4).long()}
-    same = narrow.narrow_model(model, Widths.of(model.config), "magnitude").eval()
+    same = narrow.narrow_model(model, Widths.from_config(model.config), "magnitude").eval()
     assert torch.equal(same(**ids).logits, model(**ids).logits)
     small = narrow.narrow_model(model, Widths(16, 1, 20), "magnitude")
     assert small(**ids).logits.shape == (1, 4, 32)

@@ -63,7 +63,7 @@ def test_peak_memory_counts_what_is_alive_at_once():
 
 
 @pytest.mark.slow
-def test_the_ranking_is_the_same_beside_two_busy_neighbours(tokenizer):
+def test_the_ranking_is_the_same_beside_two_busy_neighbors(tokenizer):
     """Four models, each at least twice as costly as the next, beside programs that never rest."""
     depths = (1, 4, 10, 24)
     examples = DistillationDataset(encoded(tokenizer, 30), collator(tokenizer))
@@ -80,13 +80,13 @@ def test_the_ranking_is_the_same_beside_two_busy_neighbours(tokenizer):
 
     alone = ranking()
     work = "import numpy as np; a = np.ones((300, 300))\nwhile True: a @ a"
-    neighbours = [subprocess.Popen([sys.executable, "-c", work]) for _ in range(2)]
+    neighbors = [subprocess.Popen([sys.executable, "-c", work]) for _ in range(2)]
     try:
         time.sleep(1)
         beside = ranking()
-        assert all(neighbour.poll() is None for neighbour in neighbours)
+        assert all(neighbor.poll() is None for neighbor in neighbors)
     finally:
-        for neighbour in neighbours:
-            neighbour.kill()
-            neighbour.wait()
+        for neighbor in neighbors:
+            neighbor.kill()
+            neighbor.wait()
     assert alone == beside == [[str(depth) for depth in depths]] * 2

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from contestants.clock import Clock
 from contestants.work import Work
@@ -101,7 +102,8 @@ class DistillTraining:
     def loss(self, rows: list[int]) -> Tensor:
         """Compute the loss with ``training_step`` in the run's precision."""
         self.module.log = lambda *_, **__: None
-        self.module.lr_schedulers = lambda: _NoSchedule()
+        schedule = LambdaLR(torch.optim.SGD(self.student.parameters(), lr=0.0), lambda _: 1.0)
+        self.module.lr_schedulers = lambda: schedule
         hardware = self.parts.job.trainer.hardware
         self.module.to(hardware.device).on_fit_start()
         batch = self.module.transfer_batch_to_device(self.batches[rows], hardware.device, 0)
@@ -125,11 +127,6 @@ class DistillTraining:
                 logger=TensorBoardLogger(Path(folder)),
             )
             job.trainer.fit(plan)
-
-
-class _NoSchedule:
-    def get_last_lr(self) -> list[float]:
-        return [0.0]
 
 
 def live(work: Work) -> DistillTraining:

@@ -13,11 +13,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distill.api import run
+    from distill.api import evaluate, run
     from distill.core.errors import UserError
     from distill.reporting.schema import Report, load_report
 
-__all__ = ["Report", "UserError", "__version__", "load_report", "run"]
+__all__ = ["Report", "UserError", "__version__", "evaluate", "load_report", "run"]
 __version__ = "0.1.0"
 
 # GNU OpenMP reads this when torch is imported. Its threads wait for each other by spinning, so a
@@ -30,6 +30,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 _MODULES = {
     "Report": "distill.reporting.schema",
     "UserError": "distill.core.errors",
+    "evaluate": "distill.api",
     "load_report": "distill.reporting.schema",
     "run": "distill.api",
 }

@@ -41,6 +41,39 @@ def run(overrides: Sequence[str] = ()) -> "Report":
     return _execute(overrides, "config", execute_run)
 
 
+def evaluate(
+    model: str | Path, overrides: Sequence[str] = (), *, reference: str | Path | None = None
+) -> "Report":
+    """Measure a saved model on a data set, as the command ``distill-evaluate`` does.
+
+    Args:
+        model: A folder, a run's folder (its student), or a hub id.
+        overrides: Options as on the command line, such as ``["data=files", "data.path=FOLDER"]``;
+            see ``distill-evaluate --help``.
+        reference: Another model to compare it with, such as its teacher.
+
+    Returns:
+        The report, with the model as its student, and the reference as its teacher.
+
+    Raises:
+        UserError: For a mistake, before anything is measured.
+    """
+    from distill.pipeline.execute import execute_evaluation
+
+    models = [f"model={_quoted(model)}"]
+    if reference is not None:
+        models.append(f"reference={_quoted(reference)}")
+    with _mistakes_raised():
+        _check_overrides(overrides)
+    return _execute([*models, *overrides], "evaluate", execute_evaluation)
+
+
+def _quoted(path: str | Path) -> str:
+    """Return a path as the value of an override, whatever signs are in it."""
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def _execute(
     overrides: Sequence[str],
     config_name: str,

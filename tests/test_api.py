@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hydra.core.singleton import Singleton
+from transformers import AutoModelForSequenceClassification
 
 import distill
+from tests.factories import make_model
 
 
 @pytest.fixture
@@ -107,3 +110,96 @@ def test_a_run_is_continued(options, monkeypatch):
     report = distill.run(["resume=stopped"])
     assert report.run.name == "stopped"
     assert report.control is None
+
+
+# distill.evaluate
+
+
+@pytest.fixture
+def measured(options) -> list[str]:
+    """Options of an evaluation: the data, and where it runs."""
+    taken = ("data", "data.path", "cache_dir", "data.max_length", "trainer.precision")
+    return [option for option in options if option.split("=")[0] in taken]
+
+
+def test_a_students_evaluation_is_that_of_its_run(options, measured):
+    run = distill.run([*options, "control=false", "output_dir=run"])
+    teacher = next(Path(options[3].partition("=")[2], "teachers").glob("*[!k]"))
+    report = distill.evaluate("run", measured, reference=teacher)
+    assert [model.role for model in report.models] == ["teacher", "student"]
+    for role in ("quality", "calibration", "fidelity", "size"):
+        assert getattr(report.student, role) is not None
+    assert report.student.quality["accuracy"].value == run.student.quality["accuracy"].value
+    assert report.data.fingerprint == run.data.fingerprint
+    assert report.student.size.to_dict() == run.student.size.to_dict()
+    assert report.comparison.size_ratio == run.comparison.size_ratio
+    assert report.run.directory != run.run.directory
+
+
+def test_a_model_alone(measured, trained):
+    report = distill.evaluate(trained, [*measured, "output_dir=here"])
+    assert [model.role for model in report.models] == ["student"]
+    assert report.student.name == "ready"
+    assert report.student.fidelity is None
+    assert report.comparison.metric == "accuracy"
+    assert Path("here/report.md").is_file()
+    assert Path("here/report.json").is_file()
+    with pytest.raises(distill.UserError, match="holds another report"):
+        distill.evaluate(trained, [*measured, "output_dir=here"])
+
+
+def test_the_order_of_the_classes_is_the_datas(measured, trained, tmp_path, tokenizer):
+    model = make_model(labels=("positive", "negative"))
+    first = AutoModelForSequenceClassification.from_pretrained(trained)
+    with torch.no_grad():
+        model.load_state_dict(first.state_dict())
+        model.classifier.weight.copy_(first.classifier.weight.flip(0))
+        model.classifier.bias.copy_(first.classifier.bias.flip(0))
+    model.save_pretrained(tmp_path / "turned")
+    tokenizer.save_pretrained(tmp_path / "turned")
+    one, two = (distill.evaluate(path, measured) for path in (trained, tmp_path / "turned"))
+    assert one.student.quality["accuracy"].value == two.student.quality["accuracy"].value
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["data.limit=5"], "data.limit is about training"),
+        (["task=regression", "data.label=label"], "label"),
+        (["task=masked_lm"], "has no head for task=masked_lm"),
+        (["labels=[a,b]"], "knows a, b, the data have negative, positive"),
+        (["labels=[a,b,c]"], "labels names 3 outputs, the model has 2"),
+        (["trainer.max_epochs=3"], "there is no option trainer.max_epochs"),
+        (["model=nowhere/at/all"], "there is no such folder"),
+        (["labels=yes"], "labels=yes: it must be a list of text or null"),
+    ],
+)
+def test_mistakes_of_an_evaluation(measured, trained, overrides, says):
+    with pytest.raises(distill.UserError) as caught:
+        distill.evaluate(trained, [*measured, *overrides])
+    assert says in str(caught.value)
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
+
+
+def test_the_command(measured, trained, command, monkeypatch):
+    import distill.cli.distill
+    import distill.cli.evaluate
+
+    monkeypatch.setattr("distill.cli.distill.main", distill.cli.evaluate.main)
+    code, out, err = command(f"model={trained}", *measured, "output_dir=out")
+    assert code == 0, err
+    assert "The student has accuracy" in out
+    assert "distill-evaluate model=" in Path("out/report.md").read_text()
+    config = Path("out").absolute()
+    code, _, err = command("--config-path", config, "--config-name", "config", "output_dir=again")
+    assert code == 0, err
+    first, second = (distill.load_report(folder) for folder in ("out", "again"))
+    assert first.student.quality == second.student.quality
+    code, out, err = command("data=files", "data.path=x")
+    assert (code, err) == (2, "error: model has no value: set model=...\n")
+
+
+def test_the_module_of_the_command_is_the_function():
+    code = "import distill.evaluate as m, distill; assert callable(distill.evaluate); print(m)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "evaluate" in done.stdout

@@ -32,6 +32,8 @@ class HydraCommand(ABC):
 
     #: How to go on after an interrupt.
     after_interrupt: str
+    #: The primary config below conf/.
+    config_name = "config"
 
     def __init__(self) -> None:
         self._failure: Exception | None = None
@@ -66,7 +68,7 @@ class HydraCommand(ABC):
             with legacy.rename_notices(), hydra_errors_raised():
                 sys.argv[1:] = self.hydra_arguments(legacy.update_overrides(arguments))
                 hydra.main(
-                    version_base=HYDRA_VERSION, config_path=conf_dir(), config_name="config"
+                    version_base=HYDRA_VERSION, config_path=conf_dir(), config_name=self.config_name
                 )(self._job)()
             if self._failure is not None:
                 raise self._failure

@@ -11,6 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distill.core.errors import UserError
 
+# Primary config of distill-evaluate, whose own options distill does not have.
+EVALUATION = "evaluate.yaml"
+
 
 @contextmanager
 def hydra_errors_raised() -> Iterator[None]:
@@ -115,6 +118,8 @@ def known_options() -> list[str]:
 
     root = Path(conf_dir())
     for file in root.rglob("*.yaml"):
+        if file.name == EVALUATION:
+            continue
         group = file.parent.relative_to(root).as_posix()
         node = OmegaConf.load(file)
         found.update(part for part in [group.split("/")[0]] if part not in (".", "base", "hydra"))

@@ -18,6 +18,11 @@ def run_dir(output_dir: str | None, resume: str | None, name: str) -> str:
     return output_dir or resume or f"runs/{_safe(name)}-{_now()}"
 
 
+def evaluation_dir(output_dir: str | None, name: str) -> str:
+    """Return the folder of an evaluation: the given one, or a new one below runs/."""
+    return output_dir or f"runs/evaluate-{_safe(name)}-{_now()}"
+
+
 def sweep_dir(output_dir: str | None) -> str:
     """Return the folder of a sweep."""
     return output_dir or f"runs/sweep-{_now()}"

@@ -28,6 +28,7 @@ def register_resolvers() -> None:
         naming.run_dir,
         naming.job_dir,
         naming.search_dir,
+        naming.evaluation_dir,
         naming.path_name,
         naming.teacher_path,
         naming.layers_name,

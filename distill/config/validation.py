@@ -5,7 +5,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.utils import get_object
@@ -13,9 +13,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from distill.core.errors import UserError
 
+GROUPS = ("task", "data", "teacher", "student", "objective", "optimizer", "trainer")
+TYPES: Mapping[str, Any] = {"seed": int, "control": bool, "resume": str | None}
 
-def validate_config(config: DictConfig) -> None:
+
+def validate_config(
+    config: DictConfig, groups: Sequence[str] = GROUPS, types: Mapping[str, Any] = TYPES
+) -> None:
     """Check the name and type of every option of a run, before anything is loaded.
+
+    Args:
+        config: Composed.
+        groups: Names of the nodes with a ``_target_``.
+        types: Types of options at the top level.
 
     Raises:
         UserError: Naming the first option that is missing, unknown or of the wrong type.
@@ -25,10 +35,11 @@ def validate_config(config: DictConfig) -> None:
         raise UserError(f"{missing[0]} has no value: set {missing[0]}=...")
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    for key, wanted in (("seed", int), ("control", bool), ("resume", str | None)):
+    for key, wanted in types.items():
         _validate_type(key, plain.get(key), wanted)
-    validate_seed("seed", plain["seed"])
-    for group in ("task", "data", "teacher", "student", "objective", "optimizer", "trainer"):
+    if "seed" in types:
+        validate_seed("seed", plain["seed"])
+    for group in groups:
         if not isinstance(plain.get(group), Mapping) or "_target_" not in plain[group]:
             raise UserError(f"{group}={plain.get(group)}: it is a group, see distill --help")
         validate_node(group, plain[group])

@@ -65,14 +65,14 @@ def evaluate_models(
     fp32, all models taking turns.
 
     Args:
-        candidates: The teacher first.
+        candidates: The teacher first, if it is among them.
         task: Evaluates the logits.
         device: Where speed is measured.
     """
-    teacher = candidates[0]
-    assert teacher.role == Role.TEACHER
-    # The teacher's tokens state the length, so that all are counted at the same one.
-    length = int(np.median(teacher.examples.lengths))
+    first = candidates[0]
+    teacher = first if first.role == Role.TEACHER else None
+    # The first model's tokens state the length, so that all are counted at the same one.
+    length = int(np.median(first.examples.lengths))
     speeds = speed.measure_speed(
         {candidate.role: candidate.model for candidate in candidates},
         {candidate.role: candidate.examples for candidate in candidates},
@@ -88,7 +88,7 @@ def evaluate_models(
             per_class=_per_class(candidate, task),
             calibration=_calibration(candidate, task),
             fidelity=None
-            if candidate is teacher
+            if teacher is None or candidate is teacher
             else Fidelity(task.evaluator.fidelity(candidate.logits, teacher.logits)),
         )
         for candidate in candidates

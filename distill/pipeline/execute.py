@@ -61,6 +61,31 @@ def execute_run(
         return run(config, workers=workers)
 
 
+def execute_evaluation(config: DictConfig, overrides: list[str], folder: Path) -> "Report":
+    """Validate the config of an evaluation and run it.
+
+    Args:
+        config: Composed.
+        overrides: What it was composed with, for the report.
+        folder: Folder of the report.
+
+    Raises:
+        UserError: For a mistake of the user, before anything is measured.
+    """
+    if (folder / "report.json").is_file():
+        raise UserError(f"output_dir={folder}: it holds another report, give a new folder")
+    with _recorded_failure(folder, keep_folder=False):
+        config.overrides, config.output_dir = overrides, str(folder)
+        types = {"model": str, "labels": list[str] | None, "reference": str | None}
+        validate_config(config, ("task", "data", "trainer"), types)
+        from distill.core.third_party_logging import silence_third_party_logging
+
+        silence_third_party_logging()
+        from distill.pipeline.evaluate import evaluate
+
+        return evaluate(config)
+
+
 def remove_if_untouched(folder: Path, untouched: frozenset[str] = UNTOUCHED) -> bool:
     """Remove a folder that holds nothing but what is written at the start; return whether it was.
 

@@ -13,6 +13,7 @@ import transformers
 from omegaconf import DictConfig
 
 from distill import __version__
+from distill.core.hardware import Hardware
 from distill.data.prepare import PreparedData
 from distill.data.sources.hub import HubSource
 from distill.evaluation.evaluator import Measurements
@@ -37,7 +38,6 @@ from distill.reporting.tensorboard import Hyperparameter
 from distill.student.base import Student
 from distill.teacher.config import TeacherConfig
 from distill.teacher.prepare import Teacher
-from distill.training.trainer import TrainerFactory
 
 # Hub ids and licenses of models that a package carries, ``package:NAME``.
 PACKAGED_MODELS = {"package:minilm": ("sentence-transformers/all-MiniLM-L6-v2", "apache-2.0")}
@@ -51,7 +51,7 @@ def run_info(config: DictConfig, started: datetime) -> RunInfo:
         directory=str(folder),
         started=started.isoformat(timespec="seconds"),
         seconds=(datetime.now(UTC) - started).total_seconds(),
-        seed=config.seed,
+        seed=config.get("seed"),
         overrides=tuple(config.get("overrides") or ()),
     )
 
@@ -89,7 +89,9 @@ def build_report(
             labels=tuple(data.label_names),
             notes=(*data.notes, *datamodule.notes),
         ),
-        environment=_environment(components.trainer),
+        environment=describe_environment(
+            components.trainer.hardware, components.trainer.launcher.world_size
+        ),
         models=tuple(measurements.models),
         comparison=measurements.comparison,
         timing=Timing(
@@ -174,18 +176,19 @@ def write_report(
     )
 
 
-def _environment(trainer: TrainerFactory) -> Environment:
+def describe_environment(hardware: Hardware, processes: int = 1) -> Environment:
+    """Return versions and hardware of a run in a number of processes."""
     return Environment(
         distill=__version__,
         python=platform.python_version(),
         torch=torch.__version__,
         transformers=transformers.__version__,
         pytorch_lightning=pytorch_lightning.__version__,
-        processor=_processor_name(trainer.hardware.device),
+        processor=_processor_name(hardware.device),
         threads=torch.get_num_threads(),
-        processes=trainer.launcher.world_size,
-        accelerator=trainer.hardware.accelerator,
-        precision=trainer.hardware.precision,
+        processes=processes,
+        accelerator=hardware.accelerator,
+        precision=hardware.precision,
     )
 
 

@@ -16,9 +16,12 @@ from distill.core.errors import UserError
 from distill.data.preprocessor import Processor
 from distill.training.trainer import TrainingResult
 
-# Repeating a run from its config.yaml: Hydra takes it as the primary config, so it has to say
-# itself where the new run goes.
-HYDRA = {"run": {"dir": "${run_dir:${output_dir},${resume},${name}}"}, "output_subdir": None}
+# config.yaml is itself a primary config that repeats the command: Hydra has to be told where the
+# new folder is.
+FOLDERS = {
+    "distill": "${run_dir:${output_dir},${resume},${name}}",
+    "distill-evaluate": "${evaluation_dir:${output_dir},${name}}",
+}
 
 
 class RunDirectory:
@@ -32,16 +35,17 @@ class RunDirectory:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
 
-    def write_config(self, config: DictConfig) -> None:
-        """Write config.yaml: resolved, and itself a complete config that repeats the run."""
+    def write_config(self, config: DictConfig, command: str = "distill") -> None:
+        """Write config.yaml: resolved, and itself a complete config that repeats the command."""
         plain = OmegaConf.to_container(config, resolve=True)
         assert isinstance(plain, dict)
-        plain |= {"output_dir": None, "resume": None}
+        plain.update({key: None for key in ("output_dir", "resume") if key in plain})
+        plain["hydra"] = {"run": {"dir": FOLDERS[command]}, "output_subdir": None}
         header = (
-            "# Repeats this run: distill --config-path FOLDER --config-name config\n"
+            f"# Repeats this run: {command} --config-path FOLDER --config-name config\n"
             "# (FOLDER: the absolute path of this one; further overrides may follow)\n"
         )
-        content = OmegaConf.to_yaml(OmegaConf.create(plain | {"hydra": HYDRA}))
+        content = OmegaConf.to_yaml(OmegaConf.create(plain))
         _write_atomically(self.path / "config.yaml", header + content)
 
     @property

@@ -98,7 +98,8 @@ def _details(report: Report) -> list[str]:
     )
     environment = {name: value for name, value in _items(report.environment) if value is not None}
     lines.append(f"- Environment: {_plain(environment)}.")
-    lines.append(f"- Started {run.started}, seed {run.seed}, in `{run.directory}`.")
+    seed = "" if run.seed is None else f" seed {run.seed},"
+    lines.append(f"- Started {run.started},{seed} in `{run.directory}`.")
     return lines
 
 
@@ -111,10 +112,11 @@ def _commands(run: RunInfo) -> str:
     """Return what repeats the run: the options that were given, or its whole config."""
     folder = run.directory or ""
     folder = shlex.quote(folder) if Path(folder).is_absolute() else f'"$PWD"/{shlex.quote(folder)}'
+    command = run.extra.get("command", "distill")
     return (
-        f"```\n{shlex.join(['distill', *run.overrides])}\n```\n\n"
+        f"```\n{shlex.join([command, *run.overrides])}\n```\n\n"
         "or, should a default have changed since,\n\n"
-        f"```\ndistill --config-path {folder} --config-name config\n```"
+        f"```\n{command} --config-path {folder} --config-name config\n```"
     )
 
 

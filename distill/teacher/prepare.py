@@ -1,10 +1,10 @@
 """Prepare the teacher: load it, align its outputs, fine-tune it once where it needs to be."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,9 @@ from distill.core.errors import UserError
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData
 from distill.modeling import loading
-from distill.modeling.features import ModelOutputs
+from distill.modeling.ensemble import Ensemble
 from distill.modeling.head import Head
+from distill.modeling.outputs import ModelOutputs
 from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
 from distill.training.fine_tuning import FineTunedModel, FineTuningPlan, fine_tune
@@ -32,8 +33,7 @@ class Teacher:
 
     Attributes:
         name: name in reports.
-        model: a ``PreTrainedModel`` or an ``Ensemble`` in evaluation mode, its outputs in the order
-            of the data's label names.
+        model: in evaluation mode, its outputs in the order of the data's label names.
         processor: the model's processor.
         hash: hash of its weights.
         seconds: time of fine-tuning in this run; 0 if it was not needed or reused.
@@ -42,19 +42,25 @@ class Teacher:
     """
 
     name: str
-    model: Any
+    model: PreTrainedModel | Ensemble
     processor: Any
     hash: str
     seconds: float
     reused: bool
     members: Mapping[str, "Teacher"] = field(default_factory=dict)
 
-    def outputs_from_logits(self, logits: Tensor) -> ModelOutputs:
-        """Return the teacher's outputs given its stored logits; of an ensemble those of all."""
-        if self.members:
-            outputs: ModelOutputs = self.model.read(logits)
-            return outputs
-        return ModelOutputs(logits)
+    @property
+    def pretrained_model(self) -> PreTrainedModel:
+        """The model of a single teacher, whose layers and embeddings a student may start from."""
+        assert not isinstance(self.model, Ensemble), "students start from the primary teacher"
+        return self.model
+
+    @property
+    def outputs_from_logits(self) -> Callable[[Tensor], ModelOutputs]:
+        """Function that turns cached logits of a batch into outputs; an ensemble combines them."""
+        if isinstance(self.model, Ensemble):
+            return self.model.combine_cached_logits
+        return ModelOutputs
 
     @property
     def primary(self) -> "Teacher":
@@ -83,15 +89,27 @@ class TeacherPreparation:
     logger: TensorBoardLogger
 
 
-def prepare_teacher(config: TeacherConfig | Any, preparation: TeacherPreparation) -> Teacher:
+class CombinedTeacherConfig(Protocol):
+    """Configuration of several teachers that are combined to one."""
+
+    @property
+    def members(self) -> Mapping[str, TeacherConfig]:
+        """Configuration of each member by name."""
+
+    def build(self, members: Mapping[str, Teacher]) -> Teacher:
+        """Return one teacher that combines prepared members."""
+
+
+def prepare_teacher(
+    config: TeacherConfig | CombinedTeacherConfig, preparation: TeacherPreparation
+) -> Teacher:
     """Prepare a teacher, or every member of an ensemble; see :func:`prepare_single_teacher`."""
-    if hasattr(config, "members"):
-        members = {
-            name: prepare_single_teacher(member, preparation)
-            for name, member in config.members.items()
-        }
-        return config.build(members)
-    return prepare_single_teacher(config, preparation)
+    if isinstance(config, TeacherConfig):
+        return prepare_single_teacher(config, preparation)
+    members = {
+        name: prepare_single_teacher(member, preparation) for name, member in config.members.items()
+    }
+    return config.build(members)
 
 
 def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparation) -> Teacher:
@@ -111,10 +129,10 @@ def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparatio
     order = _trained_output_order(model_config, config, data.label_names, task)
     # What the checkpoint lacks starts from random weights, drawn from the teacher's own seed.
     torch.manual_seed(config.seed)
-    model = _load_model(task.head, path, data.label_names, keep_head=order is not None)
+    model = load_model(task.head, path, data.label_names, keep_head=order is not None)
     if order is not None:
         if order != list(range(len(order))):
-            _reorder_head(model, order)
+            reorder_head(model, order)
             log.info("teacher: its classes are put into the data's order by name")
         log.info("teacher: %s has a head trained for these classes and is used as it is", path)
         return Teacher(config.name, model.eval(), processor, loading.weights_hash(model), 0.0, True)
@@ -126,7 +144,7 @@ def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparatio
         )
     tuned = _fine_tune_teacher(config, model, processor, preparation)
     # Loaded in either case, so that this run and those that reuse it hold the very same teacher.
-    model = _load_model(task.head, str(tuned.folder), data.label_names, keep_head=True).eval()
+    model = load_model(task.head, str(tuned.folder), data.label_names, keep_head=True).eval()
     return Teacher(
         config.name, model, processor, loading.weights_hash(model), tuned.seconds, tuned.reused
     )
@@ -151,7 +169,7 @@ def _fine_tune_teacher(
         for split, rows in encoded.items()
     }
     if not task.head.reuses_head:
-        task.head.initialize(_output_layer(model), datasets["train"].labels)
+        task.head.initialize(_output_layer(model), datasets["train"].label_values)
     plan = FineTuningPlan(
         role="teacher",
         name=config.name,
@@ -180,7 +198,8 @@ def _trained_output_order(
         if config.labels is not None:
             raise UserError("teacher.labels names the classes of a head that will not be used")
         return None
-    model_names = dict(enumerate(config.labels)) if config.labels else model_config.id2label
+    checkpoint_names = {int(key): name for key, name in (model_config.id2label or {}).items()}
+    model_names = dict(enumerate(config.labels)) if config.labels else checkpoint_names
     if config.labels and len(config.labels) != model_config.num_labels:
         raise UserError(
             f"teacher.labels names {len(config.labels)} classes, its head has "
@@ -211,12 +230,17 @@ def _trained_output_order(
         log.warning(
             "teacher: its head knows %s, the data have %s: a new head is fine-tuned "
             "(if they mean the same, name its classes with teacher.labels=[...])",
-            ", ".join(model_config.id2label.values()), ", ".join(names),
+            ", ".join(checkpoint_names.values()), ", ".join(names),
         )  # fmt: skip
     return order
 
 
-def _load_model(head: Head, path: str, names: list[str], keep_head: bool) -> PreTrainedModel:
+def load_model(head: Head, path: str, names: list[str], keep_head: bool) -> PreTrainedModel:
+    """Load a model with a head for these outputs, trained or new.
+
+    Raises:
+        UserError: if it cannot be loaded.
+    """
     try:
         return head.load_trained(path, names) if keep_head else head.load(path, names)
     except (OSError, ValueError) as error:
@@ -235,7 +259,13 @@ def _output_layer(model: PreTrainedModel) -> nn.Linear:
     return linear[-1]
 
 
-def _reorder_head(model: PreTrainedModel, order: list[int]) -> None:
+def reorder_head(model: PreTrainedModel, order: list[int]) -> None:
+    """Put the outputs of a trained head into another order.
+
+    Args:
+        model: its last linear layer is changed.
+        order: the index of each output in the present head.
+    """
     layer = _output_layer(model)
     with torch.no_grad():
         layer.weight.copy_(layer.weight[order].clone())

@@ -1,0 +1,29 @@
+"""The command ``distill-evaluate``: measures a saved model on any data set."""
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from distill.cli.shell import HydraCommand
+from distill.pipeline.execute import execute_evaluation
+
+
+class EvaluateCommand(HydraCommand):
+    """Evaluates one model."""
+
+    after_interrupt = "the same command starts again"
+    config_name = "evaluate"
+
+    def run(self, config: DictConfig, overrides: list[str], folder: Path) -> str:
+        """Evaluate, and return the report's short form."""
+        return str(execute_evaluation(config, overrides, folder))
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.exit(EvaluateCommand().execute(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

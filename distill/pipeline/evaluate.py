@@ -1,0 +1,185 @@
+"""Evaluate a saved model on any data set, with the measurements of a run."""
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from distill.core.errors import UserError
+from distill.core.hardware import Hardware
+from distill.data.dataset import DistillationDataset
+from distill.data.prepare import PreparedData, prepare_data
+from distill.data.sources.base import DataSource
+from distill.evaluation.evaluator import EvaluatedModel, compare_models, evaluate_models
+from distill.modeling import loading
+from distill.pipeline import report_builder
+from distill.pipeline.run_directory import RunDirectory
+from distill.reporting import run_report
+from distill.reporting.schema import SCHEMA, Comparison, DataInfo, Report, Reused, Role, Timing
+from distill.tasks.base import Task
+from distill.teacher.prepare import load_model, reorder_head
+from distill.training.inference import predict_logits
+
+log = logging.getLogger(__name__)
+
+COMMAND = "distill-evaluate"
+
+
+def evaluate(config: DictConfig) -> Report:
+    """Evaluate a model, and write its report into ``config.output_dir``.
+
+    The model has the role of the student, the one that it is compared with that of the teacher.
+
+    Args:
+        config: Composed and validated.
+
+    Raises:
+        UserError: For a mistake of the user, before anything is measured.
+    """
+    started = datetime.now(UTC)
+    source: DataSource = instantiate(config.data, _convert_="all")
+    task: Task = instantiate(config.task, _convert_="all")
+    _check_source(source)
+    evaluation = _Evaluation(
+        task,
+        source,
+        prepare_data(source, task.schema, Path(config.cache_dir).expanduser()),
+        instantiate(config.trainer),
+        Path(config.cache_dir).expanduser(),
+    )
+    data = evaluation.data
+    for note in data.notes:
+        log.info("data: %s", note)
+    paths = {Role.STUDENT: ("model", config.model, config.labels)}
+    if config.reference is not None:
+        paths = {Role.TEACHER: ("reference", config.reference, None), **paths}
+    loaded = {
+        role: evaluation.load(option, path, labels)
+        for role, (option, path, labels) in paths.items()
+    }
+    candidates = [
+        evaluation.predict(role, paths[role][1], *model) for role, model in loaded.items()
+    ]
+    RunDirectory(Path(config.output_dir)).write_config(config, COMMAND)
+    log.info("measuring %d models on %d examples", len(candidates), data.sizes["test"])
+    clock = time.perf_counter()
+    models = evaluate_models(candidates, task, evaluation.hardware.device)
+    comparison = (
+        compare_models(models, candidates, task)
+        if config.reference is not None
+        else Comparison(metric=task.evaluator.metric_name)
+    )
+    report = Report(
+        schema=SCHEMA,
+        run=replace(report_builder.run_info(config, started), extra={"command": COMMAND}),
+        task=task.name,
+        data=DataInfo(
+            name=data.name,
+            fingerprint=task.evaluator.fingerprint(data.fingerprint, candidates[-1].examples),
+            examples=data.sizes,
+            evaluated_on=data.evaluated_on,
+            labels=tuple(data.label_names),
+            notes=tuple(data.notes),
+        ),
+        environment=report_builder.describe_environment(evaluation.hardware),
+        models=tuple(models),
+        comparison=comparison,
+        timing=Timing(measure=time.perf_counter() - clock),
+        reused=Reused(),
+    )
+    run_report.write(report, Path(config.output_dir))
+    return report
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What all evaluated models share."""
+
+    task: Task
+    source: DataSource
+    data: PreparedData
+    hardware: Hardware
+    cache_dir: Path
+
+    def load(self, option: str, path: str, labels: list[str] | None) -> tuple[PreTrainedModel, Any]:
+        """Load a model and its processor, its outputs in the order of the data's labels.
+
+        Args:
+            option: The option that names the model, for messages.
+            path: A folder or a hub id.
+            labels: Names of the outputs; ``None``: those of its configuration.
+
+        Raises:
+            UserError: If there is no such model, or its head is not trained for these outputs.
+        """
+        given, names = f"{option}={path}", self.data.label_names
+        found = loading.resolve_model_path(path, option)
+        config = loading.load_config(found, given)
+        processor = self.task.preprocessor.load_processor(found, given)
+        loading.check_max_length(config, self.source.max_length)
+        self._check_head(config, given, labels)
+        model_names = {
+            int(index): name
+            for index, name in (enumerate(labels) if labels else (config.id2label or {}).items())
+        }
+        order = self.task.head.output_order(model_names, names)
+        if order is None:
+            raise UserError(
+                f"{given} knows {', '.join(model_names.values())}, the data have "
+                f"{', '.join(names)}: where they mean the same, name the model's outputs with "
+                "labels=[...]"
+            )
+        model = load_model(self.task.head, found, names, keep_head=True)
+        if order != list(range(len(order))):
+            reorder_head(model, order)
+        return model.eval(), processor
+
+    def _check_head(self, config: PreTrainedConfig, given: str, labels: list[str] | None) -> None:
+        head, architecture = self.task.head, (config.architectures or ["none"])[0]
+        if not architecture.endswith(head.architectures):
+            raise UserError(
+                f"{given} has no head for task={self.task.name}: its architecture is {architecture}"
+            )
+        problem_type = getattr(config, "problem_type", None)
+        accepted = problem_type in head.accepted_problem_types
+        if not accepted and not (labels and problem_type is None):
+            raise UserError(
+                f"{given} is trained for {problem_type or 'an unknown problem_type'}, not for "
+                f"task={self.task.name}: choose another task, or name its outputs with labels=[...]"
+            )
+        if labels and len(labels) != config.num_labels:
+            raise UserError(
+                f"labels names {len(labels)} outputs, the model has {config.num_labels}"
+            )
+
+    def predict(
+        self, role: str, path: str, model: PreTrainedModel, processor: Any
+    ) -> EvaluatedModel:
+        """Compute a model's logits of the evaluated split."""
+        encoder = self.task.encoder(self.data, self.cache_dir)
+        rows = {
+            split: encoder.encode(split, processor, self.source.max_length)
+            for split in ("train", "test")
+        }
+        transform = self.task.preprocessor.batch_transform(processor, rows["train"])
+        examples = DistillationDataset(
+            rows["test"], encoder.collator(processor, transform), source=self.data.splits["test"]
+        )
+        logits = predict_logits(
+            model, examples, self.hardware, reduce_logits=self.task.evaluator.reduce_logits
+        )
+        name = path.removeprefix("package:").rstrip("/").split("/")[-1]
+        return EvaluatedModel(role, name, model, examples, logits)
+
+
+def _check_source(source: DataSource) -> None:
+    """Refuse settings of the training data, which would be ignored."""
+    for option in ("limit", "unlabeled", "augmentation"):
+        if getattr(source, option) is not None:
+            raise UserError(f"data.{option} is about training: leave it out of an evaluation")

@@ -7,7 +7,7 @@ positions) refuses or falls back to the whole forward pass.
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from torch import nn
 from transformers import PreTrainedConfig
@@ -68,6 +68,11 @@ FAMILIES = {
 }
 
 
+def config_of(model: nn.Module) -> PreTrainedConfig:
+    """Return the configuration of a model; an ensemble has that of its first member."""
+    return cast(PreTrainedConfig, model.config)
+
+
 def family_name(config: PreTrainedConfig) -> str:
     """Return the family's ``model_type``; that of BERT for its compact variant too."""
     return config.model_type.removeprefix(COMPACT_PREFIX)
@@ -103,7 +108,7 @@ STACK_NAMES = ("encoder", "decoder")
 
 def layer_stacks(model: nn.Module) -> dict[str, LayerStack]:
     """Return the stacks of equal layers that the model's configuration counts, by name."""
-    config: Any = model.config
+    config = config_of(model)
     depths = {depth for name in DEPTHS if isinstance(depth := getattr(config, name, None), int)}
     found = [
         (path, module)
@@ -117,7 +122,7 @@ def layer_stacks(model: nn.Module) -> dict[str, LayerStack]:
     outermost = [
         (path, module)
         for path, module in found
-        if not any(path.startswith(other + ".") for other, _ in found)
+        if not any(path.startswith(outer_path + ".") for outer_path, _ in found)
     ]
     stacks: dict[str, LayerStack] = {}
     for path, module in outermost:
@@ -155,13 +160,13 @@ def attention_projections(model: nn.Module, stack: str | None = None) -> list[di
     Raises:
         UserError: if a layer has not exactly one of each, or attention depends on more than them.
     """
-    name, config = type(model).__name__, model.config
+    name, config = type(model).__name__, config_of(model)
     if getattr(config, "rope_parameters", None) or getattr(config, "rope_theta", None):
         raise UserError(f"{name}: its attention rotates queries and keys, which is not supported")
     if getattr(config, "is_decoder", False) or any(
         getattr(module, "is_causal", False) for module in model.modules()
     ):
-        raise UserError(f"{name}: it hides what comes later from attention: not supported")
+        raise UserError(f"{name}: its attention is causal, which is not supported")
     names = {
         "queries": {projections.query for projections in ALL_PROJECTIONS},
         "keys": {projections.key for projections in ALL_PROJECTIONS},
@@ -176,8 +181,8 @@ def attention_projections(model: nn.Module, stack: str | None = None) -> list[di
         }
         if any(len(modules) != 1 for modules in by_kind.values()):
             raise UserError(
-                f"{name}: its queries, keys and values cannot be told, so no term can look at "
-                "its attention"
+                f"{name}: its query, key and value projections cannot be identified, so no term "
+                "can compare its attention"
             )
         result.append({kind: modules[0] for kind, modules in by_kind.items()})
     return result

@@ -1,101 +1,23 @@
-"""What the objective sees of a model: logits, hidden states, and states of attention.
+"""Forward passes that return what an objective needs: logits, hidden states, attention.
 
 Queries, keys and values are captured at the layers' own projections. Attention thus needs no eager
 kernel, costs nothing but memory, and scores and maps are computed only for the layers that a term
 looks at.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.core.errors import UserError
-from distill.modeling.families import attention_projections
+from distill.modeling.families import attention_projections, config_of
 from distill.modeling.forward import forward_at_positions
 from distill.modeling.inputs import MASK
 from distill.modeling.needs import Need
-from distill.modeling.precision import attention_scores
+from distill.modeling.outputs import AttentionStates, CombinedModel, ModelOutputs
 
 __all__ = ["AttentionStates", "ModelOutputs", "attention_projections", "forward_with_features"]
-
-
-@dataclass
-class AttentionStates:
-    """Self-attention of one layer, ``(N, H, L, d)`` each."""
-
-    queries: Tensor
-    keys: Tensor
-    values: Tensor
-
-    @property
-    def scores(self) -> Tensor:
-        """Scores before the softmax, ``(N, H, L, L)``; padded keys are not masked yet."""
-        return attention_scores(self.queries, self.keys)
-
-
-@dataclass
-class ModelOutputs:
-    """Outputs of one model on one batch.
-
-    Attributes:
-        logits: ``(N, C)``, or a row for each position that the head reads; in training as the
-            task's criterion arranges them.
-        hidden_states: output of the embeddings and of each layer, ``(N, L, D)``, if needed.
-        attention: of each layer, if needed.
-        mask: which tokens exist, ``(N, L)``; ``None`` for cached logits and inputs without a mask.
-        stacks: hidden states by stack (``encoder``, ``decoder``) of a model with several.
-        members: of an ensemble, the outputs of each teacher by name.
-        averaged: of an ensemble whose probabilities are averaged, the weight of each member.
-        by_class: whether each class is a decision of its own (sigmoid), for that average.
-    """
-
-    logits: Tensor
-    hidden_states: tuple[Tensor, ...] | None = None
-    attention: tuple[AttentionStates, ...] | None = None
-    mask: Tensor | None = None
-    stacks: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
-    members: Mapping[str, "ModelOutputs"] = field(default_factory=dict)
-    averaged: Mapping[str, float] = field(default_factory=dict)
-    by_class: bool = False
-
-    def for_teacher(self, member: str | None) -> "ModelOutputs":
-        """Return the outputs of a member of an ensemble; its own without a name."""
-        return self if member is None else self.members[member]
-
-    def states_of(self, stack: str | None = None) -> tuple[Tensor, ...]:
-        """Return the hidden states of a stack, or of the only one."""
-        states = self.hidden_states if stack is None else self.stacks.get(stack)
-        assert states is not None, "the objective says what it needs before the forward pass"
-        return states
-
-    def logits_at(self, temperature: float | Tensor) -> Tensor:
-        r"""Logits ``(N, C)`` whose softmax at this temperature is the distribution to learn.
-
-        For a single model its own logits. Where an ensemble's probabilities are averaged, the mean
-        is taken of the softened ones (Hinton et al. 2015, section 1: the arithmetic mean of the
-        predictive distributions): :math:`T \log \sum_k w_k \mathrm{softmax}(z_k / T)`, or where
-        each class is a decision of its own, the logit of :math:`\sum_k w_k \sigma(z_k / T)`, times
-        T.
-        """
-        if not self.averaged:
-            return self.logits
-        softened = {
-            name: self.members[name].logits.detach().float() / temperature for name in self.averaged
-        }
-
-        def log_mean(log: Callable[[Tensor], Tensor]) -> Tensor:
-            """Logarithm of the weighted mean of probabilities, given their logarithm."""
-            terms = [log(softened[name]) + math.log(w) for name, w in self.averaged.items()]
-            return torch.logsumexp(torch.stack(terms), 0)
-
-        if self.by_class:
-            return temperature * (log_mean(F.logsigmoid) - log_mean(lambda z: F.logsigmoid(-z)))
-        return temperature * log_mean(lambda z: F.log_softmax(z, -1))
 
 
 def forward_with_features(
@@ -111,7 +33,7 @@ def forward_with_features(
     Raises:
         UserError: if its attention cannot be captured.
     """
-    if hasattr(model, "outputs"):  # an ensemble
+    if isinstance(model, CombinedModel):
         return model.outputs(inputs, needs)
     needs, mask = set(needs), inputs.get(MASK)
     if not needs & {Need.HIDDEN_STATES, Need.ATTENTION}:
@@ -131,7 +53,7 @@ class _ProjectionHooks:
     """Captures the output of every layer's projections during one forward pass."""
 
     def __init__(self, model: nn.Module):
-        self.heads = model.config.num_attention_heads
+        self.heads = config_of(model).num_attention_heads
         self.layers = attention_projections(model)
         self.captured: list[dict[str, Tensor]] = [{} for _ in self.layers]
         self.handles: list[Any] = []
@@ -175,5 +97,5 @@ def _hidden_states(
     }
     hidden = getattr(result, "hidden_states", None)
     if not hidden and not stacks:
-        raise UserError(f"{type(model).__name__} gives no hidden states to compare")
+        raise UserError(f"{type(model).__name__} returns no hidden states to compare")
     return (tuple(hidden) if hidden else None), stacks

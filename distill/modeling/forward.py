@@ -3,23 +3,25 @@
 A head reads few of the last layer's hidden states: a classifier the first token's, a tagger those
 of the words' first tokens, a masked language model the masked ones. The last layer's queries, its
 feed-forward half and the head are therefore computed at these positions alone; keys and values at
-all. The result is that of the whole layer, up to rounding, at 2 to 4 of its 12 parts of work; and a
-language model's logits never exist for tokens that are not needed.
+all. The result is that of the whole layer, up to rounding, for a sixth to a third of its work; a
+language model's logits are never computed for tokens that are not needed.
 """
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from distill.modeling.families import Projections, find_family, layer_stack
+from distill.modeling.families import Projections, config_of, find_family, layer_stack
 from distill.modeling.inputs import POSITIONS, batch_size
 from distill.modeling.loading import call_model
+from distill.modeling.outputs import CombinedModel
 
 
 def forward_at_positions(
@@ -38,7 +40,7 @@ def forward_at_positions(
         The model's output. With positions its logits are ``(U, C)``: example by example, in the
         order of the positions; start and end logits are its two columns.
     """
-    if hasattr(model, "outputs"):  # an ensemble
+    if isinstance(model, CombinedModel):
         return ModelOutput(logits=model.outputs(inputs, (), draws=False).logits)
     positions = inputs.get(POSITIONS)
     with ExitStack() as stack:
@@ -53,7 +55,8 @@ def forward_at_positions(
         if not full_sequence and _splits_last_layer(model):
             stack.enter_context(_last_layer_at(model, positions.clamp(min=0)))
             indices = columns
-        hook = model.base_model.register_forward_hook(_gather_hidden_states(rows, indices))
+        base_model = cast(PreTrainedModel, model).base_model
+        hook = base_model.register_forward_hook(_gather_hidden_states(rows, indices))
         stack.callback(hook.remove)
         result = call_model(model, inputs, **settings)
     result.logits = output_logits(result).squeeze(0)
@@ -79,7 +82,7 @@ def _gather_hidden_states(rows: Tensor, columns: Tensor) -> Callable[..., Any]:
 
 def _splits_last_layer(model: nn.Module) -> bool:
     """Return whether the last layer can be computed at some positions, and the code is known."""
-    config: Any = model.config
+    config = config_of(model)
     family = find_family(config)
     return (
         family is not None
@@ -91,7 +94,7 @@ def _splits_last_layer(model: nn.Module) -> bool:
 
 
 def _head_reads_first_token(model: nn.Module) -> bool:
-    family = find_family(model.config)
+    family = find_family(config_of(model))
     return (
         family is not None
         and _splits_last_layer(model)
@@ -106,15 +109,15 @@ def _last_layer_at(model: nn.Module, positions: Tensor) -> Iterator[None]:
     Its attention attends from the positions ``(B, P)`` to all tokens.
     """
     layer, attention = _last_layer(model)
-    family = find_family(model.config)
+    family = find_family(config_of(model))
     assert family is not None
     all_tokens: list[Tensor] = []
 
     def select(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden, *others = arguments
+        hidden, *remaining = arguments
         all_tokens.append(hidden)
         index = positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-        return hidden.gather(1, index), *others
+        return hidden.gather(1, index), *remaining
 
     def attend(
         hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any
@@ -135,7 +138,7 @@ def _last_layer(model: nn.Module) -> tuple[nn.Module, Any]:
     """Return the last layer and in it the module that holds the projections."""
     if model not in _LAST_LAYERS:  # walking through all modules takes as long as a small layer
         layer = layer_stack(model).layers[-1]
-        family = find_family(model.config)
+        family = find_family(config_of(model))
         assert family is not None
         holder = next(
             module for module in layer.modules() if hasattr(module, family.projections.query)

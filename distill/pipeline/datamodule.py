@@ -13,6 +13,7 @@ from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import UNLABELED, PreparedData
 from distill.evaluation.evaluator import EvaluatedModel
+from distill.modeling.ensemble import Ensemble
 from distill.modeling.loading import check_max_length
 from distill.objectives.objective import Objective, Stage
 from distill.pipeline.components import RunComponents
@@ -142,7 +143,7 @@ class DistillationDataModule(pl.LightningDataModule):
             self.seconds += time.perf_counter() - clock
             return logits
         members = [logits for (logits,) in self._teacher_logits(["test"])]
-        if not teacher.members:
+        if not isinstance(teacher.model, Ensemble):
             return members[0]
         return combine_logits(teacher.model, members, task.criterion)
 

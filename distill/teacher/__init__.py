@@ -1,1 +1,1 @@
-"""The teacher: readied, stored, and its outputs computed once."""
+"""The teacher: its configuration, its fine-tuning, and the cache of its logits."""

@@ -1,4 +1,4 @@
-"""Which teacher, and how it is made ready where it is not."""
+"""Configuration of a single teacher."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,19 +8,22 @@ from distill.core.errors import UserError
 
 @dataclass(kw_only=True)
 class TeacherConfig:
-    """A teacher by its path.
+    """A teacher, by the path of its model.
 
     Attributes:
-        path: a folder, a hub id, a run's folder (its student then teaches), or ``package:NAME``.
-        labels: names for the classes of a trained head that has none, in the head's order.
-        fine_tune: ``auto`` fine-tunes only a teacher without a head trained for these classes;
-            ``True`` always does, ``False`` refuses instead.
-        epochs: of fine-tuning, at most.
-        learning_rate: of fine-tuning; ``None`` chooses by the model's size.
-        batch_size: of fine-tuning.
-        seed: of fine-tuning; apart from the run's, so that runs with many seeds share a teacher.
-        outputs: ``cached`` computes its logits once and stores them, ``live`` runs it on every
-            batch, ``auto`` stores them unless the objective needs more than logits.
+        path: a folder, a hub id, the folder of a run (its student is the teacher), or
+            ``package:NAME``.
+        labels: names of the classes of a trained head that does not name them, in its order.
+        fine_tune: ``auto`` fine-tunes a teacher only if its head is not trained for these classes;
+            ``True`` always; ``False`` raises an error instead.
+        epochs: maximum number of epochs of fine-tuning.
+        learning_rate: learning rate of fine-tuning; ``None`` chooses it by the model's size.
+        batch_size: batch size of fine-tuning.
+        seed: seed of fine-tuning, independent of the run's, so that runs with different seeds share
+            a teacher.
+        outputs: ``cached`` computes the teacher's logits once and stores them; ``live`` runs the
+            teacher on every batch; ``auto`` stores them unless the objective needs more than
+            logits.
     """
 
     path: str
@@ -32,7 +35,7 @@ class TeacherConfig:
     seed: int = 0
     outputs: Literal["auto", "cached", "live"] = "auto"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:
             raise UserError(f"teacher.seed={self.seed}: it must be 0 or above, below 2147483648")
         for key in ("epochs", "batch_size"):
@@ -47,5 +50,5 @@ class TeacherConfig:
 
     @property
     def name(self) -> str:
-        """What reports call it: the end of its path."""
+        """Name in reports: the end of the path."""
         return self.path.removeprefix("package:").rstrip("/").split("/")[-1]

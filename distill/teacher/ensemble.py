@@ -1,4 +1,4 @@
-"""Several teachers as one: how they are made ready, read their texts, and speak together."""
+"""Ensembles of teachers: their configuration, their examples and their combined logits."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -8,47 +8,45 @@ from typing import Any, Literal
 
 import torch
 from datasets import Dataset
-from torch import Tensor, nn
-from transformers.modeling_outputs import SequenceClassifierOutput
+from torch import Tensor
 
 from distill.core.errors import UserError
 from distill.core.jagged import ArrayOrJagged, JaggedArray
 from distill.data.collate import Collator
 from distill.data.preprocessor import POSITIONS, Field
-from distill.modeling.features import ModelOutputs, forward_with_features
-from distill.modeling.forward import output_logits
-from distill.modeling.loading import call_model
+from distill.data.schema import LABEL
+from distill.modeling.ensemble import Combine, Ensemble
+from distill.modeling.outputs import ModelOutputs
 from distill.objectives.criterion import Criterion
 from distill.teacher.config import TeacherConfig
 from distill.teacher.prepare import Teacher
 
-Combine = Literal["probabilities", "logits", "random"]
-
 
 @dataclass(kw_only=True)
 class EnsembleConfig:
-    """Several teachers by their paths.
+    """Several teachers, by the paths of their models.
 
-    Each one has its own tokenizer, is fine-tuned where it needs to be, and its outputs are kept on
-    their own: a teacher shared with another ensemble, or used alone, is not computed again.
-    Students that start from the teacher start from the first.
+    Each member has its own tokenizer, is fine-tuned if its head is not trained, and has its own
+    cached logits: those of a teacher that is also used alone or in another ensemble are computed
+    once. Students that start from the teacher start from the first member.
 
     Attributes:
-        paths: two or more, as ``teacher.path``; or by names of yours, ``{big: ..., small: ...}``.
+        paths: two or more paths, as ``teacher.path``; or paths by name, ``{big: ..., small: ...}``.
         combine: ``probabilities``: the mean of their softened distributions (Hinton et al. 2015,
             section 1); ``logits``: the mean of their logits, the geometric mean of the
             distributions; ``random``: one of them for each batch, drawn with the weights as
             probabilities (Fukuda et al. 2017, "Efficient Knowledge Distillation from an Ensemble of
-            Teachers"); measured and compared as the mean of the probabilities. With regression the
-            numbers themselves are averaged.
-        weights: one for each, in the order of the paths; ``None``: equal ones. Their sum does not
-            matter.
-        seeds: of fine-tuning, one for each: the same path with several seeds is an ensemble too.
-        fine_tune: as for a single teacher, for all of them.
-        epochs: of fine-tuning, at most.
-        learning_rate: of fine-tuning; ``None`` chooses by each model's size.
-        batch_size: of fine-tuning.
-        seed: of fine-tuning where ``seeds`` does not say it.
+            Teachers"), evaluated as the mean of the probabilities. For regression the outputs
+            themselves are averaged.
+        weights: weight of each member in the order of the paths, normalized to a sum of 1;
+            ``None``: equal weights.
+        seeds: seed of fine-tuning for each member: the same path with several seeds is an ensemble
+            too.
+        fine_tune: as for a single teacher, for all members.
+        epochs: maximum number of epochs of fine-tuning.
+        learning_rate: learning rate of fine-tuning; ``None`` chooses it by each model's size.
+        batch_size: batch size of fine-tuning.
+        seed: seed of fine-tuning for all members if ``seeds`` is ``None``.
         outputs: as for a single teacher.
     """
 
@@ -63,7 +61,7 @@ class EnsembleConfig:
     seed: int = 0
     outputs: Literal["auto", "cached", "live"] = "auto"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.paths) < 2:
             raise UserError("teacher.paths: an ensemble has two teachers or more")
         if self.combine not in ("probabilities", "logits", "random"):
@@ -89,11 +87,11 @@ class EnsembleConfig:
 
     @cached_property
     def members(self) -> dict[str, TeacherConfig]:
-        """Each teacher's own settings, by its name."""
+        """Configuration of each member by name."""
         if isinstance(self.paths, Mapping):
             named = dict(self.paths)
         else:
-            # In tensors' names a dot would separate.
+            # A dot would separate parts of the names of tensors.
             ends = [
                 path.removeprefix("package:").rstrip("/").split("/")[-1].replace(".", "_")
                 for path in self.paths
@@ -101,14 +99,14 @@ class EnsembleConfig:
             names: list[str] = []
             for end in ends:
                 number = itertools.count(1)
-                tried = end if ends.count(end) == 1 else f"{end}-{next(number)}"
-                while tried in names or (tried != end and tried in ends):
-                    tried = f"{end}-{next(number)}"
-                names.append(tried)
+                name = end if ends.count(end) == 1 else f"{end}-{next(number)}"
+                while name in names or (name != end and name in ends):
+                    name = f"{end}-{next(number)}"
+                names.append(name)
             named = dict(zip(names, self.paths, strict=True))
-        wrong = [name for name in named if "." in name]
-        if wrong:
-            raise UserError(f"teacher.paths: the name {wrong[0]} has a dot in it")
+        dotted = [name for name in named if "." in name]
+        if dotted:
+            raise UserError(f"teacher.paths: the name {dotted[0]} has a dot in it, choose another")
         assert len(named) == len(self.paths)
         seeds = self.seeds or [self.seed] * len(named)
         return {
@@ -122,148 +120,68 @@ class EnsembleConfig:
 
     @property
     def name(self) -> str:
-        """What reports call it: its members' names."""
+        """Name in reports: the names of the members."""
         return "+".join(self.members)
 
-    def build(self, ready: Mapping[str, Teacher]) -> Teacher:
-        """The members, made ready, as one teacher."""
-        for (name, one), (other, two) in itertools.combinations(ready.items(), 2):
-            if one.hash == two.hash:
+    def build(self, members: Mapping[str, Teacher]) -> Teacher:
+        """Return one teacher that combines prepared members.
+
+        Raises:
+            UserError: if two members are the same model.
+        """
+        for (name, member), (other_name, other_member) in itertools.combinations(
+            members.items(), 2
+        ):
+            if member.hash == other_member.hash:
                 raise UserError(
-                    f"teacher.paths: {name} and {other} are the very same model, which is no "
+                    f"teacher.paths: {name} and {other_name} are the very same model, which is no "
                     "ensemble (seeds make a difference only where a head is fine-tuned)"
                 )
-        weights = self.weights or [1.0] * len(ready)
-        shares = {name: weight / sum(weights) for name, weight in zip(ready, weights, strict=True)}
-        model = Ensemble({name: one.model for name, one in ready.items()}, self.combine, shares)
-        first = next(iter(ready.values()))
+        weights = self.weights or [1.0] * len(members)
+        model = Ensemble(
+            {name: member.model for name, member in members.items()},
+            self.combine,
+            {name: weight / sum(weights) for name, weight in zip(members, weights, strict=True)},
+        )
+        first = next(iter(members.values()))
         return Teacher(
             self.name,
             model.eval(),
             first.processor,
-            "+".join(one.hash for one in ready.values()),
-            sum(one.seconds for one in ready.values()),
-            all(one.reused for one in ready.values()),
-            dict(ready),
+            "+".join(member.hash for member in members.values()),
+            sum(member.seconds for member in members.values()),
+            all(member.reused for member in members.values()),
+            dict(members),
         )
-
-
-class Ensemble(nn.Module):
-    """Several models that speak as one.
-
-    Args:
-        members: by name.
-        combine: see :class:`EnsembleConfig`.
-        shares: each one's weight; they sum to 1.
-    """
-
-    def __init__(
-        self, members: Mapping[str, nn.Module], combine: Combine, shares: Mapping[str, float]
-    ):
-        super().__init__()
-        self.names = list(members)
-        self._models = nn.ModuleList(members.values())
-        self.combine, self.shares = combine, dict(shares)
-
-    @property
-    def members(self) -> dict[str, nn.Module]:
-        """Each of them by its name."""
-        return dict(zip(self.names, self._models, strict=True))
-
-    @property
-    def config(self):
-        """The first one's."""
-        return self._models[0].config
-
-    def forward(self, **inputs: Tensor) -> SequenceClassifierOutput:
-        """What they say together, ``logits`` ``(N, C)``.
-
-        Args:
-            inputs: ``NAME.FIELD`` for each member and field; or ``FIELD``, which all of them get.
-        """
-        shared = not any("." in name for name in inputs)
-        said = {
-            name: ModelOutputs(
-                output_logits(
-                    call_model(member, inputs if shared else _member_inputs(inputs, name))
-                )
-            )
-            for name, member in self.members.items()
-        }
-        return SequenceClassifierOutput(logits=self.combine_outputs(said, draws=False).logits)
-
-    def outputs(
-        self, inputs: Mapping[str, Tensor], needs: Sequence[str], draws: bool = True
-    ) -> ModelOutputs:
-        """What an objective sees of them: one forward pass of each."""
-        said = {
-            name: forward_with_features(member, _member_inputs(inputs, name), needs)
-            for name, member in self.members.items()
-        }
-        return self.combine_outputs(said, draws)
-
-    def read(self, logits: Tensor) -> ModelOutputs:
-        """The same of stored logits ``(N, K, C)``, one for each of the K members."""
-        return self.combine_outputs(
-            {name: ModelOutputs(logits[:, index]) for index, name in enumerate(self.members)}
-        )
-
-    def combine_outputs(self, said: Mapping[str, ModelOutputs], draws: bool = True) -> ModelOutputs:
-        """Combine what each of them says.
-
-        Args:
-            said: by name.
-            draws: whether ``random`` draws one; or else gives the mean of the probabilities.
-        """
-        if self.combine == "random" and draws:
-            shares = torch.tensor([self.shares[name] for name in said])
-            drawn = list(said.values())[int(torch.multinomial(shares, 1))]
-            return ModelOutputs(drawn.logits, members=said)
-        kind = getattr(self.config, "problem_type", None)
-        # A number is the mean of a distribution already.
-        if self.combine == "logits" or kind == "regression":
-            logits = sum(self.shares[name] * one.logits.float() for name, one in said.items())
-            return ModelOutputs(logits, members=said)
-        both = ModelOutputs(
-            next(iter(said.values())).logits, members=said, averaged=self.shares,
-            by_class=kind == "multi_label_classification",
-        )  # fmt: skip
-        both.logits = both.logits_at(1.0)
-        return both
 
 
 def combine_logits(
-    model: nn.Module, logits: Sequence[ArrayOrJagged], criterion: Criterion
+    model: Ensemble, logits: Sequence[ArrayOrJagged], criterion: Criterion
 ) -> ArrayOrJagged:
-    """Logits at temperature 1 of an ensemble's stored ones, for measuring.
+    """Combine the cached logits of an ensemble's members at temperature 1, for the evaluation.
 
     Args:
         model: the ensemble.
-        logits: ``(N, C)`` or ragged, of each member.
+        logits: logits of each member, ``(N, C)`` or jagged.
         criterion: arranges logits as distributions.
     """
-    ragged = isinstance(logits[0], JaggedArray)
-    values = [one.values if isinstance(one, JaggedArray) else one for one in logits]
-    batch = (
-        {"position_counts": torch.from_numpy(logits[0].counts)}
-        if isinstance(logits[0], JaggedArray)
-        else {}
-    )
-    said = {
-        name: ModelOutputs(criterion.to_distributions(torch.from_numpy(one.copy()), batch))
-        for name, one in zip(model.members, values, strict=True)
+    counts = logits[0].counts if isinstance(logits[0], JaggedArray) else None
+    batch = {} if counts is None else {"position_counts": torch.from_numpy(counts)}
+    values = [rows.values if isinstance(rows, JaggedArray) else rows for rows in logits]
+    outputs = {
+        name: ModelOutputs(criterion.to_distributions(torch.from_numpy(rows.copy()), batch))
+        for name, rows in zip(model.members, values, strict=True)
     }
-    mean = criterion.from_distributions(
-        model.combine_outputs(said, draws=False).logits, batch
-    ).numpy()
-    return JaggedArray(mean, logits[0].counts) if ragged else mean
+    combined = model.combine_outputs(outputs, draws=False).logits
+    mean = criterion.from_distributions(combined, batch).numpy()
+    return mean if counts is None else JaggedArray(mean, counts)
 
 
 class EnsembleRows:
-    """The same examples as each member reads them.
+    """The same examples encoded for each member of an ensemble.
 
     Args:
-        rows: encoded, by member; the first one's lengths count.
+        rows: encoded rows by member; the lengths of the first are used for batching.
     """
 
     def __init__(self, rows: Mapping[str, Dataset]):
@@ -275,44 +193,39 @@ class EnsembleRows:
     def __getitem__(self, key: str | list[int]) -> Any:
         if isinstance(key, str):
             return self.first[key]
-        joined = {name: rows[key] for name, rows in self.rows.items()}
-        own = next(iter(joined.values()))
-        return {"members": joined} | {key: own[key] for key in ("label", POSITIONS) if key in own}
+        members = {name: rows[key] for name, rows in self.rows.items()}
+        first = next(iter(members.values()))
+        shared = {column: first[column] for column in (LABEL, POSITIONS) if column in first}
+        return {"members": members} | shared
 
     @property
     def first(self) -> Dataset:
-        """As the first one reads them."""
+        """Rows encoded for the first member."""
         return next(iter(self.rows.values()))
 
     @property
     def column_names(self) -> list[str]:
-        """The first one's."""
-        return self.first.column_names
+        """Columns of the first member's rows."""
+        names: list[str] = self.first.column_names
+        return names
 
 
 class EnsembleCollator:
-    """Pads each member's rows by itself: ``NAME.FIELD``.
+    """Collates the rows of each member into fields called ``NAME.FIELD``.
 
     Args:
-        collates: by member.
+        collates: collator of each member by name.
     """
 
     def __init__(self, collates: Mapping[str, Collator]):
         self.collates = dict(collates)
-        self.fields: tuple[Field, ...] = ()  # of no single model
-        self.transform = next(iter(self.collates.values())).transform  # the task's, one for all
+        self.fields: tuple[Field, ...] = ()  # they are the members'
+        self.transform = next(iter(self.collates.values())).transform  # the same for all members
 
     def __call__(self, rows: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Ids ``(B, L)`` and masks of every member."""
+        """Return the model inputs of every member, such as ids ``(B, L)`` and masks."""
         return {
             f"{name}.{key}": value
             for name, collate in self.collates.items()
             for key, value in collate(rows["members"][name]).items()
         }
-
-
-def _member_inputs(inputs: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    start = f"{name}."
-    return {
-        key.removeprefix(start): value for key, value in inputs.items() if key.startswith(start)
-    }

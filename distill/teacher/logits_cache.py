@@ -1,4 +1,4 @@
-"""The teacher's logits, computed once per teacher and data, memory-mapped for ever after."""
+"""The cache of a teacher's logits: computed once per teacher and data, then memory-mapped."""
 
 import logging
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedModel
+from torch import nn
 
 from distill.core.cache import cache_key, get_or_create
 from distill.core.errors import UserError
@@ -23,18 +23,18 @@ from distill.training.inference import iter_logits
 
 log = logging.getLogger(__name__)
 
-# A stored split is checked against the teacher on so many examples each time it is opened.
+# Number of examples on which cached logits are compared with the teacher whenever they are opened.
 VERIFIED_EXAMPLES = 8
 
 
 class ConcatLogits:
-    """Stored logits of several splits, one after another, of one teacher or of several.
+    """Concatenated cached logits of several splits, of one teacher or of several.
 
-    The files stay memory-mapped: what is asked for is read, nothing else.
+    The files stay memory-mapped: only the requested rows are read.
 
     Args:
-        splits: of each teacher, the logits of each split, ``(N_i, C)`` or ragged.
-        stacked: whether they are an ensemble; a single teacher's logits have no axis for it.
+        splits: for each teacher the logits of each split, ``(N_i, C)`` or jagged.
+        stacked: whether the result has an axis of teachers, for an ensemble.
     """
 
     def __init__(self, splits: Sequence[Sequence[ArrayOrJagged]], stacked: bool):
@@ -45,24 +45,24 @@ class ConcatLogits:
         return int(self.ends[-1])
 
     def __getitem__(self, indices: Sequence[int]) -> np.ndarray:
-        """``(B, C)``, or ``(U, C)`` of B examples; of several teachers ``(B, K, C)``."""
-        indices = np.asarray(indices)
-        split_of = np.searchsorted(self.ends, indices, side="right")
-        local = indices - np.concatenate([[0], self.ends])[split_of]
-        first = self.splits[0]
+        """Return the logits of B examples: ``(B, C)`` or ``(U, C)``; ``(B, K, C)`` if stacked."""
+        examples = np.asarray(indices)
+        split_of = np.searchsorted(self.ends, examples, side="right")
+        local = examples - np.concatenate([[0], self.ends])[split_of]
         counts = None
-        if isinstance(first[0], JaggedArray):
-            counts = np.empty(len(indices), dtype=np.int64)
-            for split in np.unique(split_of):
-                counts[split_of == split] = first[split].counts[local[split_of == split]]
-        width = (len(self.splits), *first[0].shape[1:])
-        result = allocate_rows(counts, len(indices), np.empty((0, *width), dtype=np.float32))
+        if isinstance(self.splits[0][0], JaggedArray):
+            counts = np.empty(len(examples), dtype=np.int64)
+            for number, split in enumerate(self.splits[0]):
+                assert isinstance(split, JaggedArray)
+                counts[split_of == number] = split.counts[local[split_of == number]]
+        width = (len(self.splits), *self.splits[0][0].shape[1:])
+        result = allocate_rows(counts, len(examples), np.empty((0, *width), dtype=np.float32))
         values = result.values if isinstance(result, JaggedArray) else result
-        for split in np.unique(split_of):
-            chosen = np.flatnonzero(split_of == split)
-            rows = result.row_indices(chosen) if isinstance(result, JaggedArray) else chosen
-            for member, files in enumerate(self.splits):
-                values[rows, member] = files[split][local[chosen]]
+        for number in np.unique(split_of).tolist():
+            places = np.flatnonzero(split_of == number).tolist()
+            rows = result.row_indices(places) if isinstance(result, JaggedArray) else places
+            for member, splits in enumerate(self.splits):
+                values[rows, member] = splits[number][local[places].tolist()]
         return values if self.stacked else values[:, 0]
 
 
@@ -74,43 +74,44 @@ def cached_logits(
     max_length: int,
     hardware: Hardware,
     cache_dir: Path,
-    what: str = "train",
+    split: str = "train",
     launcher: ProcessLauncher | None = None,
 ) -> tuple[ArrayOrJagged, float, bool]:
-    """Logits of the teacher for every example of a split, at temperature 1.
+    """Return the teacher's logits of every example of a split at temperature 1, from the cache.
 
-    The key covers the teacher's weights, its tokenizer, the split's content, the length examples
-    are cut to and the precision. Besides, a few examples are computed anew whenever the file is
-    opened: what was damaged or made by another version of a library is found out.
+    The key covers the weights of the teacher, its processor, the content of the split, the maximum
+    length of an example and the precision. In addition, a few examples are computed anew whenever
+    the file is opened, which detects damaged files and results of other versions of a library.
 
     Args:
-        teacher: made ready.
+        teacher: a prepared teacher.
         examples: the split, encoded for the teacher.
         content: hash of the split's content.
         preprocessor: encoded the examples; part of the key.
-        max_length: tokens an example was cut to.
-        hardware: where and how precisely to compute.
+        max_length: maximum number of tokens of an example.
+        hardware: device and precision of the computation.
         cache_dir: where the result is kept.
-        what: the split's name, for the log.
-        launcher: of the processes that compute them together; ``None``: this one alone.
+        split: name of the split, for the log.
+        launcher: starts the processes that share the work; ``None``: this process alone.
 
     Returns:
-        Memory-mapped fp32 logits ``(N, C)`` in the order of the rows, or ragged where an example
-        has several units; the seconds it took in this run (0 where reused), and whether it was
-        reused.
+        Memory-mapped fp32 logits ``(N, C)`` in the order of the rows, or jagged where an example
+        has several labeled positions; the seconds spent in this run (0 if reused), and whether
+        they were reused.
 
     Raises:
-        UserError: if what is stored is not what the teacher says.
+        UserError: if the cached logits differ from those of the teacher.
     """
     key = cache_key(
-        kind="outputs", format=1, teacher=teacher.hash, tokenizer=preprocessor.processor_hash(teacher.processor),
-        content=content, task=preprocessor.cache_key, max_length=max_length, precision=hardware.precision,
+        kind="outputs", format=1, teacher=teacher.hash,
+        tokenizer=preprocessor.processor_hash(teacher.processor), content=content,
+        task=preprocessor.cache_key, max_length=max_length, precision=hardware.precision,
     )  # fmt: skip
     folder = cache_dir / "outputs" / key
     started = time.perf_counter()
 
     def compute(partial: Path) -> None:
-        log.info("teacher: computing its outputs for %d examples of %s", len(examples), what)
+        log.info("teacher: computing its outputs for %d examples of %s", len(examples), split)
         (launcher or ProcessLauncher()).run_on_all_ranks(
             _compute_logits, teacher.model, examples, hardware, partial / "logits.npy"
         )
@@ -124,46 +125,41 @@ def cached_logits(
 
 def _compute_logits(
     process: ProcessRank,
-    model: PreTrainedModel,
+    model: nn.Module,
     examples: DistillationDataset,
     hardware: Hardware,
     path: Path,
 ) -> None:
-    """One process's part; the first writes what all of them have."""
+    """Compute the logits of the rank's examples; rank 0 writes those of all ranks."""
     file: np.memmap | None = None
-    total = (
-        len(examples) if examples.position_counts is None else int(examples.position_counts.sum())
-    )
-    for own in iter_logits(model, examples, hardware, process=process):
-        parts = all_gather_object(own, process.world_size)
+    rows: ArrayOrJagged
+    total, counts = _count_rows(examples), examples.position_counts
+    for part in iter_logits(model, examples, hardware, process=process):
+        parts = all_gather_object(part, process.world_size)
         if process.rank > 0:
             continue
         for indices, logits in parts:
             if file is None:
                 shape = (total, *logits.shape[1:])
                 file = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-                rows = (
-                    file
-                    if examples.position_counts is None
-                    else JaggedArray(file, examples.position_counts)
-                )
+                rows = file if counts is None else JaggedArray(file, counts)
             rows[indices] = logits
     if file is not None:
         file.flush()
 
 
 def _by_example(values: np.ndarray, examples: DistillationDataset, folder: Path) -> ArrayOrJagged:
-    """The file's rows by example."""
-    total = (
-        len(examples) if examples.position_counts is None else int(examples.position_counts.sum())
-    )
-    if len(values) != total:
+    """Return the rows of the file by example."""
+    if len(values) != _count_rows(examples):
         raise _stale_error(folder)
-    return (
-        values
-        if examples.position_counts is None
-        else JaggedArray(values, examples.position_counts)
-    )
+    counts = examples.position_counts
+    return values if counts is None else JaggedArray(values, counts)
+
+
+def _count_rows(examples: DistillationDataset) -> int:
+    """Return the number of rows of logits of all examples."""
+    counts = examples.position_counts
+    return len(examples) if counts is None else int(counts.sum())
 
 
 def _verify_sample(
@@ -173,22 +169,23 @@ def _verify_sample(
     hardware: Hardware,
     folder: Path,
 ) -> None:
-    chosen = np.linspace(
+    """Compare the cached logits of a few examples with newly computed ones."""
+    sample = np.linspace(
         0, len(examples) - 1, min(VERIFIED_EXAMPLES, len(examples)), dtype=int
     ).tolist()
-    subset, cached_logits = examples.select(chosen), logits[chosen]
-    fresh = allocate_rows(subset.position_counts, len(chosen), cached_logits)
+    subset, cached = examples.select(sample), logits[sample]
+    rows = allocate_rows(subset.position_counts, len(sample), cached)
     for indices, values in iter_logits(teacher.model, subset, hardware):
-        fresh[indices] = values
-    fresh = fresh.values if isinstance(fresh, JaggedArray) else fresh
-    # Other companions in the batch change the padding, and with it the rounding.
+        rows[indices] = values
+    computed = rows.values if isinstance(rows, JaggedArray) else rows
+    # In a batch of other examples the padding differs, and with it the rounding.
     tolerance = 1e-3 if hardware.precision == "32-true" else 0.05
-    scale = max(1.0, float(np.abs(fresh).max(initial=0.0)))
-    if not np.abs(cached_logits - fresh).max(initial=0.0) <= tolerance * scale:
+    scale = max(1.0, float(np.abs(computed).max(initial=0.0)))
+    if not np.abs(cached - computed).max(initial=0.0) <= tolerance * scale:
         raise _stale_error(folder)
 
 
 def _stale_error(folder: Path) -> UserError:
     return UserError(
-        f"the stored outputs in {folder} are not what the teacher says now: delete that folder"
+        f"the cached logits in {folder} differ from those of the teacher: delete that folder"
     )

@@ -1,10 +1,10 @@
 """Prepare the teacher: load it, align its outputs, fine-tune it once where it needs to be."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,9 @@ from distill.core.errors import UserError
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData
 from distill.modeling import loading
-from distill.modeling.features import ModelOutputs
+from distill.modeling.ensemble import Ensemble
 from distill.modeling.head import Head
+from distill.modeling.outputs import ModelOutputs
 from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
 from distill.training.fine_tuning import FineTunedModel, FineTuningPlan, fine_tune
@@ -32,8 +33,7 @@ class Teacher:
 
     Attributes:
         name: name in reports.
-        model: a ``PreTrainedModel`` or an ``Ensemble`` in evaluation mode, its outputs in the order
-            of the data's label names.
+        model: in evaluation mode, its outputs in the order of the data's label names.
         processor: the model's processor.
         hash: hash of its weights.
         seconds: time of fine-tuning in this run; 0 if it was not needed or reused.
@@ -42,19 +42,25 @@ class Teacher:
     """
 
     name: str
-    model: Any
+    model: PreTrainedModel | Ensemble
     processor: Any
     hash: str
     seconds: float
     reused: bool
     members: Mapping[str, "Teacher"] = field(default_factory=dict)
 
-    def outputs_from_logits(self, logits: Tensor) -> ModelOutputs:
-        """Return the teacher's outputs given its stored logits; of an ensemble those of all."""
-        if self.members:
-            outputs: ModelOutputs = self.model.read(logits)
-            return outputs
-        return ModelOutputs(logits)
+    @property
+    def pretrained_model(self) -> PreTrainedModel:
+        """The model of a single teacher, whose layers and embeddings a student may start from."""
+        assert not isinstance(self.model, Ensemble), "students start from the primary teacher"
+        return self.model
+
+    @property
+    def outputs_from_logits(self) -> Callable[[Tensor], ModelOutputs]:
+        """Function that turns cached logits of a batch into outputs; an ensemble combines them."""
+        if isinstance(self.model, Ensemble):
+            return self.model.combine_cached_logits
+        return ModelOutputs
 
     @property
     def primary(self) -> "Teacher":
@@ -83,15 +89,27 @@ class TeacherPreparation:
     logger: TensorBoardLogger
 
 
-def prepare_teacher(config: TeacherConfig | Any, preparation: TeacherPreparation) -> Teacher:
+class CombinedTeacherConfig(Protocol):
+    """Configuration of several teachers that are combined to one."""
+
+    @property
+    def members(self) -> Mapping[str, TeacherConfig]:
+        """Configuration of each member by name."""
+
+    def build(self, members: Mapping[str, Teacher]) -> Teacher:
+        """Return one teacher that combines prepared members."""
+
+
+def prepare_teacher(
+    config: TeacherConfig | CombinedTeacherConfig, preparation: TeacherPreparation
+) -> Teacher:
     """Prepare a teacher, or every member of an ensemble; see :func:`prepare_single_teacher`."""
-    if hasattr(config, "members"):
-        members = {
-            name: prepare_single_teacher(member, preparation)
-            for name, member in config.members.items()
-        }
-        return config.build(members)
-    return prepare_single_teacher(config, preparation)
+    if isinstance(config, TeacherConfig):
+        return prepare_single_teacher(config, preparation)
+    members = {
+        name: prepare_single_teacher(member, preparation) for name, member in config.members.items()
+    }
+    return config.build(members)
 
 
 def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparation) -> Teacher:
@@ -151,7 +169,7 @@ def _fine_tune_teacher(
         for split, rows in encoded.items()
     }
     if not task.head.reuses_head:
-        task.head.initialize(_output_layer(model), datasets["train"].labels)
+        task.head.initialize(_output_layer(model), datasets["train"].label_values)
     plan = FineTuningPlan(
         role="teacher",
         name=config.name,
@@ -180,7 +198,8 @@ def _trained_output_order(
         if config.labels is not None:
             raise UserError("teacher.labels names the classes of a head that will not be used")
         return None
-    model_names = dict(enumerate(config.labels)) if config.labels else model_config.id2label
+    checkpoint_names = {int(key): name for key, name in (model_config.id2label or {}).items()}
+    model_names = dict(enumerate(config.labels)) if config.labels else checkpoint_names
     if config.labels and len(config.labels) != model_config.num_labels:
         raise UserError(
             f"teacher.labels names {len(config.labels)} classes, its head has "
@@ -211,7 +230,7 @@ def _trained_output_order(
         log.warning(
             "teacher: its head knows %s, the data have %s: a new head is fine-tuned "
             "(if they mean the same, name its classes with teacher.labels=[...])",
-            ", ".join(model_config.id2label.values()), ", ".join(names),
+            ", ".join(checkpoint_names.values()), ", ".join(names),
         )  # fmt: skip
     return order
 

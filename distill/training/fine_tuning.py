@@ -77,10 +77,11 @@ class FineTuningPlan:
         """
         return cache.cache_key(
             kind="fine_tuned", format=1,
-            weights=weights_hash(self.model), task=self.task.name,
+            weights=weights_hash(self.model),
             tokenizer=self.task.preprocessor.processor_hash(self.processor),
-            metric=self.task.evaluator.metric_name, train=self.data.hashes["train"],
-            validation=self.data.hashes["validation"], max_length=self.max_length,
+            task=self.task.name, metric=self.task.evaluator.metric_name,
+            train=self.data.hashes["train"], validation=self.data.hashes["validation"],
+            max_length=self.max_length,
             optimizer=asdict(self.optimizer) | {"learning_rate": self.learning_rate},
             epochs=self.epochs, batch_size=self.batch_size, seed=self.seed,
             patience=trainer.patience, precision=trainer.hardware.precision,

@@ -1,12 +1,12 @@
-"""The one LightningModule: a teacher, a student and the objective that ties them."""
+"""The LightningModule of every training: a student, its objective and perhaps a teacher."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
 
 from distill.core.jagged import ArrayOrJagged, allocate_rows
 from distill.data.dataset import DistillationDataset
@@ -21,19 +21,19 @@ from distill.training.optimizer import AdamW
 class DistillationModule(pl.LightningModule):
     """Trains a student on an objective.
 
-    The teacher comes in one of three ways: as logits stored beforehand that the batches bring
-    along; live, run on each batch; or not at all (fine-tuning, and the control). The methods of
-    distillation differ in the objective's terms, never in this loop.
+    The teacher's outputs are stored logits, which are part of the batches; or computed live, by a
+    forward pass on each batch; or there are none (fine-tuning, and the control). Distillation
+    methods differ in the objective's terms, never in this loop.
 
     Args:
         student: a transformers model with a head.
         objective: the weighted sum of terms, bound to the task.
-        task: predictions and metrics.
-        optimizer: builds optimizer and schedule.
+        task: criterion and metrics.
+        optimizer: settings of optimizer and learning rate schedule.
         teacher: a model to run live, or ``None``. It is kept out of the module tree: Lightning
-            would put it into training mode, save it in every checkpoint and train it along.
-        prefix: put before the names of everything that is logged, such as ``control/``.
-        read_logits: makes the teacher's outputs of stored logits; an ensemble combines them.
+            would put it into training mode, save it in every checkpoint and train it too.
+        prefix: of the names of everything that is logged, such as ``control/``.
+        read_logits: makes the teacher's outputs from stored logits; an ensemble combines them.
     """
 
     def __init__(
@@ -54,52 +54,55 @@ class DistillationModule(pl.LightningModule):
         self._validation: list[tuple[Tensor, Tensor]] = []  # rows and their logits
 
     def on_fit_start(self) -> None:
-        """Put the teacher where the student is."""
+        """Move the teacher to the student's device."""
         for teacher in self._teacher:
             teacher.to(self.device)
 
     @property
     def progress(self) -> float:
-        """How much of the training is done, from 0 to 1."""
+        """Fraction of the training steps that are done, from 0 to 1."""
         return self.trainer.global_step / self._steps if self._trainer is not None else 0.0
 
     def teacher_outputs(
-        self, batch: dict, needs: frozenset[str] | None = None
+        self, batch: dict[str, Any], needs: frozenset[str] | None = None
     ) -> ModelOutputs | None:
-        """What the objective sees of the teacher: stored logits, or one live forward pass.
+        """Return the teacher's outputs: stored logits, or one live forward pass.
 
         Args:
             batch: with ``teacher_logits``, or the teacher's inputs.
-            needs: what is asked for; by default all that any term ever needs.
+            needs: features to compute; by default all that any term ever needs.
+
+        Returns:
+            ``None`` without a teacher, or if nothing is needed of it.
         """
         needs = self.objective.needs if needs is None else needs
         if "teacher_logits" in batch:
-            return self._arranged(self.read_logits(batch["teacher_logits"]), batch)
+            return self._to_distributions(self.read_logits(batch["teacher_logits"]), batch)
         if not self._teacher or not needs:
             return None
         with torch.no_grad():
-            return self._arranged(
+            return self._to_distributions(
                 forward_with_features(self._teacher[0], batch["teacher"], needs), batch
             )
 
-    def _arranged(self, said: ModelOutputs, batch: dict) -> ModelOutputs:
-        """What a model says, its logits as the task's terms take them."""
-        for one in (said, *said.members.values()):
-            one.logits = self.task.criterion.to_distributions(one.logits, batch)
-        if said.averaged:  # the mean of distributions, which the logits are only now
-            said.logits = said.logits_at(1.0)
-        return said
+    def _to_distributions(self, outputs: ModelOutputs, batch: dict[str, Any]) -> ModelOutputs:
+        """Bring the logits of a model, or of each member of an ensemble, into the terms' shape."""
+        for member in (outputs, *outputs.members.values()):
+            member.logits = self.task.criterion.to_distributions(member.logits, batch)
+        if outputs.averaged:  # a mean of distributions, which the logits are only now
+            outputs.logits = outputs.logits_at(1.0)
+        return outputs
 
-    def training_step(self, batch: dict, batch_index: int) -> Tensor:
-        """One forward pass of the student; returns the weighted loss."""
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        """Run the student on a batch; return the weighted loss."""
         progress = self.progress
         needs = self.objective.needs_at(progress)
-        student = self._arranged(
+        student = self._to_distributions(
             forward_with_features(self.student, batch["student"], needs), batch
         )
         losses = self.objective(student, self.teacher_outputs(batch, needs), batch, progress)
         if "batch_share" in batch:
-            losses = self._over_processes(losses, batch["batch_share"])
+            losses = self._mean_over_processes(losses, batch["batch_share"])
         size = len(batch["labels"])
         total = losses.pop("loss")
         self.log(f"{self.prefix}train/loss", total.detach(), prog_bar=True, batch_size=size)
@@ -107,24 +110,27 @@ class DistillationModule(pl.LightningModule):
             self.log(f"{self.prefix}train/loss/{name}", value.detach(), batch_size=size)
         for name, value in self.objective.scheduled_values(progress).items():
             self.log(f"{self.prefix}train/{name}", value, batch_size=size)
-        schedule = self.lr_schedulers()
-        assert isinstance(schedule, LRScheduler)
+        schedule: Any = self.lr_schedulers()
         self.log(f"{self.prefix}learning_rate", schedule.get_last_lr()[0])
         return total
 
-    def _over_processes(self, losses: dict[str, Tensor], part: float) -> dict[str, Tensor]:
-        """The losses on the batch that all processes share, with the gradient of this one's part.
+    def _mean_over_processes(self, losses: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+        """Return the losses of the whole batch, with the gradient of this process's part.
 
         Every term is a mean over examples, and gradients are averaged over processes: weighted by
         the sizes of the parts, they average to the gradient of the mean over the whole batch. (A
         term that relates examples to each other relates those of a part.)
+
+        Args:
+            losses: of this process's part.
+            share: size of the part as a multiple of the mean part.
         """
-        own = torch.stack(list(losses.values())) * part
+        own = torch.stack(list(losses.values())) * share
         mean = all_reduce_mean(own, self.trainer.world_size)
         return dict(zip(losses, own + (mean - own.detach()), strict=True))
 
-    def validation_step(self, batch: dict, batch_index: int) -> None:
-        """Collect what the metrics need of the logits."""
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
+        """Collect the part of the logits that the metrics need."""
         logits = self.task.evaluator.reduce_logits(
             forward_at_positions(self.student, batch["student"]).logits.float(), batch["labels"]
         )
@@ -132,21 +138,20 @@ class DistillationModule(pl.LightningModule):
             self._validation.append((batch["rows"].cpu(), logits.cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """The task's metrics over the split, or what was seen of it."""
+        """Log the task's metrics over the split, or the part of it that was validated on."""
         parts = all_gather_object(self._validation, self.trainer.world_size)
         batches = [batch for part in parts for batch in part]
         self._validation.clear()
-        seen = np.concatenate([rows.numpy() for rows, _ in batches])
-        loader = self.trainer.val_dataloaders
-        assert loader is not None
-        examples = loader.dataset
-        if len(seen) < len(examples):  # trainer.limit_val_batches
-            examples = examples.select(np.sort(seen).tolist())
-        place = np.empty(seen.max() + 1, dtype=np.int64)
-        place[np.sort(seen)] = np.arange(len(seen))
+        validated = np.sort(np.concatenate([rows.numpy() for rows, _ in batches]))
+        loader: Any = self.trainer.val_dataloaders
+        examples: DistillationDataset = loader.dataset
+        if len(validated) < len(examples):  # trainer.limit_val_batches
+            examples = examples.select(validated.tolist())
+        position = np.empty(validated[-1] + 1, dtype=np.int64)
+        position[validated] = np.arange(len(validated))
         logits = allocate_rows(examples.position_counts, len(examples), batches[0][1].numpy())
         for rows, values in batches:
-            logits[place[rows.numpy()]] = values.numpy()
+            logits[position[rows.numpy()]] = values.numpy()
         for name, value in self.evaluate(logits, examples).items():
             self.log(
                 f"{self.prefix}validation/{name}",
@@ -155,15 +160,15 @@ class DistillationModule(pl.LightningModule):
             )
 
     def evaluate(self, logits: ArrayOrJagged, examples: DistillationDataset) -> dict[str, float]:
-        """Metrics by name."""
+        """Return the task's metrics by name."""
         return self.task.evaluator.evaluate(logits, examples)
 
     def configure_model(self) -> None:
-        """Group the parameters while they are whole; the student's size decides the rate."""
+        """Group the parameters before FSDP shards them; the student's size decides the rate."""
         self._groups = self.optimizer_settings.parameter_groups(self, sized=self.student)
 
-    def configure_optimizers(self):
-        """AdamW over the student and the terms' own parameters, stepped after every batch."""
+    def configure_optimizers(self) -> Any:
+        """Return AdamW over the student's and the terms' parameters, and a schedule per step."""
         self._steps = steps = int(self.trainer.estimated_stepping_batches)
         # Under fp16's gradient scaler a fused step would unscale after clipping.
         fused = self.trainer.precision != "16-mixed"
@@ -181,25 +186,27 @@ class DistillationModule(pl.LightningModule):
             return
         if gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
-        elif callable(clip := getattr(self.trainer.strategy.model, "clip_grad_norm_", None)):
-            clip(gradient_clip_val)  # FSDP: the norm is over the shards of all processes
+            return
+        model: Any = self.trainer.strategy.model
+        if hasattr(model, "clip_grad_norm_"):  # FSDP: the norm is over the shards of all processes
+            model.clip_grad_norm_(gradient_clip_val)
         else:
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep every process's random state: a resumed run continues to the bit."""
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save every process's random state: a resumed run continues to the bit."""
         state = {"random_state": torch.get_rng_state()}
         if self.device.type == "cuda":
             state["cuda_random_state"] = torch.cuda.get_rng_state(self.device)
         checkpoint["random_states"] = all_gather_object(state, self.trainer.world_size)
 
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take the random state back."""
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep this process's random state for the start of the training."""
         states, rank = checkpoint["random_states"], self.trainer.global_rank
         self._random_states = states[rank] if rank < len(states) else {}
 
     def on_train_start(self) -> None:
-        """Restore the random state last, when nothing else draws from it any more."""
+        """Restore the random state last, when nothing else draws from it anymore."""
         states = self.__dict__.pop("_random_states", {})
         if "random_state" in states:
             torch.set_rng_state(states["random_state"].cpu())

@@ -36,7 +36,7 @@ def test_a_large_block_is_taken_from_the_system_once():
         return kept == "True", int(faults)
 
     kept, faults = run()
-    left_alone, many = run(MALLOC_TRIM_THRESHOLD_="131072")  # the user has said otherwise
+    left_alone, many = run(MALLOC_TRIM_THRESHOLD_="131072")  # the user has configured malloc
     assert kept and not left_alone
     assert faults < 1000 < 10_000 < many
 

@@ -17,12 +17,12 @@ def test_a_deeper_model_is_slower_and_both_are_measured_alike(tokenizer):
     threads = torch.get_num_threads()
     speeds = measure_speed(models, dict.fromkeys(models, examples), torch.device("cpu"), rounds=2)
     assert torch.get_num_threads() == threads
-    assert speeds["deep"].fastest.p50 > 2 * speeds["flat"].fastest.p50
-    assert speeds["deep"].cpu.p50 > 2 * speeds["flat"].cpu.p50
+    assert speeds["deep"].latency_ms.p50 > 2 * speeds["flat"].latency_ms.p50
+    assert speeds["deep"].cpu_ms.p50 > 2 * speeds["flat"].cpu_ms.p50
     for speed in speeds.values():
-        assert 0 < speed.fastest.p50 <= speed.fastest.p95
-        assert speed.fastest.p50 <= speed.median.p50
-        assert speed.cpu.p50 <= speed.median.p50 * 1.1
+        assert 0 < speed.latency_ms.p50 <= speed.latency_ms.p95
+        assert speed.latency_ms.p50 <= speed.latency_ms_median_round.p50
+        assert speed.cpu_ms.p50 <= speed.latency_ms_median_round.p50 * 1.1
         assert speed.examples_per_second > 0
         assert speed.threads == threads
     assert speeds["deep"].peak_memory_bytes > speeds["flat"].peak_memory_bytes
@@ -75,7 +75,7 @@ def busy_process():
 
 
 @pytest.mark.slow
-def test_the_ranking_is_the_same_beside_two_busy_neighbours(tokenizer):
+def test_the_ranking_is_the_same_beside_two_busy_neighbors(tokenizer):
     """Four models, each at least twice as costly as the next, beside programs that never rest."""
     depths = (1, 4, 10, 24)
     examples = DistillationDataset(encoded(tokenizer, 30), collator(tokenizer))
@@ -87,7 +87,7 @@ def test_the_ranking_is_the_same_beside_two_busy_neighbours(tokenizer):
         )
         return [
             sorted(models, key=lambda name: getattr(speeds[name], figure).p50)
-            for figure in ("fastest", "cpu")
+            for figure in ("latency_ms", "cpu_ms")
         ]
 
     alone = ranking()

@@ -66,11 +66,11 @@ def test_seqeval_counts_the_same_entities(name):
     found = fast(scheme, tags, sentences)
     # It joins sentences with an O between them.
     place = np.cumsum([1 + (i == 0) for s in sentences for i in range(len(s))]) - 2
-    ours = {
+    entities = {
         (place[first], place[last]) for first, last in zip(found.first, found.last, strict=True)
     }
-    theirs = {(first, last) for _, first, last in seqeval.get_entities(sentences)}
-    assert ours == theirs
+    expected = {(first, last) for _, first, last in seqeval.get_entities(sentences)}
+    assert entities == expected
 
 
 def test_other_letters_of_the_same_schemes():

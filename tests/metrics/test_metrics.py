@@ -98,7 +98,7 @@ def test_equals_scikit_learn(metric, classes, examples, random):
         ([1, 1, 1], [0, 0, 0]),  # all wrong, one class each
         ([0, 0, 0], [0, 0, 0]),  # all right, one class
         ([0, 0, 0, 0], [0, 1, 1, 0]),  # one class predicted
-        ([0, 1, 1, 0], [1, 1, 1, 1]),  # one class labelled
+        ([0, 1, 1, 0], [1, 1, 1, 1]),  # one class labeled
         ([5, 3, 5, 3], [3, 3, 5, 9]),  # a class never predicted, class numbers with gaps
         ([0, 4, 0, 1], [0, 0, 0, 1]),  # a class predicted that no label has
     ],

@@ -35,13 +35,13 @@ def text(draw: random.Random, least: int = 0) -> str:
 
 def test_scores_are_those_of_torchmetrics():
     draw = random.Random(0)
-    said = [text(draw) for _ in range(400)]
-    golds = [[text(draw, 1) for _ in range(draw.randint(1, 4))] for _ in said]
+    answers = [text(draw) for _ in range(400)]
+    golds = [[text(draw, 1) for _ in range(draw.randint(1, 4))] for _ in answers]
     for index in range(0, 400, 3):  # some are right, but for what does not count
-        said[index] = f"The {golds[index][-1].upper()}!"
-    scores = np.array([squad.answer_scores(*pair) for pair in zip(said, golds, strict=True)])
+        answers[index] = f"The {golds[index][-1].upper()}!"
+    scores = np.array([squad.answer_scores(*pair) for pair in zip(answers, golds, strict=True)])
     expected = torchmetrics_squad(
-        [{"prediction_text": one, "id": str(i)} for i, one in enumerate(said)],
+        [{"prediction_text": one, "id": str(i)} for i, one in enumerate(answers)],
         [
             {"answers": {"text": texts, "answer_start": [0] * len(texts)}, "id": str(i)}
             for i, texts in enumerate(golds)
@@ -52,7 +52,7 @@ def test_scores_are_those_of_torchmetrics():
     assert 0.3 < squad.exact_match(scores) < squad.f1(scores) < 0.9
 
 
-def slowly(said: str, golds: list[str]) -> tuple[float, float]:
+def slowly(answers: str, golds: list[str]) -> tuple[float, float]:
     """The rules of SQuAD v2 once more, one character and one word after another."""
 
     def words(given: str) -> list[str]:
@@ -63,16 +63,16 @@ def slowly(said: str, golds: list[str]) -> tuple[float, float]:
     best = 0.0
     for gold in golds:
         left, common = list(gold), 0
-        for word in words(said):
+        for word in words(answers):
             if word in left:
                 left.remove(word)
                 common += 1
-        if not gold or not words(said):
-            best = max(best, float(gold == words(said)))
+        if not gold or not words(answers):
+            best = max(best, float(gold == words(answers)))
         elif common:
-            precision, recall = common / len(words(said)), common / len(gold)
+            precision, recall = common / len(words(answers)), common / len(gold)
             best = max(best, 2 * precision * recall / (precision + recall))
-    return float(words(said) in golds), best
+    return float(words(answers) in golds), best
 
 
 def test_no_answer_is_right_where_there_is_none():
@@ -82,9 +82,9 @@ def test_no_answer_is_right_where_there_is_none():
     assert squad.answer_scores("", ["Norse"]) == (0, 0)
     draw = random.Random(1)
     for _ in range(300):
-        said, golds = text(draw), [text(draw) for _ in range(draw.randint(0, 3))]
+        answers, golds = text(draw), [text(draw) for _ in range(draw.randint(0, 3))]
         kept = [gold for gold in golds if squad.normalize_answer(gold)] or [""]
-        assert squad.answer_scores(said, kept) == pytest.approx(slowly(said, golds))
+        assert squad.answer_scores(answers, kept) == pytest.approx(slowly(answers, golds))
 
 
 def test_metrics_have_intervals_and_paired_tests():

@@ -120,14 +120,14 @@ def test_a_named_metric_is_its_function(random):
 
 def test_order_of_examples_does_not_matter(random):
     labels = random.integers(3, size=150)
-    ours = classifier(labels, 0.8, random)
-    theirs = like(ours, labels, random)
+    first = classifier(labels, 0.8, random)
+    second = like(first, labels, random)
     order = random.permutation(150)
-    assert bootstrap_interval(macro_f1, ours, labels) == bootstrap_interval(
-        macro_f1, ours[order], labels[order]
+    assert bootstrap_interval(macro_f1, first, labels) == bootstrap_interval(
+        macro_f1, first[order], labels[order]
     )
-    assert paired_comparison(macro_f1, ours, theirs, labels) == paired_comparison(
-        macro_f1, ours[order], theirs[order], labels[order]
+    assert paired_comparison(macro_f1, first, second, labels) == paired_comparison(
+        macro_f1, first[order], second[order], labels[order]
     )
 
 
@@ -181,10 +181,10 @@ def test_cost_follows_the_distinct_examples(random):
         return accuracy.from_counts(predictions, labels, counts)
 
     labels = random.integers(2, size=25_000)
-    ours = classifier(labels, 0.9, random)
-    theirs = like(ours, labels, random)
-    assert bootstrap_interval(spy, ours, labels) == bootstrap_interval(accuracy, ours, labels)
-    paired_comparison(spy, ours, theirs, labels)
+    first = classifier(labels, 0.9, random)
+    second = like(first, labels, random)
+    assert bootstrap_interval(spy, first, labels) == bootstrap_interval(accuracy, first, labels)
+    paired_comparison(spy, first, second, labels)
     assert max(shapes - {25_000}) == 16  # swapped and not
     assert 25_000 in shapes  # the value itself
 
@@ -238,50 +238,50 @@ def test_arrays_that_do_not_match_are_refused(arrays):
 def test_difference_is_of_the_same_resamples(metric, random):
     """The paired interval is that of any statistic of three arrays, and narrower than unpaired."""
     labels = random.integers(3, size=400)
-    ours = classifier(labels, 0.85, random)
-    theirs = like(ours, labels, random)
+    first = classifier(labels, 0.85, random)
+    second = like(first, labels, random)
     value, low, high, _ = paired_comparison(
-        metric, ours, theirs, labels, resamples=3000, permutations=99
+        metric, first, second, labels, resamples=3000, permutations=99
     )
-    assert value == metric(ours, labels) - metric(theirs, labels)
+    assert value == metric(first, labels) - metric(second, labels)
     direct = bootstrap_interval(
-        lambda a, b, y: metric(a, y) - metric(b, y), ours, theirs, labels, resamples=3000
+        lambda a, b, y: metric(a, y) - metric(b, y), first, second, labels, resamples=3000
     )
     assert (value, low, high) == pytest.approx(direct, abs=0.004)
-    alone = [bootstrap_interval(metric, predictions, labels) for predictions in (ours, theirs)]
+    alone = [bootstrap_interval(metric, predictions, labels) for predictions in (first, second)]
     assert high - low < np.hypot(*(interval.high - interval.low for interval in alone))
 
 
 def test_exchanging_the_models_changes_the_sign(random):
     labels = random.integers(3, size=300)
-    ours = classifier(labels, 0.85, random)
-    theirs = like(ours, labels, random)
+    first = classifier(labels, 0.85, random)
+    second = like(first, labels, random)
     for metric in (accuracy, macro_f1):
-        forth = paired_comparison(metric, ours, theirs, labels)
-        back = paired_comparison(metric, theirs, ours, labels)
+        forth = paired_comparison(metric, first, second, labels)
+        back = paired_comparison(metric, second, first, labels)
         assert back.value == -forth.value
         assert (-back.high, -back.low) == pytest.approx((forth.low, forth.high), abs=0.005)
         assert back.p_value == pytest.approx(forth.p_value, abs=0.02)
 
 
 def test_mcnemar_equals_scipys_binomial_test():
-    for only_ours, only_theirs in itertools.product(range(12), repeat=2):
-        trials = only_ours + only_theirs
-        expected = scipy.stats.binomtest(only_ours, trials).pvalue if trials else 1.0
-        assert mcnemar(only_ours, only_theirs) == pytest.approx(expected, rel=1e-12)
+    for only_first, only_second in itertools.product(range(12), repeat=2):
+        trials = only_first + only_second
+        expected = scipy.stats.binomtest(only_first, trials).pvalue if trials else 1.0
+        assert mcnemar(only_first, only_second) == pytest.approx(expected, rel=1e-12)
     assert mcnemar(1180, 1300) == pytest.approx(scipy.stats.binomtest(1180, 2480).pvalue)
     assert mcnemar(3, 900) == pytest.approx(scipy.stats.binomtest(3, 903).pvalue, rel=1e-9)
 
 
 def test_accuracy_is_tested_exactly(random):
     labels = random.integers(3, size=200)
-    ours = classifier(labels, 0.85, random)
-    theirs = like(ours, labels, random)
-    exact = paired_comparison(accuracy, ours, theirs, labels).p_value
-    only_ours = int(((ours == labels) & (theirs != labels)).sum())
-    only_theirs = int(((theirs == labels) & (ours != labels)).sum())
-    assert exact == scipy.stats.binomtest(only_ours, only_ours + only_theirs).pvalue
-    swapped = paired_comparison(plain(accuracy), ours, theirs, labels, permutations=4000)
+    first = classifier(labels, 0.85, random)
+    second = like(first, labels, random)
+    exact = paired_comparison(accuracy, first, second, labels).p_value
+    only_first = int(((first == labels) & (second != labels)).sum())
+    only_second = int(((second == labels) & (first != labels)).sum())
+    assert exact == scipy.stats.binomtest(only_first, only_first + only_second).pvalue
+    swapped = paired_comparison(plain(accuracy), first, second, labels, permutations=4000)
     assert swapped.p_value == pytest.approx(exact, abs=0.03)
 
 
@@ -289,17 +289,17 @@ def test_accuracy_is_tested_exactly(random):
 def test_permutation_test_equals_scipys_over_all_swaps(by_counts, random):
     """Ten examples have 1,024 swaps, which scipy goes through one by one."""
     labels = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
-    ours = np.array([0, 1, 2, 0, 1, 2, 0, 1, 1, 1])
-    theirs = np.array([0, 2, 2, 1, 0, 2, 2, 1, 2, 1])
+    first = np.array([0, 1, 2, 0, 1, 2, 0, 1, 1, 1])
+    second = np.array([0, 2, 2, 1, 0, 2, 2, 1, 2, 1])
     expected = scipy.stats.permutation_test(
-        (ours, theirs),
+        (first, second),
         lambda a, b: macro_f1(a, labels) - macro_f1(b, labels),
         permutation_type="samples",
         vectorized=False,
         n_resamples=2000,
     )
     metric = macro_f1 if by_counts else plain(macro_f1)
-    comparison = paired_comparison(metric, ours, theirs, labels, permutations=6000)
+    comparison = paired_comparison(metric, first, second, labels, permutations=6000)
     assert comparison.value == pytest.approx(expected.statistic)
     assert 0.05 < expected.pvalue < 0.9
     assert comparison.p_value == pytest.approx(expected.pvalue, abs=0.025)
@@ -307,8 +307,8 @@ def test_permutation_test_equals_scipys_over_all_swaps(by_counts, random):
 
 def test_correlations_are_compared(random):
     targets = random.normal(size=200)
-    ours, theirs = (targets + scale * random.normal(size=200) for scale in (0.5, 1.0))
-    comparison = paired_comparison(spearman, ours, theirs, targets, permutations=199)
+    first, second = (targets + scale * random.normal(size=200) for scale in (0.5, 1.0))
+    comparison = paired_comparison(spearman, first, second, targets, permutations=199)
     assert comparison.value > 0.1
     assert comparison.low > 0
     assert comparison.p_value == 1 / 200  # the smallest that 199 swaps can give, not 0
@@ -447,16 +447,16 @@ def test_bias_correction_is_what_rare_classes_need():
     assert macro_f1_coverage(table, 3080, 100, percentiles) < 0.65
 
 
-def pairs(only_ours: float, only_theirs: float, both: float, n: int, simulations: int):
-    """Counts ``(simulations, 4)`` of examples only ours, only theirs, both, neither gets right."""
-    outcomes = [only_ours, only_theirs, both, 1 - only_ours - only_theirs - both]
+def pairs(only_first: float, only_second: float, both: float, n: int, simulations: int):
+    """Counts ``(simulations, 4)`` of examples only first, only second, both, neither gets right."""
+    outcomes = [only_first, only_second, both, 1 - only_first - only_second - both]
     return np.random.default_rng(0).multinomial(n, outcomes, size=simulations)
 
 
 def compare(counts: np.ndarray, metric=accuracy, **settings) -> Comparison:
-    ours = np.repeat([1, 0, 1, 0], counts)
-    theirs = np.repeat([0, 1, 1, 0], counts)
-    return paired_comparison(metric, ours, theirs, np.ones(counts.sum(), dtype=int), **settings)
+    first = np.repeat([1, 0, 1, 0], counts)
+    second = np.repeat([0, 1, 1, 0], counts)
+    return paired_comparison(metric, first, second, np.ones(counts.sum(), dtype=int), **settings)
 
 
 def test_coverage_of_the_paired_difference():
@@ -469,7 +469,7 @@ def test_coverage_of_the_paired_difference():
 def test_equal_accuracy_is_rejected_in_five_of_a_hundred_at_most():
     """Both models are right on 91 %, and differ in 8 %: the exact test never exceeds its level."""
     counts = pairs(0.04, 0.04, 0.87, n=1821, simulations=20_000)
-    p_values = np.array([mcnemar(int(ours), int(theirs)) for ours, theirs, *_ in counts])
+    p_values = np.array([mcnemar(int(first), int(second)) for first, second, *_ in counts])
     standard_error = np.sqrt(0.05 * 0.95 / len(p_values))
     assert np.mean(p_values <= 0.05) <= 0.05 + 3 * standard_error
     assert np.mean(p_values <= 0.05) >= 0.03  # nor is it idle
@@ -482,12 +482,12 @@ def test_equal_macro_f1_is_rejected_in_five_of_a_hundred_at_most():
     for _ in range(1000):
         labels = random.choice(3, size=500, p=[0.6, 0.3, 0.1])
         common = classifier(labels, 0.85, random)
-        ours, theirs = (
+        first, second = (
             np.where(random.random(500) < 0.8, common, classifier(labels, 0.85, random))
             for _ in range(2)
         )
         comparison = paired_comparison(
-            macro_f1, ours, theirs, labels, resamples=10, permutations=199
+            macro_f1, first, second, labels, resamples=10, permutations=199
         )
         rejected.append(comparison.p_value <= 0.05)
     assert 0.03 <= np.mean(rejected) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)
@@ -496,7 +496,7 @@ def test_equal_macro_f1_is_rejected_in_five_of_a_hundred_at_most():
 def test_two_points_are_found_on_a_test_set_of_sst2s_size():
     """Planted: 2 points of accuracy, models that differ in 8 % of 5,463 examples."""
     counts = pairs(0.05, 0.03, 0.86, n=5463, simulations=5000)
-    p_values = [mcnemar(int(ours), int(theirs)) for ours, theirs, *_ in counts]
+    p_values = [mcnemar(int(first), int(second)) for first, second, *_ in counts]
     assert np.mean(np.array(p_values) <= 0.05) >= 0.99
     by_macro_f1 = [
         compare(sample, macro_f1, resamples=10, permutations=199).p_value for sample in counts[:100]

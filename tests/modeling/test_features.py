@@ -46,7 +46,7 @@ def test_a_model_whose_attention_cannot_be_told_is_refused():
     model.bert.encoder.layer[0].attention.self.another = torch.nn.ModuleDict(
         {"query": torch.nn.Linear(1, 1)}
     )
-    with pytest.raises(UserError, match="cannot be told"):
+    with pytest.raises(UserError, match="cannot be identified"):
         forward_with_features(model, INPUTS, {"attention"})
 
 

@@ -10,8 +10,9 @@ from transformers import (
 )
 
 from distill.core.jagged import JaggedArray, allocate_rows
+from distill.modeling.families import layer_stack
 from distill.modeling.forward import forward_at_positions, output_logits
-from distill.modeling.loading import call_model, layer_stack
+from distill.modeling.loading import call_model
 from tests.factories import make_model
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert")
@@ -68,7 +69,7 @@ def test_a_head_at_some_positions(family, head, whole_layer, inputs):
 def test_only_what_is_read_goes_through_the_last_layer_and_the_head(family, inputs):
     model = AutoModelForMaskedLM.from_config(make_model(family, layers=2).config).eval()
     wide, seen = [], []
-    for module in layer_stack(model)[1][-1].modules():
+    for module in layer_stack(model).layers[-1].modules():
         if isinstance(module, torch.nn.Linear) and 64 in (module.in_features, module.out_features):
             module.register_forward_hook(lambda m, a, out: wide.append(out.shape[:-1].numel()))
     model.get_output_embeddings().register_forward_hook(

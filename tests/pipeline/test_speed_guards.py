@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from distill.data.dataset import DistillationDataset
 from distill.modeling.active_rows_embedding import train_active_rows
-from distill.modeling.loading import layer_stack
+from distill.modeling.families import layer_stack
 from distill.objectives.objective import Objective
 from distill.objectives.pair import ModelPair
 from distill.objectives.terms.hard_labels import HardLabels
@@ -84,7 +84,7 @@ def test_a_step_makes_nothing_of_the_size_of_the_word_table(batches):
 
 def test_a_step_computes_the_last_layer_for_the_tokens_that_are_read(batches):
     model, seen = make_model(layers=3), []
-    for layer in layer_stack(model)[1]:
+    for layer in layer_stack(model).layers:
         layer.intermediate.register_forward_hook(lambda m, a, out: seen.append(out.shape[:2]))
     step(model, batches, [4, 9, 20])
     longest = max(len(ids) for ids in batches.student[[4, 9, 20]]["input_ids"])

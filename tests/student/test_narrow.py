@@ -15,6 +15,7 @@ from transformers import (
 from distill.core.errors import UserError
 from distill.modeling import loading
 from distill.modeling.compact import as_compact, low_rank
+from distill.modeling.families import layer_stack
 from distill.modeling.forward import output_logits
 from distill.modeling.size import count_parameters
 from distill.student import narrow
@@ -104,7 +105,7 @@ def test_heads_and_units_that_say_nothing_go_first_and_are_not_missed(family, to
     student.save_pretrained(tmp_path / "saved")
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
     assert torch.equal(logits(loaded), logits(student))
-    assert loading.layer_stack(student)[0] == loading.layer_stack(teacher)[0]
+    assert layer_stack(student).path == layer_stack(teacher).path
     length = loading.check_max_length(teacher.config, 60)
     assert loading.check_max_length(student.config, length) == length
     with pytest.raises(UserError, match="positions"):
@@ -247,7 +248,7 @@ def test_compact_equals_its_family_where_the_shapes_agree():
 
 def test_widths_of_each_family():
     for family in FAMILIES:
-        assert Widths.of(make_model(family).config) == Widths(32, 2, 64)
+        assert Widths.from_config(make_model(family).config) == Widths(32, 2, 64)
 
 
 def test_all_through_the_command(command, small):
@@ -303,5 +304,5 @@ def test_a_word_table_of_low_rank_under_other_heads(family, tokenizer, tmp_path)
     student = built(teacher, tokenizer, tmp_path, embedding_size=32).model
     torch.testing.assert_close(said(student), said(teacher), rtol=1e-4, atol=1e-4)
     teacher = AutoModelForMaskedLM.from_config(config)
-    with pytest.raises(UserError, match="writes with its word table"):
+    with pytest.raises(UserError, match="embedding table as the output layer"):
         built(teacher, tokenizer, tmp_path, embedding_size=8)

@@ -20,6 +20,7 @@ from distill.modeling.architectures.compact import (
     CompactBertForSequenceClassification,
 )
 from distill.modeling.architectures.static import StaticConfig, StaticForSequenceClassification
+from distill.modeling.families import layer_stack
 from distill.modeling.size import count_parameters
 from distill.student import embedding_tables
 from distill.student.bilstm import BiLSTMFactory
@@ -188,7 +189,7 @@ def test_the_rest_of_the_program_takes_them(make):
 
 def test_static_has_no_layers_to_choose_from():
     with pytest.raises(UserError, match="no single stack"):
-        loading.layer_stack(static())
+        layer_stack(static())
 
 
 # --- starts ------------------------------------------------------------------------------------

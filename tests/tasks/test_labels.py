@@ -216,7 +216,7 @@ def test_texts_without_labels_say_so_in_the_tasks_own_way(task, rows, tmp_path):
         ("multi_label objective=dist", sentences, "it has no form for multi_label"),
         (
             "regression +schedule@objective.soft_targets.temperature=flsw", rated,
-            "an adaptive schedule looks at a distribution over classes",
+            "an adaptive schedule needs a distribution over classes",
         ),
         (
             'sequence_classification data.label_separator=";"', sentences,

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from distill.core.errors import UserError
+from distill.modeling.ensemble import Ensemble
 from distill.modeling.features import ModelOutputs
 from distill.objectives.pair import ModelPair
 from distill.objectives.terms.hard_labels import HardLabels
@@ -14,7 +15,6 @@ from distill.objectives.terms.soft_targets import SoftTargets
 from distill.tasks.multi_label import MultiLabel
 from distill.tasks.regression import Regression
 from distill.teacher.config import TeacherConfig
-from distill.teacher.ensemble import Ensemble
 from distill.teacher.prepare import _trained_output_order
 from tests.factories import make_model
 
@@ -170,7 +170,7 @@ def test_an_ensemble_averages_what_the_task_predicts(temperature):
             member.config.problem_type = kind
         ensemble = Ensemble(members, "probabilities", {"a": 0.25, "b": 0.75})
         logits = torch.randn(5, 2, width, generator=draw) * 4
-        said = ensemble.read(logits).logits_at(temperature)
+        said = ensemble.combine_cached_logits(logits).logits_at(temperature)
         if kind == "regression":
             expected = 0.25 * logits[:, 0] + 0.75 * logits[:, 1]
         else:

@@ -18,15 +18,17 @@ from distill.data.labels import IGNORED_LABEL
 from distill.data.prepare import prepare_data
 from distill.data.sampler import BatchIndices
 from distill.distributed.environment import ProcessRank
+from distill.modeling.ensemble import Ensemble
 from distill.modeling.features import ModelOutputs, forward_with_features
 from distill.modeling.forward import forward_at_positions
-from distill.objectives.functional import logits as functional
+from distill.objectives.functional import divergences
+from distill.objectives.functional.logits import soft_cross_entropy, soft_target_kl
 from distill.objectives.objective import Objective
 from distill.objectives.pair import ModelPair
 from distill.objectives.terms.soft_targets import SoftTargets
 from distill.tasks.question_answering import QuestionAnswering
 from distill.tasks.question_answering.criterion import MISSING_LOGIT
-from distill.teacher.ensemble import Ensemble, combine_logits
+from distill.teacher.ensemble import combine_logits
 from distill.teacher.logits_cache import ConcatLogits, cached_logits
 from distill.teacher.prepare import Teacher
 from distill.training.inference import predict_logits
@@ -505,25 +507,25 @@ def test_arranged_rows(both):
 
 @pytest.mark.parametrize("temperature", [0.25, 1.0, 4.0])
 @pytest.mark.parametrize(
-    ("name", "one"),
+    ("divergence", "one"),
     [
-        ("soft_target_kl", lambda p, q: (p.exp() * (p - q)).sum()),
-        ("reverse_kl", lambda p, q: (q.exp() * (q - p)).sum()),
-        ("soft_cross_entropy", lambda p, q: -(p.exp() * q).sum()),
-        ("total_variation", lambda p, q: 0.5 * (p.exp() - q.exp()).abs().sum()),
+        (soft_target_kl, lambda p, q: (p.exp() * (p - q)).sum()),
+        (divergences.reverse_kl, lambda p, q: (q.exp() * (q - p)).sum()),
+        (soft_cross_entropy, lambda p, q: -(p.exp() * q).sum()),
+        (divergences.total_variation, lambda p, q: 0.5 * (p.exp() - q.exp()).abs().sum()),
         (
-            "jensen_shannon",
+            divergences.jensen_shannon,
             lambda p, q: 0.5 * sum(
                 (x.exp() * (x - torch.log((p.exp() + q.exp()) / 2))).sum() for x in (p, q)
             ),
         ),
     ],
 )  # fmt: skip
-def test_terms_over_windows_of_different_lengths(name, one, temperature, both):
+def test_terms_over_windows_of_different_lengths(divergence, one, temperature, both):
     """Against each window by itself, in float64: nothing is filled up there."""
     task, batch = QuestionAnswering(), {"position_counts": UNITS}
     student, teacher = (task.criterion.to_distributions(logits, batch) for logits in both)
-    found = getattr(functional, name)(student, teacher, temperature)
+    found = divergence(student, teacher, temperature)
     (gradient,) = torch.autograd.grad(found, both[0])
     each = [logits.detach().double().requires_grad_() for logits in both]
     total = 0
@@ -532,7 +534,9 @@ def test_terms_over_windows_of_different_lengths(name, one, temperature, both):
             q, p = (
                 torch.log_softmax(logits[:, column] / temperature, 0) for logits in (ours, theirs)
             )
-            total = total + one(p, q) * temperature ** (1 if name == "total_variation" else 2)
+            total = total + one(p, q) * temperature ** (
+                1 if divergence is divergences.total_variation else 2
+            )
     expected = total / (2 * len(UNITS))
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     (reference,) = torch.autograd.grad(expected, each[0])
@@ -582,11 +586,11 @@ def test_an_ensemble_is_a_mean_over_the_positions_of_a_window(combine, both):
 def test_what_the_objective_sees_of_an_ensemble(combine, both):
     task, batch = QuestionAnswering(), {"position_counts": UNITS}
     model = Ensemble({"a": make_model(), "b": make_model()}, combine, {"a": 0.5, "b": 0.5})
-    said = model.read(torch.stack([logits.detach() for logits in both], 1))
+    said = model.combine_cached_logits(torch.stack([logits.detach() for logits in both], 1))
     module = DistillationModule.__new__(DistillationModule)
     torch.nn.Module.__init__(module)
     module.task = task
-    seen = module._arranged(said, batch)
+    seen = module._to_distributions(said, batch)
     rows = [task.criterion.to_distributions(logits.detach(), batch) for logits in both]
     for temperature in (1.0, 3.0):
         found = torch.softmax(seen.logits_at(temperature) / temperature, -1)
@@ -662,7 +666,7 @@ def test_stored_outputs_are_what_the_teacher_says(pieces, tmp_path):
     ).logits
     torch.testing.assert_close(said, heard, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
-        student = module._arranged(
+        student = module._to_distributions(
             forward_with_features(model, batch["student"], {"logits"}), batch
         )
     loss = objective(student, ModelOutputs(said), batch)["loss"]

@@ -9,9 +9,10 @@ import torch
 from scipy.special import softmax
 
 from distill.core.errors import UserError
+from distill.modeling.ensemble import Ensemble
 from distill.modeling.features import ModelOutputs
 from distill.tasks.sequence_classification import CrossEntropyCriterion
-from distill.teacher.ensemble import Ensemble, EnsembleConfig, combine_logits
+from distill.teacher.ensemble import EnsembleConfig, combine_logits
 from tests.factories import FILLER, GOOD, make_model, make_tokenizer
 
 
@@ -67,7 +68,7 @@ def test_stored_live_and_measured_logits_agree(combine):
     with torch.no_grad():
         each = [member(**ids).logits for member in model.members.values()]
         live = model.outputs(inputs, {"logits"})
-        stored = model.read(torch.stack(each, 1))
+        stored = model.combine_cached_logits(torch.stack(each, 1))
         assert torch.allclose(live.logits_at(3.0), stored.logits_at(3.0), atol=1e-6)
         assert torch.allclose(model(**inputs).logits, stored.logits, atol=1e-6)
         assert torch.allclose(model(**ids).logits, stored.logits, atol=1e-6)

@@ -1,5 +1,7 @@
 """A bidirectional LSTM text classifier as a transformers model."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -36,7 +38,7 @@ class BiLstmConfig(PreTrainedConfig):
         separator_id: int | None = None,
         dropout: float = 0.1,
         pad_token_id: int | None = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         self.vocab_size, self.embedding_size = vocab_size, embedding_size
         self.hidden_size, self.num_hidden_layers = hidden_size, num_hidden_layers

@@ -1,5 +1,7 @@
 """BERT, RoBERTa and ELECTRA in shapes that the classes of transformers do not support."""
 
+from typing import Any, NoReturn
+
 from torch import Tensor, nn
 from transformers import BertConfig, ElectraConfig, RobertaConfig
 from transformers.models.bert import modeling_bert as bert
@@ -60,7 +62,7 @@ class CompactElectraConfig(ElectraConfig):
 class _Compact:
     """Mixin that builds the family's model, then replaces attention and embeddings."""
 
-    def __init__(self, config):
+    def __init__(self, config: Any):
         # The family's class requires that the number of heads divides the hidden size: 1 does.
         heads, config.num_attention_heads = config.num_attention_heads, 1
         try:
@@ -83,7 +85,7 @@ class _Compact:
             layer.attention.output.dense = nn.Linear(heads * width, config.hidden_size)
         self.post_init()
 
-    def resize_token_embeddings(self, *_, **__):
+    def resize_token_embeddings(self, *_: Any, **__: Any) -> NoReturn:
         """Raise: the embedding table of a compact model is not a plain one."""
         raise NotImplementedError("the vocabulary of a compact model cannot be resized")
 

@@ -1,5 +1,7 @@
 """A classifier over the mean of static word embeddings as a transformers model."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -32,7 +34,7 @@ class StaticConfig(PreTrainedConfig):
         separator_id: int | None = None,
         dropout: float = 0.1,
         pad_token_id: int | None = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         self.vocab_size, self.hidden_size, self.head_size = vocab_size, hidden_size, head_size
         self.num_hidden_layers = 0

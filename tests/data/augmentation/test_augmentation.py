@@ -208,7 +208,7 @@ def test_every_family_is_asked_for_one_place_alone(family, tokenizer):
     torch.manual_seed(0)
     model = getattr(transformers, f"{family}ForMaskedLM")(config).eval()
     filler = masked_words._MaskFiller(
-        model, tokenizer, 5, 24, 8, masked_words.hardware.resolve("cpu", "32-true")
+        model, tokenizer, 5, 24, 8, masked_words.hardware.resolve_hardware("cpu", "32-true")
     )
     rows = tokenizer(["the [MASK] was good", "a very [MASK] and rather bright plot"])
     batch = filler.collate(rows)
@@ -256,7 +256,7 @@ def test_a_text_with_a_mask_token_of_its_own(masked, pretrained, tokenizer):
     model = AutoModelForMaskedLM.from_pretrained(pretrained).eval()
     filler = masked_words._MaskFiller(
         model, tokenizer, 3, 24, 8,
-        masked_words.hardware.resolve("cpu", "32-true"),
+        masked_words.hardware.resolve_hardware("cpu", "32-true"),
     )  # fmt: skip
     text = "the [MASK] was good"
     word = re.search("good", text)
@@ -333,7 +333,7 @@ def test_made_in_pieces_as_in_one(noise, masked, tmp_path, monkeypatch):
     for number, one in enumerate((noise(mask=0.3), masked())):
         whole = augment(one, rows, ["text", "text_pair"], tmp_path / f"whole {number}")
         with monkeypatch.context() as patch:
-            patch.setattr(base, "PIECE", 20)
+            patch.setattr(base, "CHUNK_ROWS", 20)
             pieces = augment(one, rows, ["text", "text_pair"], tmp_path / f"pieces {number}")
         assert whole.to_dict() == pieces.to_dict()
 

@@ -43,7 +43,7 @@ def pair_of(student, teacher, classes=3, same=True):
     return ModelPair(TASK, classes, shapes[0], {None: shapes[1]}, {None: same})
 
 
-INSIDE = {
+ON_LAYERS = {
     "hidden": lambda: HiddenStates(1.0, "mse", embeddings=True),
     "cosine": lambda: HiddenStates(1.0, "cosine", [[-1, -1]]),
     "first": lambda: HiddenStates(1.0, "normalized_mse", but_last=True, tokens="first"),
@@ -82,14 +82,16 @@ def module_of(student, teacher, **terms):
     objective = Objective("any", **terms).bind(pair_of(student, teacher))
     module = DistillationModule(student, objective, TASK, AdamW(learning_rate=1e-3), teacher)
     module.log = lambda *_, **__: None
-    module.lr_schedulers = lambda: type("S", (), {"get_last_lr": lambda self: [0.0]})()
+    optimizer = torch.optim.SGD(student.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    module.lr_schedulers = lambda: schedule
     return module
 
 
-@pytest.mark.parametrize("name", [*INSIDE, *ON_LOGITS])
+@pytest.mark.parametrize("name", [*ON_LAYERS, *ON_LOGITS])
 def test_one_teacher_pass_and_one_student_pass_a_step(name, setting):
     batches, student, teacher = setting
-    term = (INSIDE | ON_LOGITS)[name]()
+    term = (ON_LAYERS | ON_LOGITS)[name]()
     module = module_of(student.train(), teacher, term=term, labels=HardLabels(1.0))
     passes = counted(student), counted(teacher)
     loss = module.training_step(batches[list(range(8))], 0)
@@ -101,23 +103,23 @@ def test_one_teacher_pass_and_one_student_pass_a_step(name, setting):
 
 
 @pytest.mark.parametrize("name", [*ON_LOGITS, "similarities"])
-def test_a_batch_without_units_teaches_nothing(name):
+def test_a_batch_without_labeled_positions_teaches_nothing(name):
     """Sentences of words that the tokenizer leaves nothing of: a mean over them is none."""
     makers = ON_LOGITS | {"similarities": lambda: SimilarityPreserving(1.0, "logits")}
     term = makers[name]()
     term.bind(ModelPair(TASK, 3, SHAPE, {None: SHAPE}), "objective.term")
     head = torch.nn.Linear(4, 3)
-    said, taught = ModelOutputs(head(torch.zeros(0, 4))), ModelOutputs(torch.zeros(0, 3))
-    loss = term(said, taught, {"labels": torch.zeros(0, dtype=torch.int64)})
+    student, teacher = ModelOutputs(head(torch.zeros(0, 4))), ModelOutputs(torch.zeros(0, 3))
+    loss = term(student, teacher, {"labels": torch.zeros(0, dtype=torch.int64)})
     loss.backward()
     assert loss.item() == 0.0
     assert not head.weight.grad.any()
 
 
-@pytest.mark.parametrize("name", [*INSIDE, *ON_LOGITS])
+@pytest.mark.parametrize("name", [*ON_LAYERS, *ON_LOGITS])
 def test_a_term_of_weight_0_costs_nothing(name, setting):
     batches, student, teacher = setting
-    term = (INSIDE | ON_LOGITS)[name]()
+    term = (ON_LAYERS | ON_LOGITS)[name]()
     term.weight = 0.0
     module = module_of(student, teacher, term=term, labels=HardLabels(1.0))
     passes = counted(teacher)
@@ -139,22 +141,22 @@ def test_a_scheduled_term_costs_nothing_while_its_weight_is_0(setting):
     assert set(module.objective(*outputs, batch, 0.5)) == {"loss", "soft", "labels"}
 
 
-@pytest.mark.parametrize("name", INSIDE)
+@pytest.mark.parametrize("name", ON_LAYERS)
 def test_the_same_model_costs_nothing(name, setting):
     batches, _, teacher = setting
-    module = module_of(teacher, teacher, term=INSIDE[name](), labels=HardLabels(1e-9))
+    module = module_of(teacher, teacher, term=ON_LAYERS[name](), labels=HardLabels(1e-9))
     batch = batches[[0, 5, 9]]
-    own = module.teacher_outputs(batch)
-    assert module.objective(own, own, batch)["term"].item() == pytest.approx(0, abs=1e-5)
+    outputs = module.teacher_outputs(batch)
+    assert module.objective(outputs, outputs, batch)["term"].item() == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in INSIDE if name not in ("angles", "distances", "similarities")]
+    "name", [name for name in ON_LAYERS if name not in ("angles", "distances", "similarities")]
 )
-def test_padding_and_company_change_nothing(name, setting):
+def test_padding_and_other_examples_change_nothing(name, setting):
     """A short example costs the same alone as beside a long one."""
     batches, student, teacher = setting
-    module = module_of(student.eval(), teacher, term=INSIDE[name](), labels=HardLabels(1.0))
+    module = module_of(student.eval(), teacher, term=ON_LAYERS[name](), labels=HardLabels(1.0))
     lengths = batches.student["length"]
     short, long = lengths.index(min(lengths)), lengths.index(max(lengths))
 
@@ -162,8 +164,8 @@ def test_padding_and_company_change_nothing(name, setting):
         from distill.modeling.features import forward_with_features
 
         batch = batches[indices]
-        mine = forward_with_features(student, batch["student"], module.objective.needs)
-        return module.objective(mine, module.teacher_outputs(batch), batch)["term"].item()
+        outputs = forward_with_features(student, batch["student"], module.objective.needs)
+        return module.objective(outputs, module.teacher_outputs(batch), batch)["term"].item()
 
     assert cost([short, long]) == pytest.approx((cost([short]) + cost([long])) / 2, rel=1e-4)
 
@@ -172,9 +174,9 @@ def test_projections_are_trained_clipped_and_saved_but_are_no_part_of_the_studen
     batches, _, teacher = setting
     student = make_model(labels=LABELS, layers=2, hidden_size=16, intermediate_size=32)
     module = module_of(student, teacher, hidden=HiddenStates(1.0), labels=HardLabels(1.0))
-    own = [name for name, _ in module.named_parameters() if "projections" in name]
-    assert len(own) == 2
-    assert set(own) <= set(module.state_dict())
+    projections = [name for name, _ in module.named_parameters() if "projections" in name]
+    assert len(projections) == 2
+    assert set(projections) <= set(module.state_dict())
     assert not any("projections" in name for name in student.state_dict())
     module.configure_model()
     optimizer, _ = AdamW(learning_rate=1e-3).build(module._groups, 10)
@@ -314,8 +316,8 @@ def test_dkd_takes_the_teachers_choice_where_there_is_no_label():
     student, teacher = (ModelOutputs(torch.randn(2, 4, generator=draw)) for _ in range(2))
     term = DecoupledKD()
     choice = teacher.logits.argmax(-1)
-    unlabelled = term(student, teacher, {"labels": torch.tensor([-100, -100])})
-    assert torch.equal(unlabelled, term(student, teacher, {"labels": choice}))
+    unlabeled = term(student, teacher, {"labels": torch.tensor([-100, -100])})
+    assert torch.equal(unlabeled, term(student, teacher, {"labels": choice}))
 
 
 @pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
@@ -344,7 +346,7 @@ def test_other_tasks_have_their_own_form_or_are_refused(kind):
     [SoftTargets, ReverseKL, TotalVariation, SoftCrossEntropy, JensenShannon, SkewedKL, LogitsMSE,
      HardTeacherLabels, DecoupledKD, DIST],
 )  # fmt: skip
-def test_any_of_them_may_standardise_the_logits(kind):
+def test_any_of_them_may_standardize_the_logits(kind):
     """The student's shift and scale then make no difference."""
     draw = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(6, 4, generator=draw) for _ in range(2))

@@ -196,7 +196,7 @@ def test_resume_continues_to_the_bit(run, command, small, monkeypatch):
     from distill.training.callbacks import EpochLogger
 
     def stop(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.what == "student" and trainer.current_epoch == 1:
+        if self.description == "student" and trainer.current_epoch == 1:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

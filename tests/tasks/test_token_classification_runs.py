@@ -143,7 +143,7 @@ def test_an_interrupted_run_goes_on_to_the_bit(command, tagging, monkeypatch):
     from distill.training.callbacks import EpochLogger
 
     def stop(self, trainer, module):
-        if self.what == "student" and trainer.current_epoch == 1:
+        if self.description == "student" and trainer.current_epoch == 1:
             raise KeyboardInterrupt
 
     code, _, err = command(*tagging, "control=false", "output_dir=whole")

@@ -23,19 +23,28 @@ def python_blocks(section: str) -> list[str]:
 
 
 def test_the_examples_of_from_python_run(
-    small, corpus, shared_cache, tmp_path, monkeypatch, capsys
+    small, corpus, trained, shared_cache, tmp_path, monkeypatch, capsys
 ):
+    """The test appends options, so that models and data are tiny."""
     settings = [option for option in small if not option.startswith(("data", "student"))]
-    run = distill.run
+    run, evaluate = distill.run, distill.evaluate
     monkeypatch.setattr(distill, "run", lambda options: run([*options, *settings, "debug=fast"]))
+    monkeypatch.setattr(
+        distill,
+        "evaluate",
+        lambda model, options, **named: evaluate(model, [*options, "data.max_length=32"], **named),
+    )
     monkeypatch.setattr("distill.evaluation.speed.EXAMPLES", 8)
     monkeypatch.setenv("DISTILL_CACHE", str(shared_cache))
     monkeypatch.chdir(tmp_path)
+    folders = {"TEACHER_FOLDER": str(trained), "FOLDER": str(corpus)}
     blocks = python_blocks("From Python")
     assert blocks
     names: dict[str, object] = {}
     for block in blocks:
-        exec(block.replace("FOLDER", str(corpus)), names)
+        for placeholder, folder in folders.items():
+            block = block.replace(f'{placeholder}"', f'{folder}"')
+        exec(block, names)
     out = capsys.readouterr().out
     assert "The student has" in out
     assert "there is no student=quarter" in out

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
@@ -42,7 +43,7 @@ class EvaluatedModel:
 
     role: str
     name: str
-    model: nn.Module
+    model: PreTrainedModel
     examples: DistillationDataset
     logits: ArrayOrJagged
 
@@ -143,7 +144,7 @@ def _ratio(name: str, teacher: ModelReport, student: ModelReport) -> float | Non
     return whole / reduced if whole is not None and reduced else None
 
 
-def _size(model: nn.Module, task: Task, length: int) -> Size:
+def _size(model: PreTrainedModel, task: Task, length: int) -> Size:
     parameters = size.count_parameters(model)
     inputs = task.preprocessor.example_inputs(model.config, length)
     return Size(
@@ -166,8 +167,8 @@ def _quality(candidate: EvaluatedModel, task: Task) -> dict[str, MetricValue]:
 def _per_class(candidate: EvaluatedModel, task: Task) -> dict[str, ClassScores]:
     if not task.evaluator.per_class:
         return {}
-    names = candidate.model.config.id2label
-    names = [names[index] for index in range(len(names))]
+    by_index = cast("dict[int, str]", candidate.model.config.id2label)
+    names = [by_index[index] for index in range(len(by_index))]
     scores = task.evaluator.per_class_scores(candidate.logits, candidate.examples, names)
     return {name: ClassScores.from_dict(of_class) for name, of_class in scores.items()}
 

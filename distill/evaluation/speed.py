@@ -2,8 +2,9 @@
 
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,9 +62,9 @@ def measure_speed(
             for turn in range(-1, rounds):  # the first round warms up
                 for index in range(shape[1]):
                     for role, model in models.items():
-                        seconds = _time_forward(model, singles[role][index], device)
+                        times = _time_forward(model, singles[role][index], device)
                         if turn >= 0:
-                            wall[role][turn, index], cpu[role][turn, index] = seconds
+                            wall[role][turn, index], cpu[role][turn, index] = times
         for turn in range(-1, rounds):
             for role, model in models.items():
                 seconds = sum(_time_forward(model, batch, device)[0] for batch in batches[role])
@@ -113,7 +114,7 @@ def _batches_across_lengths(
 
 
 @contextmanager
-def _one_thread():
+def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -148,12 +149,18 @@ def _peak_memory(model: nn.Module, inputs: Mapping[str, Tensor], device: torch.d
 class _LiveTensors(TorchDispatchMode):
     """Counts the bytes of the tensors that operations create and that are still alive."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.now = self.peak = 0
         self.seen: set[int] = set()
 
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+    def __torch_dispatch__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        arguments: tuple[Any, ...] = (),
+        keywords: dict[str, Any] | None = None,
+    ) -> Any:
         inputs = {
             leaf.untyped_storage()._cdata
             for leaf in tree_leaves((arguments, keywords))

@@ -1,1 +1,1 @@
-"""Students: how they are made and where their first weights come from."""
+"""Student factories: architectures and initial weights of students."""

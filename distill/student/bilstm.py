@@ -1,10 +1,10 @@
 """A bidirectional LSTM as the student."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from distill.core.errors import UserError
 from distill.data.prepare import PreparedData
@@ -19,8 +19,8 @@ from distill.student.base import (
 )
 from distill.student.token_statistics import has_pairs
 
-# Of the word vectors in the paper.
-USUAL_WIDTH = 300
+# Width of the word vectors in the paper.
+DEFAULT_WIDTH = 300
 
 
 @dataclass(kw_only=True)
@@ -28,17 +28,17 @@ class BiLSTMFactory(StudentFactory):
     """A BiLSTM over the teacher's tokens (Tang et al. 2019, "Distilling Task-Specific Knowledge").
 
     Attributes:
-        name: what reports call it.
-        embedding_size: width of the word embeddings; ``None``: 300, or the teacher's if less.
+        name: name in reports.
+        embedding_size: width of the word embeddings; ``None``: 300, or the teacher's if smaller.
         hidden_size: width of each layer's output, half of it from each direction.
-        hidden_layers: LSTM layers.
+        hidden_layers: number of LSTM layers.
         head_size: width of the head's hidden layer.
         pooling: ``max`` or ``mean`` over the tokens.
-        start: where the word embeddings start from: ``embeddings`` or ``outputs`` of the teacher,
-            reduced to the width, or ``random``.
-        vocabulary: ``full``, ``corpus`` (the tokens of the training texts) or how many of their
-            most frequent tokens, and what any text needs; see :func:`vocabulary.smaller`.
-        dropout: on embeddings, between layers and in the head.
+        start: initial word embeddings: ``embeddings`` or ``outputs`` of the teacher, reduced to the
+            width, or ``random``.
+        vocabulary: ``full``, ``corpus`` (the tokens of the training texts) or the number of their
+            most frequent tokens to keep; see :func:`~distill.student.vocabulary.trim_tokenizer`.
+        dropout: probability of dropout on embeddings, between layers and in the head.
     """
 
     name: str
@@ -52,7 +52,7 @@ class BiLSTMFactory(StudentFactory):
     dropout: float = 0.1
     supports_tokens: ClassVar[bool] = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for option in ("embedding_size", "hidden_size", "hidden_layers", "head_size"):
             value = getattr(self, option)
             if value is not None and value < 1:
@@ -65,22 +65,22 @@ class BiLSTMFactory(StudentFactory):
         if self.pooling not in ("max", "mean"):
             raise UserError(f"student.pooling={self.pooling}: choose max or mean")
         if not 0 <= self.dropout < 1:
-            raise UserError(f"student.dropout={self.dropout}: it is a share, from 0 to below 1")
+            raise UserError(f"student.dropout={self.dropout}: it is a probability below 1")
         embedding_tables.check_start(self.start)
         vocabulary.check_vocabulary(self.vocabulary)
 
     def check(self, teacher_config: PreTrainedConfig) -> None:
-        """Refuse embeddings wider than those they start from, before anything is trained."""
-        self.width(teacher_config)
+        """Raise a ``UserError`` for embeddings wider than those that they start from."""
+        self.embedding_width(teacher_config)
 
-    def width(self, teacher_config) -> int:
-        """Of the embeddings, given the teacher's."""
+    def embedding_width(self, teacher_config: PreTrainedConfig) -> int:
+        """Return the width of the embeddings."""
         return embedding_tables.embedding_width(
-            self.start, self.embedding_size, USUAL_WIDTH, teacher_config, "embedding_size"
+            self.start, self.embedding_size, DEFAULT_WIDTH, teacher_config, "embedding_size"
         )
 
     def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
-        """Return the shape; the vocabulary is the teacher's or a part of it."""
+        """Return the architecture; the vocabulary is the teacher's or a part of it."""
         return StudentArchitecture(
             ModelShape(self.hidden_layers, self.hidden_size, 0),
             trims_vocabulary=self.vocabulary not in (None, "full"),
@@ -90,7 +90,7 @@ class BiLSTMFactory(StudentFactory):
         """Return the student with its initial weights."""
         teacher, task, data = context.teacher, context.task, context.data
         tokenizer, kept = vocabulary.trim_tokenizer(teacher.processor, self.vocabulary, data)
-        width = self.width(teacher.model.config)
+        width = self.embedding_width(teacher.pretrained_model.config)
         config = BiLstmConfig(
             vocab_size=len(tokenizer),
             embedding_size=width,
@@ -107,16 +107,16 @@ class BiLSTMFactory(StudentFactory):
         table = embedding_tables.initial_table(self.start, teacher, width, context.cache_dir)
         if table is not None:
             with torch.no_grad():
-                model.get_input_embeddings().weight.copy_(table[kept])
+                embedding_tables.embedding_weight(model).copy_(table[kept])
         origin = "random weights" if table is None else f"the teacher's {self.start} of each token"
         return Student(self.name, model, tokenizer, origin)
 
 
-def pair_settings(data: PreparedData, tokenizer) -> dict:
-    """What a network's configuration says about pairs.
+def pair_settings(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Return what the configuration of a small network says about pairs of texts.
 
     Raises:
-        UserError: for pairs where the tokenizer has nothing to tell their texts apart.
+        UserError: if the data are pairs and the tokenizer has no separator.
     """
     if not has_pairs(data):
         return {}

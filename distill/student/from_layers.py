@@ -1,4 +1,4 @@
-"""A student made of some of the teacher's layers."""
+"""A student that starts from some of the teacher's layers."""
 
 import copy
 import logging
@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-import torch
-from transformers import PreTrainedConfig, PretrainedConfig
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from distill.core.errors import UserError
 from distill.modeling.compact import check_embedding_rank, factorize_embeddings
@@ -30,26 +30,27 @@ LAYER_STRIDES = {"half": 2, "third": 3}
 
 @dataclass(kw_only=True)
 class LayersFactory(StudentFactory):
-    """Copies embeddings, head and some layers of the teacher, made ready for the task.
+    """Copies embeddings, head and some layers of the teacher.
 
-    Starting from layers of the teacher is DistilBERT's initialisation (Sanh et al. 2019, section
-    3) and PKD's (Sun et al. 2019, section 4), which both start from layers of the pretrained model;
-    here the teacher's head and fine-tuned layers are copied, so less is left to learn.
+    DistilBERT (Sanh et al. 2019, section 3) and PKD (Sun et al. 2019, section 4) initialize the
+    student from layers of the pretrained model; here the fine-tuned layers and head of the teacher
+    are copied, so less is left to learn.
 
     Attributes:
-        name: what reports call it.
-        layers: the teacher's layers to copy, counted from 0; or ``all``, ``half`` (every other
-            one), ``third`` (every third) or ``single`` (the first).
-        hidden_size: width of the stream that all layers add to: a number, a share of the
-            teacher's (0.5), or ``None`` for the teacher's.
-        heads: attention heads of each layer, likewise. They keep their width.
+        name: name in reports.
+        layers: indices of the teacher's layers to copy, from 0; or ``all``, ``half`` (every second
+            layer), ``third`` (every third) or ``single`` (the first).
+        hidden_size: width of the hidden states: a number, a fraction of the teacher's (0.5), or
+            ``None`` for the teacher's.
+        heads: number of attention heads of each layer, likewise; their width does not change.
         intermediate_size: width of the feed-forward layers, likewise.
-        importance: which units are kept where there are fewer: those of the largest weights
-            (``magnitude``, what ``None`` means) or the ``first``; see :func:`narrowed`.
-        embedding_size: rank of the word table, which becomes a product of two
-            (see :func:`factorize_embeddings`); ``None`` leaves it.
-        vocabulary: ``full``, ``corpus`` (the tokens of the training texts) or how many of their
-            most frequent tokens, and what any text needs; see :func:`smaller`.
+        importance: which units are kept if there are fewer: those with the largest weights
+            (``magnitude``, the meaning of ``None``) or the ``first``; see
+            :func:`~distill.student.narrow.narrow_model`.
+        embedding_size: rank of the embedding table, which becomes a product of two tables, see
+            :func:`~distill.modeling.compact.factorize_embeddings`; ``None`` leaves it unchanged.
+        vocabulary: ``full``, ``corpus`` (the tokens of the training texts) or the number of their
+            most frequent tokens to keep; see :func:`~distill.student.vocabulary.trim_tokenizer`.
     """
 
     name: str
@@ -61,46 +62,49 @@ class LayersFactory(StudentFactory):
     embedding_size: int | None = None
     vocabulary: Literal["full", "corpus"] | int = "full"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         vocabulary.check_vocabulary(self.vocabulary)
         if self.importance not in (None, *get_args(Importance)):
             raise UserError(f"student.importance={self.importance}: choose magnitude or first")
-        if self.importance is not None and not self._narrows:
+        if self.importance is not None and not self._has_own_widths:
             raise UserError(
                 f"student.importance={self.importance} changes nothing: give student.hidden_size, "
                 "heads or intermediate_size"
             )
 
     @property
-    def _narrows(self) -> bool:
+    def _has_own_widths(self) -> bool:
         return any(
             size is not None for size in (self.hidden_size, self.heads, self.intermediate_size)
         )
 
-    def widths(self, config: PretrainedConfig) -> Widths | None:
-        """How wide the student is; ``None`` as the teacher.
+    def resolve_widths(self, teacher_config: PreTrainedConfig) -> Widths | None:
+        """Return the widths of the student; ``None`` if they are the teacher's.
 
         Raises:
-            UserError: for sizes that the teacher does not have, or cannot be narrowed to.
+            UserError: for widths that exceed the teacher's, or that its family cannot have.
         """
-        if not self._narrows:
+        if not self._has_own_widths:
             return None
-        narrow.check_family(config)
-        own = Widths.of(config)
+        narrow.check_family(teacher_config)
+        teacher = Widths.from_config(teacher_config)
         widths = Widths(
             **{
-                option: _resolve_size(option, getattr(self, option), getattr(own, option))
-                for option in vars(own)
+                option: _resolve_size(option, getattr(self, option), getattr(teacher, option))
+                for option in vars(teacher)
             }
         )
-        narrow.check(config, widths)
+        narrow.check_widths(teacher_config, widths)
         return widths
 
-    def chosen(self, depth: int) -> list[int]:
-        """The layers to copy of a teacher with so many.
+    def layer_indices(self, depth: int) -> list[int]:
+        """Return the indices of the layers to copy.
+
+        Args:
+            depth: number of layers of the teacher.
 
         Raises:
-            UserError: for a layer that does not exist or stands twice.
+            UserError: for a layer that does not exist or is named twice.
         """
         if isinstance(self.layers, str):
             if self.layers == "all":
@@ -113,28 +117,28 @@ class LayersFactory(StudentFactory):
                     "layers"
                 )
             return list(range(0, depth, LAYER_STRIDES[self.layers]))
-        chosen = list(self.layers)
-        if not chosen:
+        indices = list(self.layers)
+        if not indices:
             raise UserError("student.layers=[]: name at least one layer")
-        outside = [layer for layer in chosen if not 0 <= layer < depth]
-        if outside:
+        missing = [layer for layer in indices if not 0 <= layer < depth]
+        if missing:
             raise UserError(
-                f"student.layers={chosen}: the teacher has the layers 0 to {depth - 1}, "
-                f"not {outside[0]}"
+                f"student.layers={indices}: the teacher has the layers 0 to {depth - 1}, "
+                f"not {missing[0]}"
             )
-        if len(set(chosen)) < len(chosen):
-            raise UserError(f"student.layers={chosen}: a layer stands twice")
-        return chosen
+        if len(set(indices)) < len(indices):
+            raise UserError(f"student.layers={indices}: a layer is named twice")
+        return indices
 
     def check(self, teacher_config: PreTrainedConfig) -> None:
-        """Refuse layers that the teacher does not have, before anything is trained."""
+        """Raise a ``UserError`` for layers or widths that the teacher cannot provide."""
         if not getattr(teacher_config, "num_attention_heads", None):
             raise UserError(
                 f"student.layers={self.layers}: the teacher ({teacher_config.model_type}) has no "
                 "transformer layers to copy"
             )
-        self.chosen(teacher_config.num_hidden_layers)
-        widths = self.widths(teacher_config)
+        self.layer_indices(teacher_config.num_hidden_layers)
+        widths = self.resolve_widths(teacher_config)
         layer_stack(meta_model(teacher_config))
         if self.embedding_size is not None:
             width = getattr(teacher_config, "embedding_size", None)
@@ -143,69 +147,75 @@ class LayersFactory(StudentFactory):
             check_embedding_rank(teacher_config, self.embedding_size, width)
 
     def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
-        """Return the shape; the vocabulary is the teacher's or a part of it."""
-        teacher, widths = model_shape(teacher_config), self.widths(teacher_config)
-        student = replace(teacher, layers=len(self.chosen(teacher.layers)))
+        """Return the architecture; the vocabulary is the teacher's or a part of it."""
+        teacher, widths = model_shape(teacher_config), self.resolve_widths(teacher_config)
+        student = replace(teacher, layers=len(self.layer_indices(teacher.layers)))
         if widths is not None:
-            size = teacher.attention_width // teacher.heads
-            student = ModelShape(student.layers, widths.hidden_size, widths.heads, size)
+            head_size = teacher.attention_width // teacher.heads
+            student = ModelShape(student.layers, widths.hidden_size, widths.heads, head_size)
         return StudentArchitecture(student, trims_vocabulary=self.vocabulary != "full")
 
     def build(self, context: StudentContext) -> Student:
         """Return the student with its initial weights."""
-        teacher, data = context.teacher, context.data
-        found = layer_stack(teacher.model)
-        name, stack = found.path, found.layers
-        chosen = self.chosen(len(stack))
-        config = copy.deepcopy(teacher.model.config)
-        config.num_hidden_layers = len(chosen)
-        # Per-layer settings (decoders have them) follow their layers.
-        if getattr(config, "layer_types", None):
-            config.layer_types = [config.layer_types[layer] for layer in chosen]
-        model = type(teacher.model)(config).to(torch.float32)
-        position = {str(layer): str(index) for index, layer in enumerate(chosen)}
-        pattern = re.compile(rf"^({re.escape(name)}\.)(\d+)(\..*)$")
-        weights = {}
-        for key, tensor in teacher.model.state_dict().items():
-            match = pattern.match(key)
-            if match is None:
-                weights[key] = tensor
-            elif match[2] in position:
-                weights[match[1] + position[match[2]] + match[3]] = tensor
-        model.load_state_dict(weights)
-        log.info("student: layers %s of the teacher's %d", chosen, len(stack))
-        origin = f"layers {', '.join(map(str, chosen))} of the teacher's {len(stack)}"
-        widths = self.widths(config)
+        teacher = context.teacher.pretrained_model
+        depth = len(layer_stack(teacher).layers)
+        indices = self.layer_indices(depth)
+        model = _copy_layers(teacher, indices)
+        log.info("student: layers %s of the teacher's %d", indices, depth)
+        origin = f"layers {', '.join(map(str, indices))} of the teacher's {depth}"
+        widths = self.resolve_widths(model.config)
         if widths is not None:
             importance = self.importance or "magnitude"
+            full = Widths.from_config(model.config)
             model = narrow.narrow_model(model, widths, importance)
-            own = Widths.of(config)
             origin += (
-                f", narrowed to {widths.hidden_size} of {own.hidden_size} hidden units, "
-                f"{widths.heads} of {own.heads} heads and {widths.intermediate_size} of "
-                f"{own.intermediate_size} feed-forward units by "
+                f", narrowed to {widths.hidden_size} of {full.hidden_size} hidden units, "
+                f"{widths.heads} of {full.heads} heads and {widths.intermediate_size} of "
+                f"{full.intermediate_size} feed-forward units by "
                 f"{'their weights' if importance == 'magnitude' else 'their order'}"
             )
-        tokenizer = teacher.processor
+        tokenizer = context.teacher.processor
         if self.vocabulary != "full":
-            tokenizer, kept = vocabulary.trim_tokenizer(tokenizer, self.vocabulary, data)
+            full_size = len(tokenizer)
+            tokenizer, kept = vocabulary.trim_tokenizer(tokenizer, self.vocabulary, context.data)
             vocabulary.trim_model(model, kept, tokenizer)
-            origin += f", {len(kept)} of its {len(teacher.processor)} tokens"
+            origin += f", {len(kept)} of its {full_size} tokens"
         if self.embedding_size is not None:
             model = factorize_embeddings(model, self.embedding_size)
-            origin += f", its word table factorised at rank {self.embedding_size}"
+            origin += f", its embedding table factorized at rank {self.embedding_size}"
         return Student(self.name, model, tokenizer, origin)
 
 
-def _resolve_size(option: str, wanted: int | float | None, total: int) -> int:
-    """So many of ``total``: a number of them, or a share."""
-    if wanted is None:
-        return total
-    if isinstance(wanted, float) and 0 < wanted <= 1:
-        return max(1, round(wanted * total))
-    if not isinstance(wanted, int) or not 1 <= wanted <= total:
+def _copy_layers(model: PreTrainedModel, indices: list[int]) -> PreTrainedModel:
+    """Return a copy of a model in fp32 that has some of its layers, in this order."""
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers = len(indices)
+    # Settings of single layers (decoders have them) are copied with their layers.
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[layer] for layer in indices]
+    result = type(model)(config).float()
+    new_index = {str(layer): str(index) for index, layer in enumerate(indices)}
+    pattern = re.compile(rf"^({re.escape(layer_stack(model).path)}\.)(\d+)(\..*)$")
+    weights: dict[str, Tensor] = {}
+    for key, tensor in model.state_dict().items():
+        match = pattern.match(key)
+        if match is None:
+            weights[key] = tensor
+        elif match[2] in new_index:
+            weights[match[1] + new_index[match[2]] + match[3]] = tensor
+    result.load_state_dict(weights)
+    return result
+
+
+def _resolve_size(option: str, requested: int | float | None, teacher_size: int) -> int:
+    """Return a size that is given as a number, as a fraction of the teacher's, or not at all."""
+    if requested is None:
+        return teacher_size
+    if isinstance(requested, float) and 0 < requested <= 1:
+        return max(1, round(requested * teacher_size))
+    if not isinstance(requested, int) or not 1 <= requested <= teacher_size:
         raise UserError(
-            f"student.{option}={wanted}: from 1 to {total}, which the teacher has, or a share of "
-            "it such as 0.5"
+            f"student.{option}={requested}: choose a number from 1 to {teacher_size}, the "
+            "teacher's, or a fraction of it such as 0.5"
         )
-    return wanted
+    return requested

@@ -1,4 +1,4 @@
-"""A student of a given shape: BERT's published miniatures, or any other."""
+"""A student of a given shape, such as one of BERT's published miniatures."""
 
 import logging
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ class ShapeFactory(StudentFactory):
     """A BERT of a given shape (Turc et al. 2019, "Well-Read Students Learn Better", table 1).
 
     Attributes:
-        name: what reports call it.
-        hidden_layers: transformer layers.
-        hidden_size: their width; heads are 64 wide and the feed-forward layer four times it.
-        weights: ``random`` starts from nothing and reads with the teacher's tokenizer;
-            ``published`` starts from the pretrained miniature of that shape on the hub, which has
-            BERT's own tokenizer. Pretrained weights are worth far more than any objective.
+        name: name in reports.
+        hidden_layers: number of transformer layers.
+        hidden_size: width of the layers; heads are 64 wide, feed-forward layers four times as wide.
+        weights: ``random``: random weights and the teacher's tokenizer; ``published``: the
+            pretrained miniature of that shape from the hub, with its own tokenizer. Pretraining
+            improves a student far more than any objective.
     """
 
     name: str
@@ -37,7 +37,7 @@ class ShapeFactory(StudentFactory):
     hidden_size: int
     weights: Literal["random", "published"] = "random"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.weights not in ("random", "published"):
             raise UserError(f"student.weights={self.weights}: choose random or published")
         if self.hidden_layers < 1 or self.hidden_size < 64 or self.hidden_size % 64:
@@ -47,34 +47,37 @@ class ShapeFactory(StudentFactory):
             )
 
     @property
-    def published(self) -> str:
-        """The hub id of the pretrained miniature."""
+    def published_id(self) -> str:
+        """Hub id of the pretrained miniature."""
         heads = self.hidden_size // 64
         return f"google/bert_uncased_L-{self.hidden_layers}_H-{self.hidden_size}_A-{heads}"
 
     def check(self, teacher_config: PreTrainedConfig) -> None:
-        """Find out whether the published weights can be had, before anything is trained."""
+        """Raise a ``UserError`` if the published weights are not available."""
         if self.weights == "published":
-            loading.load_config(self.published, f"the published {self.published}")
+            loading.load_config(self.published_id, f"the published {self.published_id}")
 
     def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
-        """The student's shape; published weights bring their own tokenizer."""
+        """Return the architecture; published weights come with their own tokenizer."""
         shape = ModelShape(self.hidden_layers, self.hidden_size, self.hidden_size // 64)
-        return StudentArchitecture(shape, self.published if self.weights == "published" else None)
+        return StudentArchitecture(
+            shape, self.published_id if self.weights == "published" else None
+        )
 
     def build(self, context: StudentContext) -> Student:
         """Return the student with its initial weights."""
         teacher, task = context.teacher, context.task
         if self.weights == "published":
-            tokenizer = task.preprocessor.load_processor(
-                self.published, f"the published {self.published}"
-            )
-            model = context.task.head.load(self.published, context.label_names)
-            return Student(self.name, model, tokenizer, f"the published {self.published}")
+            description = f"the published {self.published_id}"
+            tokenizer = task.preprocessor.load_processor(self.published_id, description)
+            model = task.head.load(self.published_id, context.label_names)
+            return Student(self.name, model, tokenizer, description)
         tokenizer = teacher.processor
         config = BertConfig(
-            # A head over the vocabulary has as many outputs as the teacher's.
-            vocab_size=max(len(tokenizer), task.head.output_size(0, teacher.model.config)),
+            # The head of a language model has as many outputs as the teacher's.
+            vocab_size=max(
+                len(tokenizer), task.head.output_size(0, teacher.pretrained_model.config)
+            ),
             num_hidden_layers=self.hidden_layers,
             hidden_size=self.hidden_size,
             num_attention_heads=self.hidden_size // 64,
@@ -84,6 +87,6 @@ class ShapeFactory(StudentFactory):
         )
         log.info(
             "student: starts from random weights (student.weights=published starts from %s)",
-            self.published,
+            self.published_id,
         )
         return Student(self.name, task.head.build(config), tokenizer, "random weights")

@@ -1,4 +1,4 @@
-"""A narrower copy of a transformer: fewer hidden units, heads and feed-forward units."""
+"""Narrower copies of a transformer: fewer hidden units, heads and feed-forward units."""
 
 import copy
 import re
@@ -7,10 +7,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from distill.core.errors import UserError
-from distill.modeling.compact import COMPACT, as_compact, head_name, head_size
+from distill.modeling.architectures import COMPACT
+from distill.modeling.compact import as_compact, head_name, head_size
 from distill.modeling.families import (
     ATTENTION_OUTPUT_WEIGHT,
     VALUE_WEIGHT,
@@ -28,12 +29,12 @@ NARROWABLE = (*COMPACT, "distilbert")
 
 @dataclass(frozen=True)
 class Widths:
-    """How wide a transformer is.
+    """Widths of a transformer.
 
     Attributes:
-        hidden_size: of the stream that all layers add to.
-        heads: of each layer.
-        intermediate_size: of each feed-forward layer.
+        hidden_size: width of the hidden states.
+        heads: number of attention heads of each layer.
+        intermediate_size: width of each feed-forward layer.
     """
 
     hidden_size: int
@@ -41,20 +42,16 @@ class Widths:
     intermediate_size: int
 
     @classmethod
-    def of(cls, config: PretrainedConfig) -> "Widths":
-        """A model's own."""
+    def from_config(cls, config: PreTrainedConfig) -> "Widths":
+        """Return the widths that a configuration describes."""
         family = find_family(config)
         assert family is not None
         feed_forward = getattr(config, family.feed_forward_size)
         return cls(config.hidden_size, config.num_attention_heads, feed_forward)
 
 
-def check_family(config: PretrainedConfig) -> None:
-    """Refuse a model whose weights' axes are unknown.
-
-    Raises:
-        UserError: naming those that are known.
-    """
+def check_family(config: PreTrainedConfig) -> None:
+    """Raise a ``UserError`` for a family whose weights have unknown axes."""
     if family_name(config) not in NARROWABLE:
         raise UserError(
             f"student.hidden_size, heads and intermediate_size narrow {', '.join(NARROWABLE)}, the "
@@ -62,73 +59,71 @@ def check_family(config: PretrainedConfig) -> None:
         )
 
 
-def check(config: PretrainedConfig, widths: Widths) -> None:
-    """Refuse widths that the family cannot have.
-
-    Raises:
-        UserError: saying why.
-    """
+def check_widths(config: PreTrainedConfig, widths: Widths) -> None:
+    """Raise a ``UserError`` for widths that the family cannot have."""
     if family_name(config) not in COMPACT and _has_uneven_heads(config, widths):
         size = head_size(config)
         raise UserError(
-            f"student.heads={widths.heads}: {config.model_type} can have only as many heads of "
-            f"{size} as make up its hidden size: heads={widths.hidden_size // size} with "
+            f"student.heads={widths.heads}: the heads of {config.model_type}, {size} wide each, "
+            f"must add up to its hidden size: heads={widths.hidden_size // size} with "
             f"hidden_size={widths.hidden_size // size * size}"
         )
     embedding = getattr(config, "embedding_size", config.hidden_size)
     if embedding != config.hidden_size and widths.hidden_size == embedding:
         raise UserError(
             f"student.hidden_size={embedding} is the width of the teacher's embeddings, where "
-            f"{config.model_type} has no projection between the two: take another"
+            f"{config.model_type} has no projection between the two: choose another"
         )
 
 
 def narrow_model(model: PreTrainedModel, widths: Widths, importance: Importance) -> PreTrainedModel:
-    """A model of these widths with the units of ``model`` that matter most.
+    """Return a model of these widths with the most important units of ``model``.
 
-    The same hidden units are kept everywhere: in embeddings, in all layers, in the head. Each layer
-    keeps its own heads and feed-forward units. Heads keep their width.
+    The same hidden units are kept in embeddings, all layers and the head. Each layer keeps its own
+    heads and feed-forward units. The width of a head does not change.
 
-    What matters, ``magnitude``: of a head, the norm of what it maps the stream to, ``W_o W_v``; of
-    a feed-forward unit, the norms of its weights in and out, multiplied; of a hidden unit, the sum
-    over all weights of the norm of its part, each in units of that weight's mean. (Width and heads
-    are what DynaBERT, Hou et al. 2020, and Michel et al. 2019 narrow; they rank by gradients on
-    data, this by the weights alone.) ``first`` keeps the first of each.
+    The importance ``magnitude`` is: of a head, the norm of its linear map of the hidden states,
+    ``W_o W_v``; of a feed-forward unit, the product of the norms of its input and output weights;
+    of a hidden unit, the sum over all weights of the norm of its slice, divided by the mean of
+    these norms. (DynaBERT, Hou et al. 2020, and Michel et al. 2019 narrow width and heads by
+    gradients on data; this uses the weights alone.) ``first`` keeps the first units.
     """
-    check(model.config, widths)
+    check_widths(model.config, widths)
     weights = model.state_dict()
     axes = {key: _kept_axes(key, model) for key in weights}
-    ours, size = Widths.of(model.config), head_size(model.config)
+    teacher, size = Widths.from_config(model.config), head_size(model.config)
     stack = layer_stack(model)
-    name = stack.path
     hidden = _select_units(
-        _hidden_scores(weights, axes), widths.hidden_size, ours.hidden_size, importance
+        _hidden_scores(weights, axes), widths.hidden_size, teacher.hidden_size, importance
     )
     kept: list[dict[str, Tensor]] = []
     for index in range(len(stack.layers)):
-        inside = {k: t for k, t in weights.items() if k.startswith(f"{name}.{index}.")}
-        heads = _select_units(_head_scores(inside, size), widths.heads, ours.heads, importance)
+        layer = {k: t for k, t in weights.items() if k.startswith(f"{stack.path}.{index}.")}
+        heads = _select_units(_head_scores(layer, size), widths.heads, teacher.heads, importance)
         units = _select_units(
-            _unit_scores(inside, axes), widths.intermediate_size, ours.intermediate_size, importance
+            _unit_scores(layer, axes),
+            widths.intermediate_size,
+            teacher.intermediate_size,
+            importance,
         )
-        inner = (heads[:, None] * size + torch.arange(size)).flatten()
-        kept.append({"a": inner, "f": units})
-    result = model_class_for(model, widths)
-    layer = re.compile(rf"^{re.escape(name)}\.(\d+)\.")
-    narrow = {}
+        head_units = (heads[:, None] * size + torch.arange(size)).flatten()
+        kept.append({"a": head_units, "f": units})
+    result = uninitialized_model(model, widths)
+    layer_name = re.compile(rf"^{re.escape(stack.path)}\.(\d+)\.")
+    narrowed = {}
     for key, tensor in weights.items():
-        match = layer.match(key)
+        match = layer_name.match(key)
         indices = {"h": hidden} | (kept[int(match[1])] if match else {})
         for axis, kind in enumerate(axes[key]):
             if kind != "-":
                 tensor = tensor.index_select(axis, indices[kind])
-        narrow[key] = tensor
-    result.load_state_dict(narrow)
+        narrowed[key] = tensor
+    result.load_state_dict(narrowed)
     return result
 
 
-def model_class_for(model: PreTrainedModel, widths: Widths) -> PreTrainedModel:
-    """An empty model of these widths: the family's own class where it can have them."""
+def uninitialized_model(model: PreTrainedModel, widths: Widths) -> PreTrainedModel:
+    """Return a model of these widths, of the family's class if that supports them."""
     config = model.config
     family = find_family(config)
     assert family is not None
@@ -146,11 +141,11 @@ def model_class_for(model: PreTrainedModel, widths: Widths) -> PreTrainedModel:
     config = copy.deepcopy(config)
     for key, value in changes.items():
         setattr(config, key, value)
-    return type(model)(config).to(torch.float32)
+    return type(model)(config).float()
 
 
-def _has_uneven_heads(config: PretrainedConfig, widths: Widths) -> bool:
-    """Whether the heads do not make up the hidden size, as the families' own classes ask."""
+def _has_uneven_heads(config: PreTrainedConfig, widths: Widths) -> bool:
+    """Return whether the heads do not add up to the hidden size, as the families' classes need."""
     return widths.heads * head_size(config) != widths.hidden_size
 
 
@@ -158,14 +153,14 @@ def _kept_axes(key: str, model: PreTrainedModel) -> str:
     axes = next((axes for pattern, axes in WEIGHT_AXES if pattern.search(key)), None)
     if axes is None:
         raise UserError(f"the teacher's weight {key} is unknown: it cannot be narrowed")
-    # Where embeddings have a width of their own, it stays.
+    # Embeddings of another width than the hidden states keep it.
     config = model.config
-    apart = getattr(config, "embedding_size", config.hidden_size) != config.hidden_size
-    return axes.replace("e", "-" if apart else "h")
+    differs = getattr(config, "embedding_size", config.hidden_size) != config.hidden_size
+    return axes.replace("e", "-" if differs else "h")
 
 
 def _select_units(scores: Tensor, count: int, total: int, importance: Importance) -> Tensor:
-    """The indices of the highest scores in their own order; the first of equal ones."""
+    """Return the ascending indices of the highest scores; of equal scores the first."""
     assert len(scores) == total
     if importance == "first":
         return torch.arange(count)
@@ -188,11 +183,11 @@ def _head_scores(weights: dict[str, Tensor], size: int) -> Tensor:
     output = next(
         tensor for key, tensor in weights.items() if ATTENTION_OUTPUT_WEIGHT.search(key)
     ).double()
-    pairs = zip(value.split(size), output.split(size, dim=1), strict=True)
-    return torch.stack([(out @ into).norm() for into, out in pairs])
+    heads = zip(value.split(size), output.split(size, dim=1), strict=True)
+    return torch.stack([(w_o @ w_v).norm() for w_v, w_o in heads])
 
 
 def _unit_scores(weights: dict[str, Tensor], axes: dict[str, str]) -> Tensor:
-    into = next(tensor for key, tensor in weights.items() if axes[key] == "fh").double()
-    out = next(tensor for key, tensor in weights.items() if axes[key] == "hf").double()
-    return into.norm(dim=1) * out.norm(dim=0)
+    inputs = next(tensor for key, tensor in weights.items() if axes[key] == "fh").double()
+    outputs = next(tensor for key, tensor in weights.items() if axes[key] == "hf").double()
+    return inputs.norm(dim=1) * outputs.norm(dim=0)

@@ -1,4 +1,4 @@
-"""Any pretrained model as the student."""
+"""A pretrained model as the student."""
 
 from dataclasses import dataclass
 
@@ -17,32 +17,32 @@ from distill.student.base import (
 
 @dataclass(kw_only=True)
 class PretrainedFactory(StudentFactory):
-    """A pretrained model with its own tokenizer, which may be another than the teacher's.
+    """A pretrained model with its own tokenizer, which may differ from the teacher's.
 
     Attributes:
-        path: a folder, a hub id, a run's folder (its student), or ``package:NAME``.
-        name: what reports call it; the end of its path if not given.
+        path: a folder, a hub id, the folder of a run (its student), or ``package:NAME``.
+        name: name in reports; empty or ``None``: the end of the path.
     """
 
     path: str
-    name: str | None = None
+    name: str = ""
 
-    def __post_init__(self):
-        if self.name is None:
+    def __post_init__(self) -> None:
+        if not self.name:
             self.name = self.path.removeprefix("package:").rstrip("/").split("/")[-1]
 
     def check(self, teacher_config: PreTrainedConfig) -> None:
-        """Find out whether there is such a model, before anything is trained."""
+        """Raise a ``UserError`` if there is no such model."""
         self.architecture(teacher_config)
 
     def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
-        """The student's shape, and where its own tokenizer is."""
+        """Return the architecture, with the path of the student's own tokenizer."""
         path = loading.resolve_model_path(self.path, "student.path")
         shape = model_shape(loading.load_config(path, f"student.path={self.path}"))
         return StudentArchitecture(shape, path)
 
     def build(self, context: StudentContext) -> Student:
-        """Return the student with its initial weights and, where its own does not fit, a new head."""
+        """Return the pretrained student; a head that does not fit the task is replaced."""
         path = loading.resolve_model_path(self.path, "student.path")
         tokenizer = context.task.preprocessor.load_processor(path, f"student.path={self.path}")
         try:

@@ -1,4 +1,4 @@
-"""What the training texts say about tokens."""
+"""Statistics of the tokens in the training texts."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.data.prepare import PreparedData
 
-# Splits that a student must know nothing of.
+# Splits that must not influence a student.
 HELD_OUT = ("validation", "test")
 
 
 def iter_training_texts(data: PreparedData, size: int = 1000) -> Iterator[list[str]]:
-    """Every text that a student is trained on, labelled or not, so many at a time."""
+    """Yield lists of at most ``size`` texts that a student is trained on, labeled or not."""
     for split, rows in data.splits.items():
         if split in HELD_OUT:
             continue
@@ -24,18 +24,18 @@ def iter_training_texts(data: PreparedData, size: int = 1000) -> Iterator[list[s
 
 
 def token_counts(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """How often each token occurs in the training texts, ``(V,)``; special ones do not count."""
+    """Count each token in the training texts, ``(V,)``, without special tokens."""
     counts = np.zeros(len(tokenizer), dtype=np.int64)
     for texts in iter_training_texts(data):
         encoded = tokenizer(
             texts, add_special_tokens=False, truncation=False, return_attention_mask=False,
             verbose=False,
         )  # fmt: skip
-        ids = np.concatenate([np.asarray(one, dtype=np.int64) for one in encoded["input_ids"]])
+        ids = np.concatenate([np.asarray(row, dtype=np.int64) for row in encoded["input_ids"]])
         counts += np.bincount(ids, minlength=len(counts))
     return counts
 
 
 def has_pairs(data: PreparedData) -> bool:
-    """Whether the texts come in pairs."""
+    """Return whether the examples are pairs of texts."""
     return "text_pair" in data.splits["train"].column_names

@@ -1,13 +1,14 @@
-"""A smaller vocabulary: the tokens that the training texts need, and what keeps any text readable.
+"""Smaller vocabularies: the tokens of the training texts, and those that any text needs.
 
-For a small student the word table is most of its parameters, and most of its rows are tokens that a
-task's texts never have (Abdaoui et al. 2020, "Load What You Need", trim languages so).
+Most parameters of a small student are in its embedding table, and most of its rows are tokens that
+never occur in the texts of a task (Abdaoui et al. 2020, "Load What You Need", trim languages so).
 """
 
 import copy
 import json
 import logging
 from collections.abc import Iterable
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,51 +23,52 @@ from distill.student.token_statistics import token_counts
 
 log = logging.getLogger(__name__)
 
-Vocabulary = str | int
+Vocabulary = Literal["full", "corpus"] | int
+"""All tokens, those of the training texts, or a number of their most frequent ones."""
 
 
 def check_vocabulary(vocabulary: Vocabulary) -> None:
-    """Refuse what is no choice of tokens, before anything is trained."""
-    number = isinstance(vocabulary, int) and not isinstance(vocabulary, bool)
-    if vocabulary not in ("full", "corpus") and not (number and vocabulary >= 1):
+    """Raise a ``UserError`` for an invalid value of ``student.vocabulary``."""
+    is_count = isinstance(vocabulary, int) and not isinstance(vocabulary, bool) and vocabulary >= 1
+    if vocabulary not in ("full", "corpus") and not is_count:
         raise UserError(
             f"student.vocabulary={vocabulary}: choose full, corpus (the tokens of the training "
-            "texts) or how many of their most frequent tokens"
+            "texts) or the number of their most frequent tokens to keep"
         )
 
 
 def trim_tokenizer(
     tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary, data: PreparedData
 ) -> tuple[PreTrainedTokenizerBase, Tensor]:
-    """A tokenizer with fewer tokens, and which of the old ones they are.
+    """Return a tokenizer with fewer tokens, and their ids in the original tokenizer.
 
-    Kept are the tokens asked for and those that :func:`merge_closure` adds, so that
+    The requested tokens and those that :func:`required_tokens` adds are kept, so that
 
-    - a text whose tokens are all kept is read exactly as before;
-    - no word becomes unknown that was not: it is read in smaller pieces, in the end characters.
+    - a text whose tokens are all kept is tokenized exactly as before;
+    - no further word becomes unknown: it is split into smaller pieces, in the end characters.
 
     Args:
-        tokenizer: a fast one; it is left as it is.
-        vocabulary: ``full``, ``corpus`` or a number, as :func:`check_vocabulary` allows.
-        data: whose training texts are counted.
+        tokenizer: a fast tokenizer; it is not changed.
+        vocabulary: tokens to keep.
+        data: its training texts are counted.
 
     Returns:
-        The tokenizer and the old ids of its tokens in the order of their new ones, ``(N,)``.
+        The tokenizer and the original ids of its tokens in the order of the new ids, ``(N,)``.
 
     Raises:
-        UserError: for a tokenizer of another kind.
+        UserError: for a tokenizer that is not WordPiece, BPE or Unigram.
     """
     size = len(tokenizer)
     if vocabulary == "full":
         return tokenizer, torch.arange(size)
-    state = _state(tokenizer)
+    state = _tokenizer_state(tokenizer)
     counts = token_counts(data, tokenizer)
     wanted = np.flatnonzero(counts)
     if isinstance(vocabulary, int):
         wanted = np.argsort(-counts, kind="stable")[:vocabulary]
         wanted = wanted[counts[wanted] > 0]
-    kept = _placed(
-        merge_closure(state, wanted.tolist()) | set(tokenizer.all_special_ids), tokenizer
+    kept = _order_tokens(
+        required_tokens(state, wanted.tolist()) | set(tokenizer.all_special_ids), tokenizer
     )
     log.info(
         "student: %d of %d tokens are kept, %d of them for texts of any kind",
@@ -75,30 +77,30 @@ def trim_tokenizer(
     return _with_tokens(tokenizer, state, kept), torch.tensor(kept)
 
 
-def merge_closure(state: dict, wanted: Iterable[int]) -> set[int]:
-    """What has to be kept along with some tokens, and they themselves.
+def required_tokens(state: dict[str, Any], wanted: Iterable[int]) -> set[int]:
+    """Return the ids of some tokens and of those that must be kept with them.
 
-    All special and added tokens, and
+    These are all special and added tokens, and
 
-    - of WordPiece, which takes the longest piece that fits: single characters, and pieces with a
-      character that is none of its own;
-    - of BPE, which merges pairs: whatever no merge makes (characters, bytes), and for each token
-      that is kept the parts of every merge that makes it, and theirs;
-    - of Unigram, which takes the likeliest pieces: single characters and bytes, pieces with a
-      character that is none of its own, and the least likely piece, which says how unlikely an
-      unknown one is.
+    - for WordPiece, which takes the longest piece that fits: single characters, and pieces with a
+      character that is no piece by itself;
+    - for BPE, which merges pairs: tokens that no merge creates (characters, bytes), and for each
+      kept token, recursively, the parts of every merge that creates it;
+    - for Unigram, which takes the most probable pieces: single characters and bytes, pieces with a
+      character that is no piece by itself, and the least probable piece, which determines the
+      score of unknown ones.
 
     Args:
-        state: of the tokenizer, as its file has it.
-        wanted: ids.
+        state: content of the tokenizer's file.
+        wanted: ids of the requested tokens.
     """
-    ids = _ids(state)
+    ids = _model_ids(state)
     kept = set(wanted) | {token["id"] for token in state["added_tokens"]}
     model = state["model"]
     if model["type"] == "BPE":
-        return _closed_under_merges(kept, ids, _merges(model))
+        return _close_under_merges(kept, ids, _merges(model))
     prefix = model.get("continuing_subword_prefix") or "\0"
-    kept |= {index for piece, index in ids.items() if not _falls_apart(piece, ids, prefix)}
+    kept |= {index for piece, index in ids.items() if not _is_divisible(piece, ids, prefix)}
     if model["type"] == "Unigram":
         kept |= {index for piece, index in ids.items() if piece.startswith("<0x")}
         kept.add(min(range(len(model["vocab"])), key=lambda index: model["vocab"][index][1]))
@@ -107,21 +109,22 @@ def merge_closure(state: dict, wanted: Iterable[int]) -> set[int]:
     return kept
 
 
-def _falls_apart(piece: str, ids: dict[str, int], prefix: str) -> bool:
-    """Whether a piece of several characters can be written with pieces of one."""
-    inner = piece.startswith(prefix)
+def _is_divisible(piece: str, ids: dict[str, int], prefix: str) -> bool:
+    """Return whether a piece of several characters consists of pieces of one character."""
+    is_continuation = piece.startswith(prefix)
     characters = piece.removeprefix(prefix)
-    following = prefix if prefix != "\0" else ""
+    character_prefix = prefix if prefix != "\0" else ""
     parts = [
-        (following if inner or index else "") + character
+        (character_prefix if is_continuation or index else "") + character
         for index, character in enumerate(characters)
     ]
     return len(parts) > 1 and all(part in ids for part in parts)
 
 
-def _closed_under_merges(
+def _close_under_merges(
     kept: set[int], ids: dict[str, int], merges: list[tuple[str, str, str]]
 ) -> set[int]:
+    """Add tokens that no merge creates, and the parts of every merge that creates a kept token."""
     parts: dict[str, set[str]] = {}
     for left, right, merged in merges:
         parts.setdefault(merged, set()).update((left, right))
@@ -137,26 +140,29 @@ def _closed_under_merges(
 
 
 def trim_model(model: PreTrainedModel, kept: Tensor, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give a model the tokens of a smaller tokenizer: rows of its table, and ids in its config.
+    """Reduce a model to the tokens of a smaller tokenizer, in embeddings, output and config.
 
     Args:
         model: changed in place.
-        kept: old ids in the order of the new ones.
-        tokenizer: the smaller one.
+        kept: original ids in the order of the new ones.
+        tokenizer: the smaller tokenizer.
+
+    Raises:
+        UserError: if positions depend on an id of the padding token that cannot be kept.
     """
     new_id = {old: new for new, old in enumerate(kept.tolist())}
     padding = model.config.pad_token_id
     family = find_family(model.config)
-    # Position ids that start after the padding id require that it stays what it is.
+    # Position ids that start after the padding id require that this id does not change.
     after_padding = family is not None and family.positions_after_padding
     if after_padding and new_id.get(padding) != padding:
         raise UserError(
-            "student.vocabulary: the padding token has too high an id to keep it, which this "
-            "teacher's positions count from"
+            "student.vocabulary: the id of the padding token, from which this teacher's positions "
+            "start, is too high for so few tokens: keep more"
         )
-    embeddings = model.get_input_embeddings()
-    table = getattr(embeddings, "table", embeddings)  # of a factorised one
-    output = model.get_output_embeddings()
+    embeddings: Any = model.get_input_embeddings()
+    table = getattr(embeddings, "table", embeddings)  # of a factorized embedding
+    output: Any = model.get_output_embeddings()
     if output is not None:
         tied = output.weight is table.weight
         output.weight = nn.Parameter(output.weight.detach()[kept].clone())
@@ -173,41 +179,43 @@ def trim_model(model: PreTrainedModel, kept: Tensor, tokenizer: PreTrainedTokeni
     for key, value in model.config.to_dict().items():
         if key.endswith("_token_id") and isinstance(value, int):
             setattr(model.config, key, new_id.get(value))
-    if model.config.pad_token_id is None:  # none, or not the tokenizer's
+    if model.config.pad_token_id is None:  # there was none, or it is not the tokenizer's
         model.config.pad_token_id = tokenizer.pad_token_id
 
 
-def _state(tokenizer: PreTrainedTokenizerBase) -> dict:
+def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Return the content of a fast tokenizer's file."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    state = json.loads(backend.to_str()) if backend is not None else {"model": {}}
+    state: dict[str, Any] = json.loads(backend.to_str()) if backend is not None else {"model": {}}
     kind = state["model"].get("type")
     if kind not in ("WordPiece", "BPE", "Unigram"):
         raise UserError(
-            "student.vocabulary: the teacher's tokenizer is no WordPiece, BPE or Unigram but "
-            f"{kind or type(tokenizer).__name__}: leave it at full"
+            "student.vocabulary: only WordPiece, BPE and Unigram can be reduced, the teacher's "
+            f"tokenizer is {kind or type(tokenizer).__name__}: set student.vocabulary=full"
         )
     return state
 
 
-def _ids(state: dict) -> dict[str, int]:
-    """Ids of the model's tokens, without those that were added to it."""
+def _model_ids(state: dict[str, Any]) -> dict[str, int]:
+    """Return the ids of the tokenizer model's tokens, without added tokens."""
     vocabulary = state["model"]["vocab"]
     if isinstance(vocabulary, dict):
         return vocabulary
     return {piece: index for index, (piece, _) in enumerate(vocabulary)}
 
 
-def _merges(model: dict) -> list[tuple[str, str, str]]:
-    """Left, right and what they make, whether the file has pairs or texts with a space."""
+def _merges(model: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return left part, right part and result of each merge."""
     prefix = model.get("continuing_subword_prefix") or ""
+    # Files have lists of two, or strings with a space in between.
     pairs = [
         pair.split(" ", 1) if isinstance(pair, str) else tuple(pair) for pair in model["merges"]
     ]
     return [(left, right, left + right.removeprefix(prefix)) for left, right in pairs]
 
 
-def _placed(kept: set[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """In the old order, but the padding token at its own place where there are so many tokens."""
+def _order_tokens(kept: set[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids in ascending order; the padding token keeps its id if that is small enough."""
     order = sorted(kept)
     padding = tokenizer.pad_token_id
     if padding is not None and padding < len(order):
@@ -217,12 +225,13 @@ def _placed(kept: set[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def _with_tokens(
-    tokenizer: PreTrainedTokenizerBase, state: dict, kept: list[int]
+    tokenizer: PreTrainedTokenizerBase, state: dict[str, Any], kept: list[int]
 ) -> PreTrainedTokenizerBase:
+    """Return a copy of a tokenizer that has these tokens only."""
     new_id = {old: new for new, old in enumerate(kept)}
     model = state["model"]
     if isinstance(model["vocab"], dict):
-        # Added tokens may lie beyond the model's own vocabulary: ids stay without gaps.
+        # Ids of added tokens may be beyond the model's vocabulary: the new ids have no gaps.
         model["vocab"] = {
             token: new_id[old] for token, old in model["vocab"].items() if old in new_id
         }
@@ -242,18 +251,19 @@ def _with_tokens(
     state["added_tokens"].sort(key=lambda token: token["id"])
     state["truncation"] = state["padding"] = None
     _renumber(state["post_processor"], new_id)
-    result = copy.deepcopy(tokenizer)
+    result: Any = copy.deepcopy(tokenizer)
     result._tokenizer = Tokenizer.from_str(json.dumps(state))
-    # What the class was made from; it is not read again, but should not contradict.
+    # Arguments of the class; they are not read again, but should not contradict.
     for name, value in (("_vocab", model["vocab"]), ("_merges", model.get("merges"))):
         if hasattr(result, name):
             setattr(result, name, value)
     assert len(result) == len(kept)
-    return result
+    trimmed: PreTrainedTokenizerBase = result
+    return trimmed
 
 
-def _renumber(processor: dict | None, new_id: dict[int, int]) -> None:
-    """Change the ids that a post-processor puts around texts, in place."""
+def _renumber(processor: dict[str, Any] | None, new_id: dict[int, int]) -> None:
+    """Change the ids of the special tokens that a post-processor adds, in place."""
     if processor is None:
         return
     for inner in processor.get("processors", []):

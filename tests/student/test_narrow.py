@@ -248,7 +248,7 @@ def test_compact_equals_its_family_where_the_shapes_agree():
 
 def test_widths_of_each_family():
     for family in FAMILIES:
-        assert Widths.of(make_model(family).config) == Widths(32, 2, 64)
+        assert Widths.from_config(make_model(family).config) == Widths(32, 2, 64)
 
 
 def test_all_through_the_command(command, small):

@@ -58,13 +58,13 @@ def test_all_layers_give_the_teacher_itself(tokenizer, tmp_path):
     ],
 )  # fmt: skip
 def test_presets(layers, depth, expected):
-    assert LayersFactory(name="s", layers=layers).chosen(depth) == expected
+    assert LayersFactory(name="s", layers=layers).layer_indices(depth) == expected
 
 
 @pytest.mark.parametrize("layers", [[6], [-1], [], [0, 0], "most"])
 def test_refuses_layers_that_are_not_there(layers):
     with pytest.raises(UserError, match=r"student\.layers"):
-        LayersFactory(name="s", layers=layers).chosen(6)
+        LayersFactory(name="s", layers=layers).layer_indices(6)
 
 
 def test_shape_reads_with_the_teachers_tokenizer(tokenizer, tmp_path):
@@ -78,10 +78,10 @@ def test_shape_reads_with_the_teachers_tokenizer(tokenizer, tmp_path):
 
 
 def test_published_shapes_are_those_of_the_hub():
-    assert ShapeFactory(name="tiny", hidden_layers=2, hidden_size=128).published == (
+    assert ShapeFactory(name="tiny", hidden_layers=2, hidden_size=128).published_id == (
         "google/bert_uncased_L-2_H-128_A-2"
     )
-    assert ShapeFactory(name="medium", hidden_layers=8, hidden_size=512).published == (
+    assert ShapeFactory(name="medium", hidden_layers=8, hidden_size=512).published_id == (
         "google/bert_uncased_L-8_H-512_A-8"
     )
 

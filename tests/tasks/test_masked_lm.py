@@ -395,7 +395,7 @@ def test_a_narrower_model_with_its_head(family):
     torch.manual_seed(0)
     model = AutoModelForMaskedLM.from_config(make_model(family, layers=2).config).eval()
     ids = {"input_ids": torch.tensor([[2, 7, 9, 3]]), "attention_mask": torch.ones(1, 4).long()}
-    same = narrow.narrow_model(model, Widths.of(model.config), "magnitude").eval()
+    same = narrow.narrow_model(model, Widths.from_config(model.config), "magnitude").eval()
     assert torch.equal(same(**ids).logits, model(**ids).logits)
     small = narrow.narrow_model(model, Widths(16, 1, 20), "magnitude")
     assert small(**ids).logits.shape == (1, 4, 32)
@@ -445,7 +445,7 @@ def test_rows_of_a_long_text(command, given, tmp_path):
         ("task.smoothing=-1", "task.smoothing=-1: it must be 0 or above"),
         ("data.max_length=3", "needs room for 2 special tokens and two others, 4 or more"),
         ("data.labels=[a,b]", "data.labels names classes"),
-        ("data.text_pair=other", "has no second text"),
+        ("data.text_pair=other", "data.text_pair=other: task=masked_lm has no such input"),
         ("data.unlabeled=more.txt", "data.unlabeled gives texts without labels"),
         ("augmentation=deletion", "data.augmentation gives texts without labels"),
         ("teacher.outputs=cached", "too many to be stored"),

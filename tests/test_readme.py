@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import distill
+from tests.test_imports import ROOMS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -56,3 +57,9 @@ def test_links_lead_to_files(page):
     links = re.findall(r"\]\(([^)#]+)", text)
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing
+
+
+def test_packages_are_listed_from_top_to_bottom():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    tour = text.partition("## A tour of the code")[2]
+    assert re.findall(r"^    (\w+) {2,}", tour, re.MULTILINE) == list(ROOMS)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.core.errors import UserError
-from distill.reporting.schema import FILE_NAME, Report, ReportError
+from distill.reporting.record import ReportError
+from distill.reporting.schema import FILE_NAME, Report
 
 # Files whose first line says why a run has no report.
 ENDED = {"error.txt": "failed", "stopped.txt": "stopped early"}

@@ -1,14 +1,14 @@
-"""The same distillation by other tools and by this program, in turn, on this machine.
+"""Speed of the same distillation with other tools and with distill, in turn, on this machine.
 
     pip install -e '.[demo,bench]'
     python experiments/benchmarks/against_others.py --data PATH/sst2 --threads 2 --json out.json
 
-Everybody gets the same teacher, the same first weights of the student, the same texts of natural
-length and the same loss, which is checked on one batch, gradient and all, before anything is timed.
-In each round everybody takes one pass over the same number of examples, in an order that rotates; a
-ratio is of two passes of one round. Timed is the loop alone, see ``contestants/clock.py``. Peak
-memory is that of a process of its own. Besides: what share of the processor's matrix products a
-student's step reaches, where a step goes, and what storing the teacher's outputs costs.
+All tools get the same teacher, the same initial weights of the student, the same texts of natural
+length and the same loss; loss and gradient are checked on one batch before anything is timed. In
+each round every tool trains for one epoch on the same number of examples, in rotating order; ratios
+are of two epochs of the same round. Only the training loop is timed, see ``contestants/clock.py``.
+Peak memory is measured in a separate process. Also measured: hardware utilization of a training
+step, the time of its parts, and the cost of caching the teacher's logits.
 """
 
 import argparse
@@ -49,12 +49,12 @@ from distill.tasks.sequence_classification import SequenceClassification  # noqa
 
 DEFAULT = ("textbrewer", "torchdistill", "trainer", "live", "cached", "fine_tuning")
 PACKAGES = ("torch", "transformers", "pytorch_lightning", "textbrewer", "torchdistill")
-# bf16 keeps 8 bits: losses and gradients agree this far, in fp32 they agree this far.
+# Tolerances of loss and gradient in bf16 (8 bits of precision) and in fp32.
 TOLERANCE = {True: (0.02, 0.1), False: (1e-5, 1e-3)}
 
 
 def main() -> None:
-    """Measure, print and keep."""
+    """Measure, print and save the results."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     silence_third_party_logging()
@@ -71,19 +71,19 @@ def main() -> None:
             work, arguments.data, arguments.examples, arguments.teacher, arguments.teacher_epochs
         )
         result = {"setting": setting(arguments, work)}
-        _say("checking losses")
+        _log("checking losses")
         result["losses"] = check_losses(work, arguments.contestants)
         result["rounds"] = rounds(work, arguments.contestants, arguments.rounds)
         if arguments.accuracy:
-            _say("measuring accuracies")
+            _log("measuring accuracies")
             result["accuracy"] = accuracies(work, arguments.contestants, arguments.data)
         if not arguments.no_memory:
-            _say("measuring memory")
+            _log("measuring memory")
             result["memory"] = {
                 name: _memory_apart(work, name, arguments.threads) for name in arguments.contestants
             }
         if "cached" in arguments.contestants:
-            _say("measuring steps")
+            _log("measuring steps")
             result |= inside(work, 1 if arguments.quick else 3)
     print(markdown(result))
     if arguments.json:
@@ -94,21 +94,29 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--data", type=Path, help="a folder as data=files data.path=... takes it")
-    parser.add_argument("--examples", type=int, default=1024, help="of training, in each pass")
+    parser.add_argument("--data", type=Path, help="folder, as for data=files data.path=...")
+    parser.add_argument("--examples", type=int, default=1024, help="number of training examples")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--teacher", default="package:minilm", help=f"or {BERT_BASE}, or a folder")
-    parser.add_argument("--teacher-epochs", type=int, default=0, help="fine-tune its head first")
-    parser.add_argument("--layers", type=int, nargs="+", help="of the teacher, for the student")
+    parser.add_argument(
+        "--teacher", default="package:minilm", help=f"folder, package:minilm or {BERT_BASE}"
+    )
+    parser.add_argument(
+        "--teacher-epochs", type=int, default=0, help="epochs of fine-tuning the teacher first"
+    )
+    parser.add_argument(
+        "--layers", type=int, nargs="+", help="layers of the teacher for the student"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(DEFAULT))
     parser.add_argument("--no-memory", action="store_true")
-    parser.add_argument("--accuracy", action="store_true", help="of one more pass, on all of test")
-    parser.add_argument("--quick", action="store_true", help="2 batches, 1 round: does it run?")
+    parser.add_argument("--accuracy", action="store_true", help="also measure test accuracy")
+    parser.add_argument(
+        "--quick", action="store_true", help="2 batches, 1 round, to check that it runs"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -122,12 +130,12 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
+def _log(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def setting(arguments: argparse.Namespace, work: Work) -> dict:
-    """What a reader has to know."""
+    """Return date, data, models, hardware and versions."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -165,19 +173,19 @@ def _processor(device: str) -> str:
 
 
 def check_losses(work: Work, names: list[str]) -> dict[str, dict[str, float]]:
-    """Everybody's loss and gradient on the first batch, against a loss that is written by hand.
+    """Compare loss and gradient of every tool with an independent implementation, on one batch.
 
-    Without dropout. Where a cross-entropy stands for the KL divergence, the teacher's entropy is
-    taken off; plain fine-tuning has another loss and is left out.
+    Without dropout. For a cross-entropy instead of a KL divergence the teacher's entropy is
+    subtracted; plain fine-tuning has another loss and is left out.
 
     Raises:
-        AssertionError: if one of them trains on another loss.
+        AssertionError: If a tool trains on another loss.
     """
     rows = list(range(min(work.batch_size, len(work.rows))))
     reference, entropy, student = work.reference_loss(rows)
     reference.backward()
     reference = reference.detach()
-    wanted = _gradient(student)
+    expected = _gradient(student)
     found = {}
     for name in names:
         if name == "fine_tuning":
@@ -190,10 +198,14 @@ def check_losses(work: Work, names: list[str]) -> dict[str, dict[str, float]]:
         if contestant.counts_entropy:
             loss = loss - entropy
         gradient = _gradient(contestant.student)
-        off = (float(abs(loss - reference)), float((gradient - wanted).norm() / wanted.norm()))
+        loss_error = float(abs(loss - reference))
+        gradient_error = float((gradient - expected).norm() / expected.norm())
         bf16 = bool(getattr(contestant, "in_bf16", False))
-        found[name] = {"loss": float(loss), "loss_off": off[0], "gradient_off": off[1]}
-        assert all(one < most for one, most in zip(off, TOLERANCE[bf16], strict=True)), (
+        found[name] = {
+            "loss": float(loss), "loss_error": loss_error, "gradient_error": gradient_error,
+        }  # fmt: skip
+        loss_limit, gradient_limit = TOLERANCE[bf16]
+        assert loss_error < loss_limit and gradient_error < gradient_limit, (
             f"{title(name)} has another loss: {found[name]}, by hand {float(reference):.6f}"
         )
     return {"by_hand": {"loss": float(reference)}} | found
@@ -205,7 +217,7 @@ def _gradient(model: torch.nn.Module) -> torch.Tensor:
 
 
 def rounds(work: Work, names: list[str], count: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each one's pass in each round."""
+    """Return the seconds of each tool's epoch in each round."""
     seconds = {name: {"wall": [], "processor": []} for name in names}
     for turn in range(count):
         at = turn % len(names)
@@ -214,12 +226,12 @@ def rounds(work: Work, names: list[str], count: int) -> dict[str, dict[str, list
             seconds[name]["wall"].append(clock.wall)
             seconds[name]["processor"].append(clock.processor)
             rate = len(work.rows) / clock.wall
-            _say(f"round {turn + 1} of {count}: {title(name)}, {rate:.1f} examples/s")
+            _log(f"round {turn + 1} of {count}: {title(name)}, {rate:.1f} examples/s")
     return seconds
 
 
 def one_pass(work: Work, name: str) -> Clock:
-    """One pass of a student of its own."""
+    """Train a new student for one epoch and return its clock."""
     torch.manual_seed(work.seed)
     threads = torch.get_num_threads()
     contestant = maker(name)(work)
@@ -227,7 +239,7 @@ def one_pass(work: Work, name: str) -> Clock:
     with clock.running():
         contestant.train(clock)
     assert torch.get_num_threads() == threads, f"{title(name)} changed the number of threads"
-    # What one sets for all: this program asks for deterministic kernels on a GPU.
+    # Global settings: distill requests deterministic kernels on a GPU.
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.deterministic = False
     del contestant
@@ -236,9 +248,9 @@ def one_pass(work: Work, name: str) -> Clock:
 
 
 def accuracies(work: Work, names: list[str], data: Path) -> dict[str, dict[str, float]]:
-    """What each one's student gets right after one pass, and the teacher, with intervals.
+    """Return test accuracy of each student after one epoch and of the teacher, with intervals.
 
-    On the evaluated split of the folder given, and as everybody else would ask it.
+    Measured on the whole evaluated split of the data folder, with plain transformers.
     """
     source, task = FileSource(name="whole", path=str(data)), SequenceClassification()
     with tempfile.TemporaryDirectory(dir=work.folder) as cache:
@@ -251,14 +263,14 @@ def accuracies(work: Work, names: list[str], data: Path) -> dict[str, dict[str, 
                 contestant.train(clock)
             students[name] = contestant.student
         return {
-            name: bootstrap_interval(np.mean, work.judged(student, test))._asdict()
+            name: bootstrap_interval(np.mean, work.correct_predictions(student, test))._asdict()
             for name, student in students.items()
         }
 
 
 def memory(work: Work, name: str) -> dict[str, float]:
-    """Peak memory of this process after one pass, in MB."""
-    maker(name)  # imported, as the others' modules are not
+    """Return the peak memory of this process after one epoch, in MB."""
+    maker(name)  # imports this tool only
     before = _peak()
     one_pass(work, name)
     found = {"imported": before, "peak": _peak()}
@@ -268,7 +280,7 @@ def memory(work: Work, name: str) -> dict[str, float]:
 
 
 def _peak() -> float:
-    try:  # on Linux a new process keeps its parent's peak in ru_maxrss
+    try:  # on Linux ru_maxrss of a new process includes its parent's peak
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
     except OSError:
@@ -288,12 +300,12 @@ def _memory_apart(work: Work, name: str, threads: int) -> dict[str, float]:
 
 
 def inside(work: Work, tries: int) -> dict:
-    """What is inside of a step of this program, and how much of the machine it uses."""
+    """Return the time of each part of a training step of distill, and its hardware utilization."""
     import peak
     import step_parts
-    from contestants.ours import Ours
+    from contestants.distill_training import DistillTraining
 
-    contestant = Ours(work)
+    contestant = DistillTraining(work)
     config = contestant.student.config
     batches = contestant.batches
     lengths = [
@@ -303,7 +315,7 @@ def inside(work: Work, tries: int) -> dict:
     tokens = round(sum(b * length for b, length in lengths) / len(lengths))
     shapes = peak.products(config, tokens)
     result = {
-        "gflop_an_example": peak.step_flops(config, lengths) / 1e9 / len(work.rows),
+        "gflop_per_example": peak.step_flops(config, lengths) / 1e9 / len(work.rows),
         "peak": {
             str(dtype).removeprefix("torch."): peak.rates(shapes, dtype, work.device)
             for dtype in (torch.bfloat16, torch.float32)
@@ -312,9 +324,9 @@ def inside(work: Work, tries: int) -> dict:
         "cached_over_plain": step_parts.cached_over_plain(work),
         "outputs": step_parts.outputs_over_forward(work),
     }
-    gflop = result["gflop_an_example"] * len(work.rows) / work.steps
-    which = 0 if work.device == "cuda" else 1  # as the peaks are measured
-    milliseconds = {name: spent[which] for name, spent in result["parts"].items()}
+    gflop = result["gflop_per_example"] * len(work.rows) / work.steps
+    index = 0 if work.device == "cuda" else 1  # wall or processor time, as for the peaks
+    milliseconds = {name: spent[index] for name, spent in result["parts"].items()}
     passes = milliseconds["forward"] + milliseconds["backward"]
     result["gflops"] = {
         "whole step": 1e3 * gflop / milliseconds["step"],
@@ -324,7 +336,7 @@ def inside(work: Work, tries: int) -> dict:
 
 
 def markdown(result: dict) -> str:
-    """All of it as text."""
+    """Return the results as Markdown."""
     about = result["setting"]
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items() if number)
     lines = [
@@ -346,12 +358,12 @@ def markdown(result: dict) -> str:
 def _speed(result: dict) -> list[str]:
     examples = result["setting"]["examples"]
     lines = [
-        "| | examples/s | least to most | examples a processor-second | peak memory, MB | loss | "
-        "accuracy after a pass |",
+        "| | examples/s | range | examples per processor-second | peak memory, MB | loss | "
+        "accuracy after one pass |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]
     for name, seconds in result["rounds"].items():
-        wall = sorted(examples / one for one in seconds["wall"])
+        wall = sorted(examples / value for value in seconds["wall"])
         processor = examples / statistics.median(seconds["processor"])
         memory = result.get("memory", {}).get(name, {}).get("peak")
         loss = result["losses"].get(name, {}).get("loss")
@@ -375,19 +387,21 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _ratios(seconds: dict[str, dict[str, list[float]]]) -> list[str]:
-    """Times as fast as each of the others, round by round: median and range."""
-    ours = [name for name in ("cached", "live", "live_fp32") if name in seconds]
+    """Return speed ratios of distill to the other tools, per round: median and range."""
+    variants = [name for name in ("cached", "live", "live_fp32") if name in seconds]
     against = [name for name in (*OTHERS, "fine_tuning") if name in seconds]
     lines = [
-        "| times as fast as | " + " | ".join(f"{title(n)} | processor time" for n in ours) + " |",
-        "|---|" + "---:|" * 2 * len(ours),
+        "| times as fast as | "
+        + " | ".join(f"{title(n)} | processor time" for n in variants)
+        + " |",
+        "|---|" + "---:|" * 2 * len(variants),
     ]
     for other in against:
         cells = []
-        for name in ours:
-            for what in ("wall", "processor"):
-                pairs = zip(seconds[other][what], seconds[name][what], strict=True)
-                ratio = sorted(theirs / own for theirs, own in pairs)
+        for name in variants:
+            for kind in ("wall", "processor"):
+                pairs = zip(seconds[other][kind], seconds[name][kind], strict=True)
+                ratio = sorted(slow / fast for slow, fast in pairs)
                 cells.append(f"{statistics.median(ratio):.2f} ({ratio[0]:.2f} to {ratio[-1]:.2f})")
         lines.append(f"| {title(other)} | " + " | ".join(cells) + " |")
     return lines
@@ -402,7 +416,7 @@ def _parts(result: dict) -> list[str]:
             f"| {name} | {seconds:.2f} | {of_processor:.2f} | {of_processor / whole:.1%} |"
         )
     whole, passes = result["gflops"]["whole step"], result["gflops"]["forward and backward"]
-    types = " | ".join(f"{dtype}, GFLOP/s | a step's share" for dtype in result["peak"])
+    types = " | ".join(f"{dtype}, GFLOP/s | utilization of a step" for dtype in result["peak"])
     lines += ["", f"| matrix product | {types} |", "|---|" + "---:|" * 2 * len(result["peak"])]
     for shape in next(iter(result["peak"].values())):
         rates = [of_type[shape] for of_type in result["peak"].values()]
@@ -411,15 +425,15 @@ def _parts(result: dict) -> list[str]:
     lines += [
         "",
         f"- a step reaches {whole:.0f} GFLOP/s, its forward and backward passes {passes:.0f} "
-        "(on a CPU a second is one of processor time, in the table too)",
+        "(on a CPU per second of processor time, as in the table)",
     ]
     outputs = result["outputs"]
     lines += [
-        f"- {result['gflop_an_example']:.3f} GFLOP an example, padding included",
-        f"- a step on stored outputs takes {result['cached_over_plain']:.3f} times plain "
-        "fine-tuning's (processor time, median over batches)",
-        f"- storing outputs: {outputs['examples_per_second']:.0f} examples/s, "
-        f"{outputs['share_wall']:.1%} of the bare forward pass "
+        f"- {result['gflop_per_example']:.3f} GFLOP per example, including padding",
+        f"- a step on cached logits takes {result['cached_over_plain']:.3f} times as long as plain "
+        "fine-tuning (processor time, median over batches)",
+        f"- caching logits: {outputs['examples_per_second']:.0f} examples/s, "
+        f"{outputs['share_wall']:.1%} of the speed of bare forward passes "
         f"({outputs['share_processor']:.1%} by processor time)",
     ]
     return lines

@@ -1,8 +1,8 @@
-"""Makes torchvision importable beside a torch for CPUs. To be imported before transformers.
+"""Makes torchvision importable with a CPU build of torch. Import this before transformers.
 
-torchdistill needs torchvision, and the package index has it for CUDA only: beside a torch for CPUs
-its operators do not load, and importing it, which transformers does wherever it is installed, fails
-for two that nobody declared. Declared and never called, they do no harm.
+torchdistill needs torchvision, and the package index has it for CUDA only: with a CPU build of
+torch its operators do not load, and importing it, which transformers does if it is installed, fails
+because two operators are not declared. Here they are declared; they are never called.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ def make_importable() -> None:
     except RuntimeError:
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
-        # Kept: it takes its operators along when it goes.
+        # Keep a reference: the operators disappear with the library object.
         torch.ops.declared_for_torchvision = library = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

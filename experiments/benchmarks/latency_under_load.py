@@ -1,15 +1,16 @@
-"""Is the ranking of models by latency the same on an idle machine and beside busy neighbours?
+"""Ranking of models by latency on an idle machine and beside busy processes.
 
-    python experiments/benchmarks/latency_under_load.py [--neighbours 2] [--repeats 3]
+    python experiments/benchmarks/latency_under_load.py [--neighbors 2] [--repeats 3]
 
-Measures the embedded teacher and students of 5, 4, 3, 2 and 1 of its layers, with the program's own
-measurement, in turn alone and beside processes that do nothing but compute. Prints a table: the
-fastest round, the median round and processor time, and how often each ranked the models right.
+Measures the embedded teacher and students of 5, 4, 3, 2 and 1 of its layers with the measurement of
+distill, alternately alone and beside processes that only compute. Prints a table of the fastest
+round, the median round and processor time, and how often each of them ranks the models correctly.
 """
 
 import argparse
 import multiprocessing
 import statistics
+from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer
@@ -25,24 +26,23 @@ from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
 
 LAYERS = (6, 5, 4, 3, 2, 1)
-FIGURES = {"fastest": "latency_ms", "median": "latency_ms_median_round", "cpu": "cpu_ms"}
+# Fields of the report's speed.
+KINDS = ("latency_ms", "latency_ms_median_round", "cpu_ms")
 
 
 def busy() -> None:
-    """Compute for ever."""
+    """Compute forever."""
     while True:
         sum(range(100_000))
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--neighbours", type=int, default=2)
+    parser.add_argument("--neighbors", type=int, default=2, help="number of busy processes")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cache", default=".latency-cache", help="folder for prepared data")
     arguments = parser.parse_args()
-
-    from pathlib import Path
 
     cache, task = Path(arguments.cache), SequenceClassification()
     data = prepare_data(DocstringSource(name="docstrings"), task.schema, cache)
@@ -61,28 +61,30 @@ def main() -> None:
 
     measured: dict[tuple[str, str], list[dict[str, float]]] = {}
     for _ in range(arguments.repeats):
-        for neighbours in (0, arguments.neighbours):
+        for neighbors in (0, arguments.neighbors):
             processes = [
-                multiprocessing.Process(target=busy, daemon=True) for _ in range(neighbours)
+                multiprocessing.Process(target=busy, daemon=True) for _ in range(neighbors)
             ]
             for process in processes:
                 process.start()
             speeds = measure_speed(models, examples, torch.device("cpu"))
             for process in processes:
                 process.terminate()
-            where = f"{neighbours} busy" if neighbours else "idle"
-            for what in ("latency_ms", "latency_ms_median_round", "cpu_ms"):
-                values = {name: getattr(speed, what).p50 for name, speed in speeds.items()}
-                measured.setdefault((what, where), []).append(values)
+            load = f"{neighbors} busy" if neighbors else "idle"
+            for kind in KINDS:
+                values = {name: getattr(speed, kind).p50 for name, speed in speeds.items()}
+                measured.setdefault((kind, load), []).append(values)
 
     print(
-        "| p50 in ms | machine | " + " | ".join(f"{n} layers" for n in LAYERS) + " | ranked right |"
+        "| p50 in ms | machine | "
+        + " | ".join(f"{n} layers" for n in LAYERS)
+        + " | correct ranking |"
     )
     print("|---|---|" + "---:|" * (len(LAYERS) + 1))
-    for (what, where), repeats in sorted(measured.items()):
+    for (kind, load), repeats in sorted(measured.items()):
         cells = [f"{statistics.median(r[str(n)] for r in repeats):.2f}" for n in LAYERS]
-        right = sum(sorted(r, key=r.get, reverse=True) == list(map(str, LAYERS)) for r in repeats)
-        print(f"| {what} | {where} | {' | '.join(cells)} | {right} of {len(repeats)} |")
+        correct = sum(sorted(r, key=r.get, reverse=True) == list(map(str, LAYERS)) for r in repeats)
+        print(f"| {kind} | {load} | {' | '.join(cells)} | {correct} of {len(repeats)} |")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What a step of each objective costs beside plain fine-tuning of the same student.
+"""Cost of a training step of each objective relative to plain fine-tuning of the same student.
 
     python experiments/benchmarks/objective_cost.py [--rounds 9] [--student third]
 
-Real docstrings, MiniLM as the teacher, batches of 32 of like length, one thread. Objectives take
-turns batch by batch and are timed by the processor time that they take, so that whatever else the
-machine does is taken from none; a ratio is the median over batches of the objective's least round
-over fine-tuning's least round.
+Real docstrings, MiniLM as the teacher, batches of 32 of similar length, one thread. Objectives take
+turns batch by batch and are measured in processor time, so that other processes affect them
+equally; a ratio is the median over batches of the objective's fastest round over fine-tuning's
+fastest round.
 """
 
 import argparse
@@ -38,7 +38,7 @@ BATCHES, SIZE = 8, 32
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -68,7 +68,7 @@ def main() -> None:
     teacher = Teacher("minilm", model, tokenizer, "", 0.0, True)
     encoder = task.encoder(data, cache)
     rows = encoder.encode("train", tokenizer, source.max_length)
-    # Batches of like length, spread evenly over the lengths.
+    # Batches of similar length, spread evenly over the lengths.
     order = np.argsort(rows["length"], kind="stable")
     starts = np.linspace(0, len(order) - SIZE, BATCHES, dtype=int)
     chosen = [order[start : start + SIZE].tolist() for start in starts]
@@ -108,7 +108,7 @@ def main() -> None:
                 if turn >= 0:
                     seconds[name][turn, number] = time.process_time() - clock
     floor = seconds["fine-tuning"].min(0)
-    print(f"{'objective':28} {'ms a step':>10} {'times fine-tuning':>18}   of the batches")
+    print(f"{'objective':28} {'ms/step':>10} {'times fine-tuning':>18}   range over batches")
     for name, taken in seconds.items():
         fastest = taken.min(0)
         ratio = fastest / floor
@@ -119,9 +119,10 @@ def main() -> None:
 
 
 class Steps:
-    """A student of its own and whole training steps, without Lightning around them.
+    """A copy of the student and whole training steps, without Lightning's loop.
 
-    ``ids`` are those that occur in the examples: as in a training, only their rows are trained.
+    ``ids`` are the token ids that occur in the examples: as in a run, only their rows of the
+    embeddings are trained.
     """
 
     def __init__(self, student, objective: Objective, task, optimizer, teacher, hardware, ids=None):
@@ -137,7 +138,7 @@ class Steps:
         self.hardware = hardware
 
     def step(self, batch: dict) -> None:
-        """Forward, backward, clipping, update."""
+        """Run forward pass, backward pass, clipping and update."""
         batch = self.module.transfer_batch_to_device(batch, self.hardware.device, 0)
         with self.hardware.autocast():
             loss = self.module.training_step(batch, 0)

@@ -1,4 +1,4 @@
-"""How fast the processor multiplies matrices, and how many operations a training step takes."""
+"""Speed of matrix products on this processor, and number of operations of a training step."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 
 SQUARE = 2048
-OWN = "the model's own products"
+ALL_LAYERS = "weighted mean of the model's products"
 
 
 def products(config, tokens: int) -> dict[str, tuple[int, int, int]]:
-    """The model's linear layers on so many tokens, and a large square product: ``(M, K, N)``."""
+    """Return the shapes ``(M, K, N)`` of the model's linear layers and of a large square."""
     width, inner = config.hidden_size, config.intermediate_size
     return {
         f"attention {tokens}x{width}x{width}": (tokens, width, width),
@@ -24,11 +24,11 @@ def products(config, tokens: int) -> dict[str, tuple[int, int, int]]:
 def rates(
     shapes: dict[str, tuple[int, int, int]], dtype: torch.dtype, device: str, repeats: int = 7
 ) -> dict[str, float]:
-    """GFLOP/s of each product, the fastest of some tries: neighbours only ever slow one down.
+    """Measure GFLOP/s of each product: the fastest of several tries, because load only slows down.
 
-    On a CPU a second is one of processor time, all threads' together, as it has to be for the step
-    that is compared. The last of the products is the square; ``the model's own products`` is what
-    the others come to together, in the numbers in which a layer has them.
+    On a CPU per second of processor time, summed over threads, as for the training step that is
+    compared. The last product is the square one; ``ALL_LAYERS`` is the rate of the others together,
+    as often as each occurs in a layer.
     """
     result, operations, needed = {}, 0.0, 0.0
     for name, (m, k, n) in shapes.items():
@@ -44,11 +44,11 @@ def rates(
         if not name.startswith("square"):
             share = 4 * flops if k == n else flops  # query, key, value and output
             operations, needed = operations + share, needed + share / result[name]
-    return result | {OWN: operations / needed}
+    return result | {ALL_LAYERS: operations / needed}
 
 
 def seconds_of(work: Callable[[], object], times: int, device: str) -> float:
-    """Seconds for doing it so many times, on a CPU of processor time: neighbours take none."""
+    """Return the seconds of ``times`` calls: processor time on a CPU, wall time on a GPU."""
     clock = time.perf_counter if device == "cuda" else time.process_time
     work()
     if device == "cuda":
@@ -62,17 +62,17 @@ def seconds_of(work: Callable[[], object], times: int, device: str) -> float:
 
 
 def step_flops(config, shapes: Sequence[tuple[int, int]], whole: bool = False) -> float:
-    """Operations of forward and backward passes over batches, padding included.
+    """Return the number of operations of training steps over batches, including padding.
 
-    Counted by hand: torch's counter sees none in the attention kernel of a CPU. A product of
-    matrices is done once forward and twice backward (the gradient of either factor); what is not a
-    product of matrices is not counted.
+    By formula, because torch's counter does not see the attention kernel of a CPU. A matrix product
+    is computed once in the forward and twice in the backward pass (gradients of both factors);
+    other operations are not counted.
 
     Args:
-        config: of a BERT.
-        shapes: batches, ``(B, L)``.
-        whole: of the whole model; or else of what this program computes of a classifier, whose last
-            layer has keys and values for every token and the rest for the first alone.
+        config: Config of a BERT.
+        shapes: Batches, ``(B, L)``.
+        whole: Count the whole model; otherwise what distill computes of a classifier, whose last
+            layer has keys and values for every token and everything else for the first token only.
     """
     width, inner = config.hidden_size, config.intermediate_size
     total = 0.0

@@ -1,4 +1,4 @@
-"""Where a step of this program goes, what its cache costs, and how fast it asks a teacher."""
+"""Time of the parts of a training step, cost of cached logits, and speed of caching them."""
 
 import statistics
 import tempfile
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from contestants.clock import Clock, Timed
-from contestants.ours import Ours
+from contestants.distill_training import DistillTraining
 from contestants.work import Work
 from objective_cost import Steps
 
@@ -20,24 +20,24 @@ from distill.teacher.logits_cache import cached_logits
 from distill.training.module import DistillationModule
 
 
-class Watch:
-    """Adds up wall and processor time by name."""
+class Stopwatch:
+    """Sums wall and processor time by name."""
 
     def __init__(self):
         self.spent: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(2))
         self._open: dict[str, np.ndarray] = {}
 
     def start(self, name: str) -> None:
-        """From now on."""
+        """Start timing a name."""
         self._open[name] = self._now()
 
     def stop(self, name: str) -> None:
-        """Until now."""
+        """Stop timing a name."""
         self.spent[name] += self._now() - self._open.pop(name)
 
     @contextmanager
     def on(self, name: str) -> Iterator[None]:
-        """While the block runs."""
+        """Time the block."""
         self.start(name)
         try:
             yield
@@ -51,8 +51,8 @@ class Watch:
         return np.array([time.perf_counter(), time.process_time()])
 
 
-def _observed(watch: Watch) -> type[DistillationModule]:
-    """The module, timing what Lightning calls; what it computes is the same."""
+def _observed(watch: Stopwatch) -> type[DistillationModule]:
+    """Return a subclass of the module that times the methods called by Lightning."""
 
     class Observed(DistillationModule):
         def training_step(self, batch, batch_index):
@@ -67,7 +67,7 @@ def _observed(watch: Watch) -> type[DistillationModule]:
             return loss
 
         def log(self, *arguments, **named):
-            # What validation logs is no part of a step.
+            # Logging in validation is not part of a step.
             with watch.on("log" if self.trainer.training else "validation"):
                 super().log(*arguments, **named)
 
@@ -87,9 +87,9 @@ def _observed(watch: Watch) -> type[DistillationModule]:
 
 
 class _Watched(Clock):
-    """A clock that also times how long each batch takes to come."""
+    """A clock that also times the fetching of each batch."""
 
-    def __init__(self, steps: int, device: torch.device, watch: Watch):
+    def __init__(self, steps: int, device: torch.device, watch: Stopwatch):
         super().__init__(steps, device)
         self.watch = watch
 
@@ -107,17 +107,17 @@ class _Fetching(Timed):
 
 
 def parts(work: Work, tries: int = 3) -> dict[str, tuple[float, float]]:
-    """Milliseconds a step by part, wall and processor time; ``step`` is all of it.
+    """Return wall and processor time of each part of a step in milliseconds; ``step`` is the total.
 
-    The mean over the steps of a pass, and of some passes the fastest.
+    Means over the steps of an epoch, for the fastest of several epochs.
     """
     return min((_parts(work) for _ in range(tries)), key=lambda table: table["step"][0])
 
 
 def _parts(work: Work) -> dict[str, tuple[float, float]]:
-    watch = Watch()
+    watch = Stopwatch()
     clock = _Watched(work.steps, torch.device(work.device), watch)
-    contestant = Ours(work, module=_observed(watch))
+    contestant = DistillTraining(work, module=_observed(watch))
     with clock.running():
         contestant.train(clock)
     spent = watch.spent
@@ -129,61 +129,61 @@ def _parts(work: Work) -> dict[str, tuple[float, float]]:
         "log calls": spent["log"],
         "backward": spent["backward"],
         "clipping": spent["clipping"],
-        "optimizer, old gradients let go": spent["optimizer_step"] - inside,
+        "optimizer and zero_grad": spent["optimizer_step"] - inside,
     }
     step = np.array([clock.wall, clock.processor])
-    table["Lightning and what it logs"] = step - sum(table.values())
+    table["Lightning and logging"] = step - sum(table.values())
     table["step"] = step
     return {name: tuple(1e3 * value / work.steps) for name, value in table.items()}
 
 
 def cached_over_plain(work: Work, batches: int = 8, rounds: int = 5) -> float:
-    """A step on stored outputs by a step of plain fine-tuning, in processor time (GPU: wall time).
+    """Return the time of a step on cached logits relative to a step of plain fine-tuning.
 
-    Both take turns on the same batches, fetching included; a ratio is of the least of the rounds,
-    and what is returned is the median over batches.
+    In processor time (GPU: wall time). Both take turns on the same batches, including fetching; the
+    median over batches of the ratio of the fastest rounds.
     """
-    pair = [Ours(work), Ours(work, alone=True)]
-    job, sources = pair[0].parts.job, [one.batches for one in pair]
+    pair = [DistillTraining(work), DistillTraining(work, plain=True)]
+    job, sources = pair[0].parts.job, [training.batches for training in pair]
     steps = [
         Steps(
-            one.student,
-            one.objective,
+            training.student,
+            training.objective,
             job.task,
             job.optimizer,
             None,
             job.trainer.hardware,
-            one.batches.embedding_ids(),
+            training.batches.embedding_ids(),
         )
-        for one in pair
+        for training in pair
     ]
     sampler = list(sources[0].loader(work.batch_size, work.seed).sampler)
     chosen = [sampler[i] for i in np.linspace(0, len(sampler) - 1, batches, dtype=int)]
-    least = np.full((2, len(chosen)), np.inf)
+    fastest = np.full((2, len(chosen)), np.inf)
     for turn in range(-1, rounds):
         for number, rows in enumerate(chosen):
             order = (0, 1) if turn % 2 else (1, 0)
-            for one in order:
-                watch = Watch()
+            for which in order:
+                watch = Stopwatch()
                 with watch.on("step"):
-                    steps[one].step(sources[one][rows])
+                    steps[which].step(sources[which][rows])
                 if turn >= 0:
                     seconds = watch.spent["step"][0 if work.device == "cuda" else 1]
-                    least[one, number] = min(least[one, number], seconds)
-    return float(np.median(least[0] / least[1]))
+                    fastest[which, number] = min(fastest[which, number], seconds)
+    return float(np.median(fastest[0] / fastest[1]))
 
 
 def outputs_over_forward(work: Work, rounds: int = 3) -> dict[str, float]:
-    """How fast this program stores a teacher's outputs, as a share of its bare forward passes.
+    """Return the speed of caching a teacher's logits relative to its bare forward passes.
 
-    What the model was given while outputs were stored is kept and given to it again, alone.
+    The inputs of the model are recorded while its logits are cached, and passed to it again.
 
     Returns:
-        ``examples_per_second`` of the storing, and the share by wall and by processor time: the
-        medians over the rounds.
+        ``examples_per_second`` of the caching, and the fraction of the bare speed in wall and in
+        processor time: medians over the rounds.
     """
     job, data = work.job(), work.data
-    teacher = Ours(work).parts.teacher
+    teacher = DistillTraining(work).parts.teacher
     encoder = job.task.encoder(data, job.cache_dir)
     rows = encoder.encode("train", teacher.processor, job.source.max_length)
     examples, hardware = (
@@ -198,7 +198,7 @@ def outputs_over_forward(work: Work, rounds: int = 3) -> dict[str, float]:
             with_kwargs=True,
         )
         with tempfile.TemporaryDirectory(dir=work.folder) as cache:
-            watch = Watch()
+            watch = Stopwatch()
             with watch.on("stored"):
                 cached_logits(
                     teacher, examples, data.hashes["train"], job.task.preprocessor,

@@ -1,9 +1,9 @@
-"""How much do two threads suffer beside busy neighbours, and what does GOMP_SPINCOUNT change?
+"""Slowdown of two threads beside busy processes, and the effect of GOMP_SPINCOUNT.
 
-    python experiments/benchmarks/threads_under_load.py [--neighbours 0 2] [--repeats 3]
+    python experiments/benchmarks/threads_under_load.py [--neighbors 0 2] [--repeats 3]
 
-Times a stack of matrix products of a small transformer's shape in a process of its own for each
-setting, settings in turn. GNU OpenMP reads the variable when torch is imported.
+Times a stack of matrix products with the shapes of a small transformer, for each setting in a
+separate process, settings in turn. GNU OpenMP reads the variable when torch is imported.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 SETTINGS = {
-    "as it comes": {"GOMP_SPINCOUNT": ""},
+    "default": {"GOMP_SPINCOUNT": ""},
     "GOMP_SPINCOUNT=10000": {"GOMP_SPINCOUNT": "10000"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
@@ -35,13 +35,13 @@ print(time.perf_counter() - started)
 
 
 def busy() -> None:
-    """Compute for ever."""
+    """Compute forever."""
     while True:
         sum(range(100_000))
 
 
 def seconds(setting: dict[str, str]) -> float:
-    """Run the work once in its own process."""
+    """Run the workload once in a separate process and return its seconds."""
     environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
     environment |= {key: value for key, value in setting.items() if value}
     command = [sys.executable, "-c", WORK]
@@ -51,13 +51,15 @@ def seconds(setting: dict[str, str]) -> float:
 def main() -> None:
     """Measure and print a table of medians."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--neighbours", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--neighbors", type=int, nargs="+", default=[0, 1, 2], help="busy processes"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    print("| busy neighbours | " + " | ".join(SETTINGS) + " |")
+    print("| busy processes | " + " | ".join(SETTINGS) + " |")
     print("|---|" + "---:|" * len(SETTINGS))
-    for neighbours in arguments.neighbours:
-        processes = [multiprocessing.Process(target=busy, daemon=True) for _ in range(neighbours)]
+    for neighbors in arguments.neighbors:
+        processes = [multiprocessing.Process(target=busy, daemon=True) for _ in range(neighbors)]
         for process in processes:
             process.start()
         times: dict[str, list[float]] = {name: [] for name in SETTINGS}
@@ -70,7 +72,7 @@ def main() -> None:
             f"{statistics.median(values):.1f} s ({min(values):.1f} to {max(values):.1f})"
             for values in times.values()
         ]
-        print(f"| {neighbours} | " + " | ".join(cells) + " |")
+        print(f"| {neighbors} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def test_fifty_runs_answer_in_two_seconds(tmp_path):
     done = call(tmp_path / "runs")
     seconds = time.perf_counter() - started
     assert done.returncode == 0
-    assert seconds < 2 * 3  # the bound is 2 s on an idle machine; busy neighbours may slow it
+    assert seconds < 2 * 3  # the bound is 2 s on an idle machine; busy neighbors may slow it
 
 
 def test_budget_decides_the_exit_code(runs, capsys):
@@ -107,7 +107,7 @@ def test_formats_on_standard_output(runs, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nowhere"], "there is no nowhere"),
         (["runs", "--format", "png"], "name the file with -o FILE"),
@@ -123,11 +123,11 @@ def test_formats_on_standard_output(runs, capsys):
         (["runs/sweep/dead"], "no finished run in runs/sweep/dead: dead: failed"),
     ],
 )
-def test_mistakes(runs, capsys, arguments, said):
+def test_mistakes(runs, capsys, arguments, message):
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert said in error
+    assert message in error
     assert error.count("\n") == 1
 
 

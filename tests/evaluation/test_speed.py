@@ -75,7 +75,7 @@ def busy_process():
 
 
 @pytest.mark.slow
-def test_the_ranking_is_the_same_beside_two_busy_neighbours(tokenizer):
+def test_the_ranking_is_the_same_beside_two_busy_neighbors(tokenizer):
     """Four models, each at least twice as costly as the next, beside programs that never rest."""
     depths = (1, 4, 10, 24)
     examples = DistillationDataset(encoded(tokenizer, 30), collator(tokenizer))

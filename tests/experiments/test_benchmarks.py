@@ -41,7 +41,7 @@ def test_everybody_gets_the_same_loss_and_gradient(work):
 
 def test_another_loss_is_found_out(work, monkeypatch):
     import against_others
-    from contestants.ours import live_fp32
+    from contestants.distill_training import live_fp32
 
     other = dataclasses.replace(work, hard=0.6)
     other.write()
@@ -52,7 +52,7 @@ def test_another_loss_is_found_out(work, monkeypatch):
 
 
 def _fresh(prepare, work):
-    from contestants.ours import parts_of
+    from contestants.distill_training import parts_of
 
     parts_of.cache_clear()
     made = prepare(work)

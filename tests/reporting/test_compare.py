@@ -142,16 +142,16 @@ def test_refuses_different_tasks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"x": "weight"}, "choose from parameters, bytes, multiply_accumulates, latency_ms"),
         ({"y": "f1"}, "choose from accuracy, macro_f1"),
         ({"reference": {"bytes": 1.0}}, "neither the x"),
     ],
 )
-def test_refuses_what_was_not_measured(tmp_path, options, said):
+def test_refuses_what_was_not_measured(tmp_path, options, message):
     write_run(tmp_path / "a", report())
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         compared(tmp_path, **options)
 
 

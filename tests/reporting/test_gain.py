@@ -35,10 +35,10 @@ def test_no_control_no_gain():
 
 def test_without_luck_of_examples_it_is_the_t_test():
     values = [0.010, 0.014, 0.021, 0.008]
-    ours = combine_gains([gain(value, half_width=0.0) for value in values])
-    theirs = stats.ttest_1samp(values, 0.0)
-    assert ours.p_value == pytest.approx(theirs.pvalue)
-    assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval()))
+    combined = combine_gains([gain(value, half_width=0.0) for value in values])
+    expected = stats.ttest_1samp(values, 0.0)
+    assert combined.p_value == pytest.approx(expected.pvalue)
+    assert (combined.low, combined.high) == pytest.approx(tuple(expected.confidence_interval()))
 
 
 def test_without_spread_over_seeds_the_luck_of_examples_stays():

@@ -72,7 +72,7 @@ def test_a_lone_model_as_evaluate_reports_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({}, "keeps 98.9 % of its accuracy (0.871 [0.855, 0.887] against 0.881; no difference is"),
         ({}, "no difference is shown: −1.0 points [−2.2, +0.2], p = 0.11)"),
@@ -98,8 +98,8 @@ def test_a_lone_model_as_evaluate_reports_it(tmp_path):
         ({}, "One seed: the intervals cover the choice of test examples, not the luck of training"),
     ],
 )
-def test_conclusion(changes, said):
-    assert said in conclude(typed_report(**changes))
+def test_conclusion(changes, message):
+    assert message in conclude(typed_report(**changes))
 
 
 def test_conclusion_does_not_say_what_does_not_hold():

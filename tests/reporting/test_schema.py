@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from distill.core.errors import UserError
+from distill.reporting.record import ReportError
 from distill.reporting.schema import (
     Calibration,
     Difference,
@@ -12,7 +13,6 @@ from distill.reporting.schema import (
     MetricValue,
     ModelReport,
     Report,
-    ReportError,
     Role,
     load_report,
 )

@@ -445,7 +445,7 @@ def test_rows_of_a_long_text(command, given, tmp_path):
         ("task.smoothing=-1", "task.smoothing=-1: it must be 0 or above"),
         ("data.max_length=3", "needs room for 2 special tokens and two others, 4 or more"),
         ("data.labels=[a,b]", "data.labels names classes"),
-        ("data.text_pair=other", "has no second text"),
+        ("data.text_pair=other", "data.text_pair=other: task=masked_lm has no such input"),
         ("data.unlabeled=more.txt", "data.unlabeled gives texts without labels"),
         ("augmentation=deletion", "data.augmentation gives texts without labels"),
         ("teacher.outputs=cached", "too many to be stored"),

@@ -38,12 +38,15 @@ class Term(nn.Module, ABC):
             read the same tokens.
         trains_head: whether the term trains the student's head, so that its metric on the
             validation split is meaningful.
+        stack: stack of layers that is compared where a model has several (``encoder``,
+            ``decoder``); ``None``: the only one.
         progress: fraction of the training that is done, from 0 to 1; set before every call.
     """
 
     needs: frozenset[Need] = frozenset()
     compares_tokens: bool = False
     trains_head: bool = False
+    stack: str | None = None
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -128,7 +131,31 @@ class Term(nn.Module, ABC):
                 f"{path} compares token by token, but teacher and student tokenize differently: "
                 "use a student with the teacher's tokenizer, or an objective on logits"
             )
-        return pair.student, pair.teachers[self.teacher]
+        return (
+            stack_shape(pair.student, self.stack, f"{path}.stack: the student"),
+            stack_shape(pair.teachers[self.teacher], self.stack, f"{path}.stack: the teacher"),
+        )
+
+
+def stack_shape(shape: ModelShape, stack: str | None, place: str) -> ModelShape:
+    """Return the shape of the stack of layers that a term looks at.
+
+    Args:
+        shape: shape of a model.
+        stack: name of one of its stacks; ``None``: the only one.
+        place: start of the message.
+
+    Raises:
+        UserError: if the model has several and none is named, or no such stack.
+    """
+    known = ", ".join(shape.stacks) or "a single one without a name"
+    if stack is None:
+        if len(shape.stacks) > 1:
+            raise UserError(f"{place} has several stacks of layers, name one: {known}")
+        return shape
+    if stack not in shape.stacks:
+        raise UserError(f"{place} has no stack called {stack}, it has {known}")
+    return shape.stacks[stack]
 
 
 def check_temperature(temperature: float | Schedule, path: str) -> None:

@@ -44,6 +44,7 @@ class HiddenStates(Term):
         tokens: ``all``, or the ``first`` one only, which needs no equal tokenizers.
         over_layers: ``sum`` or ``mean`` over the pairs.
         teacher: name of the ensemble member to learn from.
+        stack: stack of layers to compare where the models have several (``encoder``, ``decoder``).
     """
 
     needs = frozenset({Need.HIDDEN_STATES})
@@ -58,8 +59,10 @@ class HiddenStates(Term):
         tokens: Literal["all", "first"] = "all",
         over_layers: Literal["sum", "mean"] = "sum",
         teacher: str | None = None,
+        stack: str | None = None,
     ):
         super().__init__(weight, teacher)
+        self.stack = stack
         if measure in OLD_MEASURES:
             log.warning("measure=%s is now called %s", measure, OLD_MEASURES[measure])
         self.measure = OLD_MEASURES.get(measure, measure)
@@ -104,12 +107,13 @@ class HiddenStates(Term):
 
     def forward(self, student: ModelOutputs, teacher: ModelOutputs | None, batch: Batch) -> Tensor:
         """Compute the loss from hidden states ``(N, L, D)`` per layer, a scalar."""
-        assert teacher is not None and teacher.hidden_states is not None
-        assert student.hidden_states is not None and student.mask is not None
+        assert teacher is not None and student.mask is not None
+        all_student_states = student.states_of(self.stack)
+        all_teacher_states = teacher.states_of(self.stack)
         losses = []
         for index, (student_layer, teacher_layer) in enumerate(self.pairs):
-            student_states = student.hidden_states[student_layer]
-            teacher_states = teacher.hidden_states[teacher_layer]
+            student_states = all_student_states[student_layer]
+            teacher_states = all_teacher_states[teacher_layer]
             mask = student.mask
             if self.tokens == "first":
                 student_states, teacher_states = student_states[:, :1], teacher_states[:, :1]

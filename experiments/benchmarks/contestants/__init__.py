@@ -1,6 +1,6 @@
-"""Everybody who takes part in ``against_others.py``, a file each.
+"""The tools that ``against_others.py`` compares, one file each.
 
-A newcomer is a file with a ``prepare(work) -> Contestant`` and a line in ``CONTESTANTS``.
+To add a tool, add a file with ``prepare(work) -> Contestant`` and a line in ``CONTESTANTS``.
 """
 
 from collections.abc import Callable
@@ -14,40 +14,42 @@ from contestants.work import Work
 
 
 class Contestant(Protocol):
-    """One way to do the work, with a student that has not been trained yet.
+    """A tool with an untrained student.
 
     Attributes:
-        student: what it trains.
+        student: The model that it trains.
+        counts_entropy: Whether its soft loss is a cross-entropy instead of a KL divergence.
     """
 
     student: nn.Module
+    counts_entropy: bool
 
     def loss(self, rows: list[int]) -> Tensor:
-        """The loss it would train on for these rows of ``work.rows``, as it would compute it."""
+        """Compute the training loss of some rows of ``work.rows`` in the tool's own way."""
 
     def train(self, clock: Clock) -> None:
-        """One pass over all rows in its own loop, whose batches come through ``clock.timed``."""
+        """Train for one epoch in the tool's own loop, with its loader in ``clock.timed``."""
 
 
-# By short name: what tables call it, and where it is made.
+# Option value -> name in tables, and module and function that create it.
 CONTESTANTS = {
     "textbrewer": ("TextBrewer", "textbrewer:prepare"),
     "torchdistill": ("torchdistill", "torchdistill:prepare"),
     "trainer": ("Hugging Face Trainer", "hf_trainer:prepare"),
-    "live": ("distill, live teacher", "ours:live"),
-    "live_fp32": ("distill, live teacher, fp32", "ours:live_fp32"),
-    "cached": ("distill", "ours:cached"),
-    "fine_tuning": ("distill, plain fine-tuning", "ours:fine_tuning"),
+    "live": ("distill, live teacher", "distill_training:live"),
+    "live_fp32": ("distill, live teacher, fp32", "distill_training:live_fp32"),
+    "cached": ("distill", "distill_training:cached"),
+    "fine_tuning": ("distill, plain fine-tuning", "distill_training:fine_tuning"),
 }
 OTHERS = ("textbrewer", "torchdistill", "trainer")
 
 
 def title(name: str) -> str:
-    """What tables call it."""
+    """Return the name of a tool in tables."""
     return CONTESTANTS[name][0]
 
 
 def maker(name: str) -> Callable[[Work], Contestant]:
-    """Its ``prepare``; other tools are imported only where they take part."""
+    """Return the function that creates a contestant; imports the tool on first use."""
     module, function = CONTESTANTS[name][1].split(":")
     return getattr(import_module(f"contestants.{module}"), function)

@@ -1,4 +1,4 @@
-"""The same stop-watch for every loop, whatever it is built of."""
+"""A clock for training loops of any tool."""
 
 import time
 from collections.abc import Iterator
@@ -9,18 +9,18 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 
 class Clock:
-    """Times a pass from the request for its first batch to the end of its last optimizer step.
+    """Times an epoch from the request for its first batch to the end of its last optimizer step.
 
-    So what a tool does before and after its loop (setting up, validation, checkpoints) is counted
-    for none. Steps are seen by a hook on every optimizer there is.
+    Work before and after the loop (set-up, validation, checkpoints) is not counted for any tool.
+    Steps are counted by a hook on all optimizers.
 
     Args:
-        steps: of the pass.
-        device: waited for at both ends.
+        steps: Number of optimizer steps of the epoch.
+        device: Synchronized at both ends.
 
     Attributes:
-        wall: seconds.
-        processor: seconds of all threads of the process.
+        wall: Wall time in seconds.
+        processor: Processor time of all threads of the process in seconds.
     """
 
     def __init__(self, steps: int, device: torch.device):
@@ -28,11 +28,11 @@ class Clock:
         self.wall = self.processor = float("nan")
 
     def timed(self, loader) -> "Timed":
-        """The loader, starting the clock when it is first asked for a batch."""
+        """Return the loader; the clock starts when its first batch is requested."""
         return Timed(loader, self)
 
     def start(self) -> None:
-        """The first batch is asked for."""
+        """Start at the request for the first batch."""
         self.done = 0
         self._started = self._now()
 
@@ -43,7 +43,11 @@ class Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count optimizer steps; the number that was said is checked at the end."""
+        """Count optimizer steps inside the context.
+
+        Raises:
+            AssertionError: If their number is not ``steps``.
+        """
 
         def after(*_) -> None:
             self.done += 1
@@ -61,7 +65,7 @@ class Clock:
 
 
 class Timed:
-    """A loader that starts a clock. Whatever else is asked of it, the loader answers."""
+    """A loader that starts a clock; all other attributes are those of the loader."""
 
     def __init__(self, loader, clock: Clock):
         self.loader, self.clock = loader, clock

@@ -1,6 +1,6 @@
-"""transformers' ``Trainer`` with a distillation loss in ``compute_loss``, as guides write it.
+"""transformers' ``Trainer`` with a distillation loss in ``compute_loss``, as in common guides.
 
-Its own defaults: fp32, random order, batches padded to their longest by
+Its defaults: fp32, random order, batches padded to their longest by
 ``DataCollatorWithPadding``, AdamW, clipping at 1, a linear schedule. The teacher is live.
 """
 
@@ -16,7 +16,7 @@ from contestants.work import Work
 
 
 class _Distilling(Trainer):
-    """A trainer that asks a teacher."""
+    """A ``Trainer`` with a live teacher."""
 
     def __init__(self, work: Work, **settings):
         super().__init__(**settings)
@@ -24,18 +24,18 @@ class _Distilling(Trainer):
         self.clock: Clock | None = None
 
     def get_train_dataloader(self):
-        """Start the clock with its first batch."""
+        """Return the loader, which starts the clock."""
         return self.clock.timed(super().get_train_dataloader())
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Hinton's soft targets and the labels."""
+        """Compute the soft target loss (Hinton et al. 2015) and the loss on hard labels."""
         outputs = model(**inputs)
         with torch.no_grad():
-            said = self.teacher(**inputs).logits
+            teacher_logits = self.teacher(**inputs).logits
         temperature = self.work.temperature
         soft = F.kl_div(
             F.log_softmax(outputs.logits / temperature, dim=-1),
-            F.softmax(said / temperature, dim=-1),
+            F.softmax(teacher_logits / temperature, dim=-1),
             reduction="batchmean",
         )
         loss = self.work.soft * temperature**2 * soft + self.work.hard * outputs.loss
@@ -43,7 +43,7 @@ class _Distilling(Trainer):
 
 
 class HuggingFaceTrainer:
-    """The trainer and what it is given."""
+    """The ``Trainer`` and its settings."""
 
     counts_entropy = False
 
@@ -61,7 +61,7 @@ class HuggingFaceTrainer:
                 learning_rate=work.learning_rate,
                 seed=work.seed,
                 use_cpu=work.device == "cpu",
-                # None of these is part of the loop.
+                # Not part of the training loop.
                 save_strategy="no",
                 report_to="none",
                 disable_tqdm=True,
@@ -73,12 +73,12 @@ class HuggingFaceTrainer:
         self.trainer.remove_callback(PrinterCallback)
 
     def loss(self, rows: list[int]) -> Tensor:
-        """Of its ``compute_loss``."""
+        """Compute the loss with ``compute_loss``."""
         batch = self.collate([self.work.rows[row] for row in rows]).to(self.work.device)
         return self.trainer.compute_loss(self.student, batch)
 
     def train(self, clock: Clock) -> None:
-        """One epoch."""
+        """Train for one epoch."""
         self.trainer.clock = clock
         self.trainer.train()
         self.output.cleanup()

@@ -1,14 +1,14 @@
-"""TextBrewer as its own examples use it.
+"""TextBrewer as in its own examples.
 
-After examples/random_tokens_example/distill.py and notebook_examples/sst2.ipynb (airaria/TextBrewer
-on GitHub): examples padded to 128 tokens beforehand, a dictionary of tensors under a shuffled
-DataLoader, ``GeneralDistiller`` with the live teacher in fp32, AdamW at 1e-4, linear schedule with
-a tenth of warm-up, no clipping. The labels' loss comes from the model, as in mnli_example.
+Based on examples/random_tokens_example/distill.py and notebook_examples/sst2.ipynb
+(airaria/TextBrewer on GitHub): examples padded to 128 tokens beforehand, a dictionary of tensors
+under a shuffled DataLoader, ``GeneralDistiller`` with the live teacher in fp32, AdamW at 1e-4,
+linear schedule with 10 % warm-up, no clipping. The loss on hard labels comes from the model, as in
+mnli_example.
 
-Its soft loss is a cross-entropy without the temperature's square: the square is put into
-``kd_loss_weight``, and what then remains between it and the KL divergence is the teacher's entropy,
-which has no gradient. transformers' AdamW, which the examples import, is gone: torch's takes its
-place.
+Its soft loss is a cross-entropy without the factor T^2: the factor is part of ``kd_loss_weight``,
+and the remaining difference to the KL divergence is the teacher's entropy, which has no gradient.
+The examples import AdamW of transformers, which no longer exists: torch's AdamW replaces it.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ from contestants.work import Work
 
 
 class _Tensors(Dataset):
-    """Rows of tensors that are all padded."""
+    """Dataset of padded tensors."""
 
     def __init__(self, columns: dict[str, Tensor]):
         self.columns = columns
@@ -41,9 +41,9 @@ def _adaptor(batch: dict[str, Tensor], outputs) -> dict:
 
 
 class TextBrewer:
-    """The distiller and what it is given."""
+    """``GeneralDistiller`` and its settings."""
 
-    # A cross-entropy where the others have a KL divergence.
+    # Its soft loss is a cross-entropy instead of a KL divergence.
     counts_entropy = True
 
     def __init__(self, work: Work):
@@ -70,12 +70,12 @@ class TextBrewer:
         )
 
     def loss(self, rows: list[int]) -> Tensor:
-        """Of its own training step."""
+        """Compute the loss with ``train_on_batch``."""
         batch = {name: column[rows] for name, column in self.data.columns.items()}
         return self.distiller.train_on_batch(batch, {})[0]
 
     def train(self, clock: Clock) -> None:
-        """One epoch."""
+        """Train for one epoch."""
         steps = self.work.steps
         optimizer = torch.optim.AdamW(self.student.parameters(), lr=self.work.learning_rate)
         with self.distiller:

@@ -1,15 +1,15 @@
 """torchdistill's own ``DistillationBox``, in the loop of its own GLUE example.
 
-After examples/hf_transformers/general_language_understanding.py and
+Based on examples/hf_transformers/general_language_understanding.py and
 configs/sample/glue/sst2/kd (yoshitomo-matsubara/torchdistill on GitHub): live teacher, fp32,
 batches padded to their longest in random order, AdamW at 1e-4 without decay, clipping at 1, a
 linear schedule, ``MetricLogger`` around each step.
 
-Two things differ from the example. Its loop passes no targets, and without them ``KDLoss`` leaves
-out labels and the temperature's square: here the square is in that term's weight, and the labels'
-loss is the model's own (``model_term``), which is the package's way to add it. And ``accelerator``
-is None, because the package (1.1.5) asks accelerate for an attribute that it no longer has; the box
-then does the same steps itself.
+Two differences from the example: Its loop passes no targets, and without them ``KDLoss`` omits hard
+labels and the factor T^2; here the factor is part of the term's weight, and the loss on hard labels
+is the model's own (``model_term``), as the package provides. And ``accelerator`` is None, because
+the package (1.1.5) uses an attribute that accelerate no longer has; the box then does the same
+steps itself.
 """
 
 import logging
@@ -43,7 +43,7 @@ def _labels_loss(student_outputs, targets, **_) -> dict[str, Tensor]:
 
 
 class Torchdistill:
-    """The box and the example's loop."""
+    """``DistillationBox`` and the training loop of the example."""
 
     counts_entropy = False
 
@@ -52,7 +52,7 @@ class Torchdistill:
         self.work, self.student = work, work.student()
         self.collate = DataCollatorWithPadding(work.tokenizer)
         register_collate_func(self.collate, key="padding")
-        sees = {
+        io_config = {
             "forward_proc": "_keywords",
             "forward_hook": {"input": [], "output": ["classifier"]},
         }
@@ -65,8 +65,8 @@ class Torchdistill:
                 "collate_fn": "padding",
                 "requires_supp": False,
             },
-            "teacher": sees | {"requires_grad": False},
-            "student": dict(sees),
+            "teacher": io_config | {"requires_grad": False},
+            "student": dict(io_config),
             "optimizer": {
                 "key": "AdamW",
                 "kwargs": {"lr": work.learning_rate, "weight_decay": 0.0},
@@ -108,12 +108,12 @@ class Torchdistill:
         )  # fmt: skip
 
     def loss(self, rows: list[int]) -> Tensor:
-        """Of the box."""
+        """Compute the loss with ``forward_process``."""
         batch = self.collate([self.work.rows[row] for row in rows]).to(self.work.device)
         return self.box.forward_process(batch)
 
     def train(self, clock: Clock) -> None:
-        """The example's ``train_one_epoch``."""
+        """Train for one epoch, as the example's ``train_one_epoch``."""
         self.box.pre_epoch_process(epoch=0)
         meters = MetricLogger(delimiter="  ")
         meters.add_meter("lr", SmoothedValue(window_size=1, fmt="{value}"))

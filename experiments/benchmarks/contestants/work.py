@@ -1,4 +1,4 @@
-"""What everybody has to do: the same models, examples, loss and number of steps."""
+"""The workload of all tools: the same models, examples, loss and number of steps."""
 
 import dataclasses
 import functools
@@ -26,27 +26,27 @@ from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
 from distill.training.loggers import TensorBoardLogger
 
 BERT_BASE = "bert-base-shape"
-# Validation and test play no part in what is measured.
+# Number of validation and of test examples, which are not measured.
 HELD_OUT = 32
-# Times a fresh head's weights.
-HEAD = 100.0
+# Factor of the weights of a new head.
+HEAD_SCALE = 100.0
 
 
 @dataclass(frozen=True)
 class Work:
-    """One piece of work, laid out in a folder so that other processes can do it too.
+    """A workload, stored in a folder so that other processes can read it.
 
     Attributes:
-        folder: with ``teacher``, ``student``, ``data`` and ``cache``.
-        batch_size: examples a step.
-        max_length: tokens an example is cut to, and padded to by those who pad.
-        layers: the teacher's that the student starts from.
+        folder: Contains ``teacher``, ``student``, ``data`` and ``cache``.
+        batch_size: Number of examples of a step.
+        max_length: Maximum number of tokens; tools with fixed padding pad to it.
+        layers: Indices of the teacher's layers that the student starts from.
         device: ``cpu`` or ``cuda``.
-        seed: of first weights, order and dropout.
-        temperature: of the soft targets, scaled by its square.
-        soft: weight of the KL divergence to the teacher.
-        hard: weight of the cross-entropy with the labels.
-        learning_rate: the highest.
+        seed: Of initial weights, order and dropout.
+        temperature: Of the soft targets; their loss is scaled by its square.
+        soft: Weight of the KL divergence to the teacher.
+        hard: Weight of the cross-entropy with the hard labels.
+        learning_rate: Maximum learning rate.
     """
 
     folder: Path
@@ -62,34 +62,34 @@ class Work:
 
     @classmethod
     def read(cls, folder: Path) -> "Work":
-        """The work that ``lay_out`` put there."""
+        """Read the workload that ``lay_out`` wrote into a folder."""
         return cls(folder, **json.loads((folder / "work.json").read_text()))
 
     def write(self) -> None:
-        """Keep the settings beside the rest."""
+        """Write the settings into the folder."""
         settings = dataclasses.asdict(self)
         del settings["folder"]
         (self.folder / "work.json").write_text(json.dumps(settings))
 
     @property
     def steps(self) -> int:
-        """Of one pass."""
+        """Number of optimizer steps of one epoch."""
         return -(-len(self.rows) // self.batch_size)
 
     @functools.cached_property
     def data(self) -> PreparedData:
-        """The examples as this program reads them: rows and labels of all contestants."""
+        """The examples as ``distill`` prepares them: rows and labels for all tools."""
         job = self.job()
         return prepare_data(job.source, job.task.schema, job.cache_dir)
 
     @functools.cached_property
     def tokenizer(self):
-        """The teacher's and the student's."""
+        """The tokenizer of teacher and student."""
         return AutoTokenizer.from_pretrained(self.folder / "teacher")
 
     @functools.cached_property
     def rows(self) -> list[dict[str, list[int] | int]]:
-        """The training examples, tokenised the plain way: ids, their masks and ``labels``."""
+        """The tokenized training examples: token ids, masks and ``labels``."""
         split = self.data.splits["train"]
         texts = [split[name] for name in ("text", "text_pair") if name in split.column_names]
         encoded = self.tokenizer(*map(list, texts), truncation=True, max_length=self.max_length)
@@ -97,11 +97,11 @@ class Work:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def teacher(self) -> torch.nn.Module:
-        """As transformers loads it, in evaluation mode."""
+        """Load the teacher with transformers, in evaluation mode."""
         return self._load("teacher").eval()
 
     def student(self) -> torch.nn.Module:
-        """As transformers loads it, in training mode."""
+        """Load the student with transformers, in training mode."""
         return self._load("student").train()
 
     def _load(self, role: str) -> torch.nn.Module:
@@ -111,7 +111,7 @@ class Work:
         return model.to(self.device)
 
     def job(self, *overrides: str) -> RunComponents:
-        """The same work as a job of this program."""
+        """Return the workload as components of a ``distill`` run."""
         register_resolvers()
         settings = [
             "data=files", f"data.path={self.folder / 'data'}", f"cache_dir={self.folder / 'cache'}",
@@ -128,11 +128,11 @@ class Work:
             return RunComponents.from_config(compose("config", [*settings, *overrides]))
 
     def reference_loss(self, rows: list[int]) -> tuple[Tensor, Tensor, torch.nn.Module]:
-        """The loss written out once by hand, in fp32 and without dropout.
+        """Compute the loss by an independent implementation, in fp32 and without dropout.
 
         Returns:
-            The loss, the softened teacher's entropy times the weight of the soft targets (what a
-            cross-entropy has more than the KL divergence), and the student that it depends on.
+            The loss, the softened teacher's entropy times the weight of the soft targets (the
+            difference between cross-entropy and KL divergence), and the student.
         """
         teacher, student = self.teacher(), self.student().eval()
         few = [self.rows[row] for row in rows]
@@ -148,33 +148,34 @@ class Work:
         loss = weight * (cross_entropy - entropy) + self.hard * hard
         return loss, weight * entropy, student
 
-    def judged(self, student: torch.nn.Module, split: Dataset) -> np.ndarray:
-        """Which rows of a split a student gets right, ``(N,)``; plain, in fp32."""
+    def correct_predictions(self, student: torch.nn.Module, split: Dataset) -> np.ndarray:
+        """Return whether the student predicts each row of a split correctly, ``(N,)``; in fp32."""
         texts = [split[name] for name in ("text", "text_pair") if name in split.column_names]
         encoded = self.tokenizer(*map(list, texts), truncation=True, max_length=self.max_length)
         order = np.argsort([len(ids) for ids in encoded["input_ids"]])
-        right, student = np.empty(len(order), dtype=bool), student.eval()
+        correct, student = np.empty(len(order), dtype=bool), student.eval()
         for start in range(0, len(order), 64):
             rows = order[start : start + 64]
             few = [{name: column[row] for name, column in encoded.items()} for row in rows]
             batch = self.tokenizer.pad(few, return_tensors="pt").to(self.device)
             with torch.inference_mode():
-                said = student.to(self.device)(**batch).logits.argmax(-1).cpu().numpy()
-            right[rows] = said == np.asarray(split["label"])[rows]
-        return right
+                predicted = student.to(self.device)(**batch).logits.argmax(-1).cpu().numpy()
+            correct[rows] = predicted == np.asarray(split["label"])[rows]
+        return correct
 
 
 def lay_out(
     work: Work, data: Path, examples: int, teacher: str = "package:minilm", epochs: int = 0
 ) -> Work:
-    """Write the examples, the teacher and the student into the work's folder.
+    """Write examples, teacher and student into the folder of the workload.
 
     Args:
-        work: its settings.
-        data: a folder of examples as ``data=files`` reads it.
-        examples: how many of the training examples.
-        teacher: where it is, or ``bert-base-shape``: BERT-base with random weights.
-        epochs: of fine-tuning the teacher first; at 0 its head stays random, which is as fast.
+        work: The settings.
+        data: Folder of examples as ``data=files`` reads it.
+        examples: Number of training examples.
+        teacher: Path, or ``bert-base-shape``: BERT-base with random weights.
+        epochs: Number of epochs the teacher is fine-tuned for; with 0 its head stays random, at the
+            same speed.
     """
     folder, task = work.folder, SequenceClassification()
     cache = folder / "cache"
@@ -201,10 +202,10 @@ def lay_out(
     else:
         model = task.head.load(path, names)
     if not epochs:
-        # Fresh heads say about the same of all texts, and an error in the soft targets would hardly
-        # show in the loss: this one is as sure as trained ones are.
+        # A new head predicts nearly the same for all texts, so an error in the soft targets would
+        # hardly change the loss: scaled, it is as confident as a trained one.
         with torch.no_grad():
-            model.classifier.weight.mul_(HEAD)
+            model.classifier.weight.mul_(HEAD_SCALE)
     for role in ("teacher", "student"):
         (folder / role).mkdir()
         tokenizer.save_pretrained(folder / role)

@@ -1,8 +1,8 @@
-"""This program, through the same classes in the same order as ``distill.pipeline.run.run``.
+"""``distill``, with the same classes in the same order as ``distill.pipeline.run.run``.
 
-Four ways: with a live teacher; the same in fp32; as it comes (stored outputs, bf16 where the
-processor is good at it, batches of like length); and plain fine-tuning of the same student on the
-same batches, which is what its control does.
+Four variants: with a live teacher; the same in fp32; with default settings (cached logits, bf16 if
+the processor supports it well, batches of similar length); and plain fine-tuning of the same
+student on the same batches, as for its control.
 """
 
 import copy
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from contestants.clock import Clock
 from contestants.work import Work
@@ -31,7 +32,7 @@ from distill.training.trainer import TrainingPlan
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run has when its training begins."""
+    """Components of a run at the start of its training."""
 
     job: RunComponents
     teacher: Teacher
@@ -41,7 +42,7 @@ class Parts:
 
 @functools.cache
 def parts_of(folder: Path, overrides: tuple[str, ...]) -> Parts:
-    """Made once a process: only the training is timed."""
+    """Prepare a run, once per process: only the training is timed."""
     work = Work.read(folder)
     job, data = work.job(*overrides), work.data
     job.bind_objective(len(data.label_names))
@@ -56,14 +57,14 @@ def parts_of(folder: Path, overrides: tuple[str, ...]) -> Parts:
     return Parts(job, teacher, student, DistillationDataModule(job, data, teacher, student))
 
 
-class Ours:
-    """A student of its own, and the trainer's settings.
+class DistillTraining:
+    """A separate copy of the student, and the trainer of the run.
 
     Args:
-        work: what to do.
-        overrides: as on the command line.
-        alone: without the teacher.
-        module: the Lightning module; one that looks on may take its place.
+        work: The workload.
+        overrides: Options as on the command line.
+        plain: Whether to fine-tune on hard labels only, without the teacher.
+        module: Class of the Lightning module; a subclass may measure it.
     """
 
     counts_entropy = False
@@ -72,7 +73,7 @@ class Ours:
         self,
         work: Work,
         overrides: tuple[str, ...] = (),
-        alone: bool = False,
+        plain: bool = False,
         module: type[DistillationModule] = DistillationModule,
     ):
         self.work, self.parts = work, parts_of(work.folder, overrides)
@@ -80,7 +81,7 @@ class Ours:
         (stage,) = job.stages
         self.student: nn.Module = copy.deepcopy(self.parts.student.model)
         self.objective = stage.objective
-        if alone:
+        if plain:
             self.objective = Objective("fine_tuning", hard_labels=HardLabels(weight=1.0))
             self.objective.bind(ModelPair(job.task, len(work.data.label_names)))
         self.module = module(
@@ -90,18 +91,19 @@ class Ours:
 
     @property
     def in_bf16(self) -> bool:
-        """Whether its losses are as exact as bf16."""
+        """Whether it trains in bf16."""
         return self.parts.job.trainer.hardware.precision == "bf16-mixed"
 
     @property
     def batches(self) -> DistillationDataset:
-        """What it learns from."""
+        """The training data."""
         return self.parts.datamodule.train_dataset(self.objective)
 
     def loss(self, rows: list[int]) -> Tensor:
-        """Of its training step, in its precision."""
+        """Compute the loss with ``training_step`` in the run's precision."""
         self.module.log = lambda *_, **__: None
-        self.module.lr_schedulers = lambda: _NoSchedule()
+        schedule = LambdaLR(torch.optim.SGD(self.student.parameters(), lr=0.0), lambda _: 1.0)
+        self.module.lr_schedulers = lambda: schedule
         hardware = self.parts.job.trainer.hardware
         self.module.to(hardware.device).on_fit_start()
         batch = self.module.transfer_batch_to_device(self.batches[rows], hardware.device, 0)
@@ -109,7 +111,7 @@ class Ours:
             return self.module.training_step(batch, 0)
 
     def train(self, clock: Clock) -> None:
-        """One epoch."""
+        """Train for one epoch."""
         job = self.parts.job
         with tempfile.TemporaryDirectory(dir=self.work.folder) as folder:
             train = copy.copy(self.batches)
@@ -127,26 +129,21 @@ class Ours:
             job.trainer.fit(plan)
 
 
-class _NoSchedule:
-    def get_last_lr(self) -> list[float]:
-        return [0.0]
+def live(work: Work) -> DistillTraining:
+    """Run the teacher on every batch."""
+    return DistillTraining(work, ("teacher.outputs=live",))
 
 
-def live(work: Work) -> Ours:
-    """The teacher runs on every batch."""
-    return Ours(work, ("teacher.outputs=live",))
+def live_fp32(work: Work) -> DistillTraining:
+    """Compute as the other tools do, except for batches of similar length."""
+    return DistillTraining(work, ("teacher.outputs=live", "trainer.precision=32-true"))
 
 
-def live_fp32(work: Work) -> Ours:
-    """As the other tools compute, but for batches of like length."""
-    return Ours(work, ("teacher.outputs=live", "trainer.precision=32-true"))
+def cached(work: Work) -> DistillTraining:
+    """Use the default settings."""
+    return DistillTraining(work)
 
 
-def cached(work: Work) -> Ours:
-    """As it comes."""
-    return Ours(work)
-
-
-def fine_tuning(work: Work) -> Ours:
-    """The floor."""
-    return Ours(work, alone=True)
+def fine_tuning(work: Work) -> DistillTraining:
+    """Fine-tune without a teacher: the lower bound of the time."""
+    return DistillTraining(work, plain=True)

@@ -188,9 +188,9 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """Return a process's parts of batches of similar length; shuffled if a seed is given."""
         batches = None if self.as_many_as is None else -(-self.as_many_as // batch_size)
         sampler = LengthGroupedBatchSampler(self.lengths, batch_size, seed, batches, process)
-        # sampler, not batch_sampler: the dataset itself returns whole batches. It has a generator
-        # of its own because every pass draws from it, and a resumed training makes one pass less
-        # than an uninterrupted one: the random state of dropout must not depend on that.
+        # sampler, not batch_sampler: the dataset itself returns whole batches. The generator is
+        # separate because every pass draws from it, and a resumed training makes one pass less than
+        # an uninterrupted one: the random state of dropout must not depend on that.
         return DataLoader(self, sampler=sampler, batch_size=None, generator=torch.Generator())
 
 

@@ -473,7 +473,7 @@ def test_search_interrupted_continued_and_its_controls(search, command, small, m
     torch.set_num_threads(1)  # for a busy machine; the fixture of every test sets it back
 
     def stop(self, trainer, module) -> None:
-        if self.what == "student" and trainer.current_epoch == 1:
+        if self.description == "student" and trainer.current_epoch == 1:
             raise KeyboardInterrupt
 
     fixed = (*FIXED, "data.batch_size=8")  # steps enough for one epoch to show

@@ -107,7 +107,7 @@ class Preprocessor(ABC, Generic[P]):
         """Encode rows; unpadded.
 
         Args:
-            processor: a model's own.
+            processor: processor of a model.
             rows: the schema's columns, and ``row``, the index of each row in its split.
             max_length: maximum number of tokens of an example.
 

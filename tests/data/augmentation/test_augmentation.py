@@ -17,6 +17,7 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
 from distill.config.resolvers import conf_dir, register_resolvers
 from distill.config.validation import validate_config
 from distill.core.errors import UserError
+from distill.core.hardware import resolve_hardware
 from distill.data.augmentation import base, masked_words
 from distill.data.augmentation.base import augment
 from distill.data.augmentation.masked_words import MaskedWords, whole_words
@@ -208,7 +209,7 @@ def test_every_family_is_asked_for_one_place_alone(family, tokenizer):
     torch.manual_seed(0)
     model = getattr(transformers, f"{family}ForMaskedLM")(config).eval()
     filler = masked_words._MaskFiller(
-        model, tokenizer, 5, 24, 8, masked_words.hardware.resolve_hardware("cpu", "32-true")
+        model, tokenizer, 5, 24, 8, resolve_hardware("cpu", "32-true")
     )
     rows = tokenizer(["the [MASK] was good", "a very [MASK] and rather bright plot"])
     batch = filler.collate(rows)
@@ -256,7 +257,7 @@ def test_a_text_with_a_mask_token_of_its_own(masked, pretrained, tokenizer):
     model = AutoModelForMaskedLM.from_pretrained(pretrained).eval()
     filler = masked_words._MaskFiller(
         model, tokenizer, 3, 24, 8,
-        masked_words.hardware.resolve_hardware("cpu", "32-true"),
+        resolve_hardware("cpu", "32-true"),
     )  # fmt: skip
     text = "the [MASK] was good"
     word = re.search("good", text)

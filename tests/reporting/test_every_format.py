@@ -21,7 +21,7 @@ from distill.reporting.gather import gather
 from tests.reporting.example_reports import report, sweep, write_run
 
 load_plugins()
-every_format = pytest.mark.parametrize("chosen", FORMATS.values(), ids=str)
+every_format = pytest.mark.parametrize("chosen", FORMATS.values(), ids=list(FORMATS))
 
 
 @pytest.fixture(scope="module")

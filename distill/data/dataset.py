@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from distill.core.jagged import ArrayOrJagged, JaggedArray
@@ -192,8 +191,3 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         # separate because every pass draws from it, and a resumed training makes one pass less than
         # an uninterrupted one: the random state of dropout must not depend on that.
         return DataLoader(self, sampler=sampler, batch_size=None, generator=torch.Generator())
-
-
-def batch_inputs(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Return a model's inputs on a device."""
-    return {name: value.to(device) for name, value in batch.items()}

@@ -148,7 +148,7 @@ def _prepared_key(
     return cache_key(
         kind="prepared", format=3, settings=settings, columns=dict(columns),
         splits={split: content_hash(rows) for split, rows in splits.items()},
-        unlabeled=unlabeled and content_hash(unlabeled),
+        unlabeled=None if unlabeled is None else content_hash(unlabeled),
         augmentation=augmentation
         and {"name": augmentation.name, "settings": augmentation.settings()},
         schema=[type(schema).__name__, schema.task_name, schema.settings, _code_hash(type(schema))],

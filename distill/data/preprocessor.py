@@ -148,5 +148,9 @@ class Preprocessor(ABC, Generic[P]):
 
     @property
     def training_settings(self) -> dict[str, Any]:
-        """Settings beyond :attr:`cache_key` that change the result of a training."""
+        """Every setting that changes the result of a training, for cache keys.
+
+        Settings that :attr:`cache_key` covers are repeated here: fine-tuned models are kept under
+        these alone.
+        """
         return {}

@@ -37,22 +37,20 @@ ALL_PROJECTIONS = (BERT_PROJECTIONS, DISTILBERT_PROJECTIONS, LLAMA_PROJECTIONS)
 class Family:
     """Names and properties that a family's models have in common.
 
+    A layer of these families is attention followed by functions of single tokens, so that the last
+    one can be computed at selected positions only.
+
     Attributes:
         model_type: transformers' name.
         projections: names of the attention projections.
         feed_forward_size: name of the configuration's feed-forward width.
         positions_after_padding: whether position ids start after the padding id.
-        splits_last_layer: whether a layer is attention followed by functions of single tokens, so
-            that it can be evaluated at some positions only.
-        first_token_heads: ends of the class names of heads that read the first token only.
     """
 
     model_type: str
     projections: Projections
     feed_forward_size: str = "intermediate_size"
     positions_after_padding: bool = False
-    splits_last_layer: bool = True
-    first_token_heads: tuple[str, ...] = ("ForSequenceClassification",)
 
 
 FAMILIES = {
@@ -107,14 +105,16 @@ class LayerStack:
 
 
 # Attributes of a configuration that count the layers of a stack.
-DEPTHS = ("num_hidden_layers", "encoder_layers", "decoder_layers", "num_decoder_layers")
+DEPTH_ATTRIBUTES = ("num_hidden_layers", "encoder_layers", "decoder_layers", "num_decoder_layers")
 STACK_NAMES = ("encoder", "decoder")
 
 
 def layer_stacks(model: nn.Module) -> dict[str, LayerStack]:
     """Return the stacks of equal layers that the model's configuration counts, by name."""
     config = config_of(model)
-    depths = {depth for name in DEPTHS if isinstance(depth := getattr(config, name, None), int)}
+    depths = {
+        depth for name in DEPTH_ATTRIBUTES if isinstance(depth := getattr(config, name, None), int)
+    }
     found = [
         (path, module)
         for path, module in model.named_modules()

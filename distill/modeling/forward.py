@@ -23,6 +23,9 @@ from distill.modeling.inputs import POSITIONS, batch_size
 from distill.modeling.loading import call_model
 from distill.modeling.outputs import CombinedModel
 
+# End of the class names of models whose head reads the first token only.
+FIRST_TOKEN_HEAD = "ForSequenceClassification"
+
 
 def forward_at_positions(
     model: nn.Module, inputs: Mapping[str, Tensor], full_sequence: bool = False, **settings: Any
@@ -86,7 +89,6 @@ def _splits_last_layer(model: nn.Module) -> bool:
     family = find_family(config)
     return (
         family is not None
-        and family.splits_last_layer
         and type(model).__module__.split(".")[0] in ("transformers", "distill")
         and not getattr(config, "is_decoder", False)
         and config._attn_implementation in ("sdpa", "eager")
@@ -98,7 +100,7 @@ def _head_reads_first_token(model: nn.Module) -> bool:
     return (
         family is not None
         and _splits_last_layer(model)
-        and type(model).__name__.endswith(family.first_token_heads)
+        and type(model).__name__.endswith(FIRST_TOKEN_HEAD)
     )
 
 

@@ -56,26 +56,26 @@ def check_compatibility(components: Components) -> None:
 
 
 def token_level_task_needs_token_logits(components: Components) -> str | None:
-    """Refuse students that answer once per text for tasks about single tokens."""
+    """Refuse students with one output per text for tasks with one per token."""
     task, student = components.task, components.student
     if not task.token_level or student.supports_tokens:
         return None
     return (
-        f"student={student.name} gives one answer to a whole text, and task={task.name} asks about "
-        "tokens: choose one with the teacher's layers (student=half, third, narrow, ...) or a "
+        f"student={student.name} gives one answer to a whole text, and task={task.name} needs one "
+        "per token: choose one with the teacher's layers (student=half, third, narrow, ...) or a "
         "small BERT (student=tiny, ...)"
     )
 
 
-def masked_lm_needs_whole_word_table(components: Components) -> str | None:
-    """Refuse factorized word tables for heads that write with the word table."""
+def masked_lm_needs_unfactorized_embeddings(components: Components) -> str | None:
+    """Refuse factorized embeddings for heads that are tied to them."""
     task = components.task
     rank = getattr(components.student, "embedding_size", None)
     if "ForMaskedLM" not in task.head.architectures or not rank:
         return None
     return (
-        f"student.embedding_size={rank}: task={task.name} writes with the word table too, which a "
-        "product of two is not made for: leave it out"
+        f"student.embedding_size={rank}: the output layer of task={task.name} is tied to the "
+        "word table, which then cannot be factorized: leave it out"
     )
 
 
@@ -110,8 +110,8 @@ def augmentation_needs_text(components: Components) -> str | None:
     if augmentation is None or components.task.schema.allows_augmentation:
         return None
     return (
-        f"augmentation={augmentation.name} makes new texts, and task={components.task.name} reads "
-        "what cannot be changed so: leave it out, data.unlabeled=... gives more to learn from"
+        f"augmentation={augmentation.name} makes new texts, and the labels of "
+        f"task={components.task.name} belong to single words of theirs: leave it out, data.unlabeled=... gives more to learn from"
     )
 
 
@@ -134,15 +134,15 @@ def unlabeled_inputs_need_a_teacher(components: Components) -> str | None:
         if getattr(components.source, option) is not None:
             return (
                 f"data.{option} gives texts without labels, and this objective "
-                f"({components.objective.name}) does not ask the teacher: leave it out, or raise "
-                "the weight of a term that asks, such as objective.soft_targets.weight"
+                f"({components.objective.name}) does not use the teacher: leave it out, or raise "
+                "the weight of a term that does, such as objective.soft_targets.weight"
             )
     return None
 
 
 RULES: tuple[Rule, ...] = (
     token_level_task_needs_token_logits,
-    masked_lm_needs_whole_word_table,
+    masked_lm_needs_unfactorized_embeddings,
     logits_must_be_small_enough_to_cache,
     label_options_need_labels,
     augmentation_needs_text,

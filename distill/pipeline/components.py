@@ -107,7 +107,7 @@ class RunComponents:
     def trains_control(self) -> bool:
         """Whether a control is trained: not where it would be the same model."""
         if self.control and not self.objective.needs:
-            log.warning("the objective does not ask the teacher: no control, it would be the same")
+            log.warning("the objective does not use the teacher: no control, it would be the same")
             return False
         return self.control
 
@@ -147,9 +147,9 @@ class RunComponents:
             }
         if self.task.token_level and not all(same_tokens.values()):
             raise UserError(
-                f"task={self.task.name} asks about tokens, and teacher and student cut texts into "
-                "different ones: use a student with the teacher's tokenizer (student=half, third, "
-                "tiny, ...; student.vocabulary=full)"
+                f"task={self.task.name} needs one output per token, and teacher and student "
+                "tokenize differently: use a student with the teacher's tokenizer (student=half, "
+                "third, tiny, ...; student.vocabulary=full)"
             )
         for processor in processors.values():
             self.task.preprocessor.check_processor(processor, self.source.max_length)

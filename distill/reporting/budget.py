@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from distill.core.errors import UserError
 from distill.reporting.compare import Answer, RunComparison
+from distill.reporting.comparison_rows import OVER_SEEDS, Row
 from distill.reporting.quantities import quantity
-from distill.reporting.rows import OVER_SEEDS, Row
 from distill.reporting.text import short, significant, with_interval
 
 FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "%": 0.01}

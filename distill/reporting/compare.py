@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distill.core.errors import UserError
+from distill.reporting.comparison_rows import Row, build_rows
 from distill.reporting.front import hypervolume, pareto_front
 from distill.reporting.gain import apply_holm_correction
 from distill.reporting.gather import Run, UnfinishedRun
 from distill.reporting.group import group_runs
 from distill.reporting.quantities import costs, quantity
-from distill.reporting.rows import Row, build_rows
 from distill.reporting.schema import DataInfo
 from distill.reporting.text import words
 

@@ -10,7 +10,7 @@ from typing import Any
 from distill.reporting import text
 from distill.reporting.figure import draw_tradeoff, save_figure
 from distill.reporting.files import write_text
-from distill.reporting.overview import overview, table_and_conclusion
+from distill.reporting.run_table import overview, table_and_conclusion
 from distill.reporting.schema import FILE_NAME, ModelReport, Report, RunInfo
 
 CLASS_SCORES = ("precision", "recall", "f1")

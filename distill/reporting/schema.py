@@ -383,12 +383,12 @@ class Report(Record):
         return found or Difference()
 
     def __str__(self) -> str:
-        from distill.reporting.overview import overview
+        from distill.reporting.run_table import overview
 
         return overview(self)
 
     def _repr_markdown_(self) -> str:
-        from distill.reporting.overview import markdown_overview
+        from distill.reporting.run_table import markdown_overview
 
         return markdown_overview(self)
 

@@ -130,8 +130,8 @@ class BinaryCrossEntropyCriterion(Criterion):
            -\log \sigma((2 y_{nc} - 1) z_{nc})
 
         The sum over the classes, as in the soft-label term beside it
-        (:func:`distill.objectives.functional.logits.binary_soft_target_kl`), where transformers
-        takes the mean: C times as large. Examples without labels add nothing to the sum, but count
+        (:func:`.soft_targets.binary_soft_target_kl`), where transformers takes the mean: C times as
+        large. Examples without labels add nothing to the sum, but count
         in N.
         """
         known = labels != IGNORED_LABEL

@@ -97,7 +97,7 @@ def _objectives(task: str, *chosen: str) -> tuple[Case, ...]:
 
 
 def _objectives_of_tokens(task: str) -> tuple[Case, ...]:
-    """Presets on a task that asks about tokens, and PKD with all of them."""
+    """Presets on a task with one output per token, and PKD with all of them."""
     pkd = ("objective=pkd", "objective.hidden_states.tokens=all", "control=false")
     return (*_objectives(task), Case("pkd-all_tokens", _on(task, *pkd)))
 

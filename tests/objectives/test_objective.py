@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from distill.core.errors import UserError
 from distill.modeling.features import ModelOutputs
-from distill.objectives.functional.logits import soft_target_kl
+from distill.objectives.functional.soft_targets import soft_target_kl
 from distill.objectives.objective import Objective
 from distill.objectives.pair import ModelPair
 from distill.objectives.terms.hard_labels import HardLabels

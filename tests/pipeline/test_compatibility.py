@@ -61,7 +61,7 @@ VIOLATED = [
     for student in (BiLSTMFactory(name="bilstm"), StaticFactory(name="static"))
 ] + [
     (
-        compatibility.masked_lm_needs_whole_word_table,
+        compatibility.masked_lm_needs_unfactorized_embeddings,
         replace(
             USUAL, task=MaskedLM(),
             student=LayersFactory(name="s", layers="half", embedding_size=8),
@@ -127,9 +127,9 @@ SATISFIED = [
         compatibility.token_level_task_needs_token_logits,
         replace(USUAL, student=StaticFactory(name="static")),
     ),
-    (compatibility.masked_lm_needs_whole_word_table, replace(USUAL, task=MaskedLM())),
+    (compatibility.masked_lm_needs_unfactorized_embeddings, replace(USUAL, task=MaskedLM())),
     (
-        compatibility.masked_lm_needs_whole_word_table,
+        compatibility.masked_lm_needs_unfactorized_embeddings,
         replace(USUAL, student=LayersFactory(name="s", layers="half", embedding_size=8)),
     ),
     (compatibility.logits_must_be_small_enough_to_cache, replace(USUAL, teacher=CACHED)),

@@ -4,8 +4,8 @@ import struct
 import pytest
 
 from distill.reporting.conclusion import conclude
-from distill.reporting.overview import markdown_overview, overview
 from distill.reporting.run_report import markdown, write
+from distill.reporting.run_table import markdown_overview, overview
 from distill.reporting.schema import Report
 from tests.reporting.example_reports import model, report, typed_report
 

@@ -452,9 +452,12 @@ def test_rows_of_a_long_text(command, given, tmp_path):
         ("teacher.labels=[a]", "teacher.labels names classes"),
         ("teacher.fine_tune=false", "has no head trained for masked tokens"),
         ("student=bilstm", "student=bilstm gives one answer to a whole text"),
-        ("student=static", "to a whole text, and task=masked_lm asks about tokens"),
-        ("student.embedding_size=8", "task=masked_lm writes with the word table too"),
-        ("student.vocabulary=corpus", "cut texts into different ones"),
+        ("student=static", "to a whole text, and task=masked_lm needs one per token"),
+        (
+            "student.embedding_size=8",
+            "the output layer of task=masked_lm is tied to the word table",
+        ),
+        ("student.vocabulary=corpus", "teacher and student tokenize differently"),
     ],
 )
 def test_mistakes(refused, given, override, says):

@@ -22,7 +22,7 @@ from distill.modeling.ensemble import Ensemble
 from distill.modeling.features import ModelOutputs, forward_with_features
 from distill.modeling.forward import forward_at_positions
 from distill.objectives.functional import divergences
-from distill.objectives.functional.logits import soft_cross_entropy, soft_target_kl
+from distill.objectives.functional.soft_targets import soft_cross_entropy, soft_target_kl
 from distill.objectives.objective import Objective
 from distill.objectives.pair import ModelPair
 from distill.objectives.terms.soft_targets import SoftTargets

@@ -160,7 +160,7 @@ def test_other_students(command, learning, answered, student):
     ("override", "says"),
     [
         ("student=bilstm", "student=bilstm gives one answer to a whole text"),
-        ("student=static", "to a whole text, and task=question_answering asks about tokens"),
+        ("student=static", "to a whole text, and task=question_answering needs one per token"),
         ("student.vocabulary=corpus", "use a student with the teacher's tokenizer"),
         (
             "augmentation=deletion",

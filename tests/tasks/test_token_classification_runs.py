@@ -207,8 +207,8 @@ def test_every_objective_takes_a_step_or_says_what_to_set(command, tagging, obje
     [
         ("student=bilstm", "gives one answer to a whole text"),
         ("student=static", "gives one answer to a whole text"),
-        ("student.vocabulary=corpus", "cut texts into different ones"),
-        ("augmentation=deletion", "task=token_classification reads what cannot be changed so"),
+        ("student.vocabulary=corpus", "teacher and student tokenize differently"),
+        ("augmentation=deletion", "task=token_classification belong to single words"),
         ("task.metric=recall", "choose one of f1, accuracy, macro_f1"),
         ("task.metric=macro_f1", "these tags mark entities"),
         ("data.path=texts", "reads sentences as lists of words"),

@@ -9,8 +9,8 @@ from torch import Tensor
 from distill.core.errors import UserError
 from distill.modeling.features import ModelOutputs
 from distill.modeling.needs import Need
-from distill.objectives.functional.logits import standardize
 from distill.objectives.functional.reduction import Temperature
+from distill.objectives.functional.soft_targets import standardize
 from distill.objectives.pair import ModelPair
 from distill.objectives.schedules import Schedule, value_at
 from distill.objectives.terms.base import Batch, Term, check_temperature

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from distill.objectives.functional import logits as functional
+from distill.objectives.functional import soft_targets as functional
 from distill.objectives.functional.reduction import Temperature
 from distill.objectives.schedules import Schedule
 from distill.objectives.terms.base import Batch

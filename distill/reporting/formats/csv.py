@@ -10,7 +10,7 @@ from distill.reporting.formats.base import TextFormat, register_format
 
 if TYPE_CHECKING:
     from distill.reporting.compare import RunComparison
-    from distill.reporting.rows import Row
+    from distill.reporting.comparison_rows import Row
 
 
 @register_format

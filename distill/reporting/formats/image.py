@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill.reporting.comparison_summary import front_title
 from distill.reporting.figure import Point, draw_front, save_figure
 from distill.reporting.formats.base import Format, register_format
-from distill.reporting.summary import front_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,13 +6,13 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from distill.reporting.comparison_summary import footnotes, summarize
 from distill.reporting.formats.base import TextFormat, register_format
 from distill.reporting.schema import SCHEMA
-from distill.reporting.summary import footnotes, summarize
 
 if TYPE_CHECKING:
     from distill.reporting.compare import RunComparison
-    from distill.reporting.rows import Row
+    from distill.reporting.comparison_rows import Row
 
 
 @register_format

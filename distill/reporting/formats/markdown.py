@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distill.reporting import text
-from distill.reporting.columns import table_columns
+from distill.reporting.comparison_columns import table_columns
+from distill.reporting.comparison_summary import footnotes, summarize
 from distill.reporting.formats.base import TextFormat, register_format
-from distill.reporting.summary import footnotes, summarize
 
 if TYPE_CHECKING:
     from distill.reporting.compare import RunComparison

@@ -6,9 +6,9 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from distill.reporting import text
-from distill.reporting.columns import fit, table_columns
+from distill.reporting.comparison_columns import fit, table_columns
+from distill.reporting.comparison_summary import footnotes, summarize
 from distill.reporting.formats.base import TextFormat, register_format
-from distill.reporting.summary import footnotes, summarize
 
 if TYPE_CHECKING:
     from distill.reporting.compare import RunComparison

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from distill.objectives.functional.logits import soft_target_kl
+from distill.objectives.functional.soft_targets import soft_target_kl
 
 
 def oracle(student, teacher, temperature):

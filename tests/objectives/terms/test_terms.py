@@ -330,7 +330,7 @@ def test_other_tasks_have_their_own_form_or_are_refused(kind):
         ModelOutputs(torch.tensor([[0.3, 2.0]])),
         ModelOutputs(torch.tensor([[1.0, -1.0]])),
     )
-    from distill.objectives.functional import logits as f
+    from distill.objectives.functional import soft_targets as f
 
     expected = {
         "bernoulli": f.binary_soft_target_kl(student.logits, teacher.logits, 3.0),

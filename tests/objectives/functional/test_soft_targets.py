@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy, pearsonr
 
 from distill.objectives.functional import divergences
-from distill.objectives.functional import logits as f
+from distill.objectives.functional import soft_targets as f
 from distill.objectives.functional.decoupled_kd import decoupled_kd
 from distill.objectives.functional.dist import inter_class_relation, intra_class_relation
 

@@ -11,7 +11,7 @@ from distill.reporting.quantities import Quantity, of_kinds, quantity
 
 if TYPE_CHECKING:
     from distill.reporting.compare import RunComparison
-    from distill.reporting.rows import Row
+    from distill.reporting.comparison_rows import Row
 
 
 @dataclass(frozen=True)

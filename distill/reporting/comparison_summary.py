@@ -11,7 +11,7 @@ from distill.reporting.text import score, short
 
 if TYPE_CHECKING:
     from distill.reporting.compare import RunComparison
-    from distill.reporting.rows import Row
+    from distill.reporting.comparison_rows import Row
 
 
 def summarize(comparison: RunComparison) -> list[str]:
@@ -46,7 +46,7 @@ def summarize(comparison: RunComparison) -> list[str]:
 
 def footnotes(comparison: RunComparison) -> list[str]:
     """Return remarks on how to read the table."""
-    from distill.reporting.rows import OVER_SEEDS
+    from distill.reporting.comparison_rows import OVER_SEEDS
 
     several = {row.interval_over == OVER_SEEDS for row in comparison.candidates if row.intervals}
     over = {

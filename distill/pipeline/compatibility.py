@@ -111,7 +111,8 @@ def augmentation_needs_text(components: Components) -> str | None:
         return None
     return (
         f"augmentation={augmentation.name} makes new texts, and the labels of "
-        f"task={components.task.name} belong to single words of theirs: leave it out, data.unlabeled=... gives more to learn from"
+        f"task={components.task.name} belong to single words of theirs: leave it "
+        "out, data.unlabeled=... gives more to learn from"
     )
 
 

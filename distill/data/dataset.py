@@ -41,8 +41,8 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         teacher: the same examples encoded for a teacher that runs live.
         collate_teacher: collates those.
         teacher_logits: the teacher's stored logits, ``(N, C)`` or jagged, in the order of the rows.
-        as_many_as: number of examples that one epoch has batches for, for a control beside a
-            student that also learns from unlabeled inputs; ``None``: one pass.
+        examples_per_epoch: number of examples that one epoch has batches for, for a control beside
+            a student that also learns from unlabeled inputs; ``None``: one pass.
         source: the split before it was encoded, for metrics that look at the inputs.
     """
 
@@ -53,13 +53,13 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         teacher: Dataset | None = None,
         collate_teacher: Collator | None = None,
         teacher_logits: LogitsByIndex | None = None,
-        as_many_as: int | None = None,
+        examples_per_epoch: int | None = None,
         source: Dataset | None = None,
     ):
         self.student, self.collate = student, collate
         self.teacher, self.collate_teacher = teacher, collate_teacher
         self.teacher_logits = teacher_logits
-        self.as_many_as = as_many_as
+        self.examples_per_epoch = examples_per_epoch
         self.source = source
 
     def __len__(self) -> int:
@@ -185,7 +185,8 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self, batch_size: int, seed: int | None, process: ProcessRank = SINGLE_PROCESS
     ) -> DataLoader[dict[str, Any]]:
         """Return a process's parts of batches of similar length; shuffled if a seed is given."""
-        batches = None if self.as_many_as is None else -(-self.as_many_as // batch_size)
+        examples = self.examples_per_epoch
+        batches = None if examples is None else -(-examples // batch_size)
         sampler = LengthGroupedBatchSampler(self.lengths, batch_size, seed, batches, process)
         # sampler, not batch_sampler: the dataset itself returns whole batches. The generator is
         # separate because every pass draws from it, and a resumed training makes one pass less than

@@ -40,7 +40,7 @@ def complete_splits(
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         evaluated_on = "validation"
-        notes.append("There is no labelled test split: the validation split serves as one.")
+        notes.append("There is no labeled test split: the validation split serves as one.")
     train, hashes = splits["train"]
     order = np.argsort(hashes, kind="stable")
     for split in ("test", "validation"):

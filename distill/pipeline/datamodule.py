@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _CONTROL_NOTE = (
     "The control has no teacher and cannot learn from texts without labels: it goes over the {} "
-    "labelled examples alone, for as many steps as the student and validated as often."
+    "labeled examples alone, for as many steps as the student and validated as often."
 )
 
 
@@ -78,7 +78,7 @@ class DistillationDataModule(pl.LightningDataModule):
         self.control_train = DistillationDataset(
             rows["train"],
             self._collate,
-            as_many_as=len(self._train_rows) if has_unlabeled else None,
+            examples_per_epoch=len(self._train_rows) if has_unlabeled else None,
         )
         if has_unlabeled and components.control:
             self.notes.append(_CONTROL_NOTE.format(len(rows["train"])))

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from distill import __version__
 from distill.core.hardware import Hardware
-from distill.data.prepare import PreparedData
+from distill.data.prepare import UNLABELED, PreparedData
 from distill.data.sources.hub import HubSource
 from distill.evaluation.evaluator import Measurements
 from distill.objectives.schedules import schedule_bounds
@@ -124,7 +124,7 @@ def hyperparameters(
                 terms[f"{name}.{key}"] = value
     return {
         "data": components.source.name,
-        **({"unlabelled": data.sizes["unlabelled"]} if "unlabelled" in data.sizes else {}),
+        **({UNLABELED: data.sizes[UNLABELED]} if UNLABELED in data.sizes else {}),
         "teacher": components.teacher.name,
         "student": student.name,
         "objective": components.objective.name,

@@ -87,7 +87,8 @@ class FineTuningPlan:
             patience=trainer.patience, precision=trainer.hardware.precision,
             accelerator=trainer.hardware.accelerator,
             lightning=str(sorted(trainer.lightning.items())),
-            **({} if self.train.as_many_as is None else {"as_many_as": self.train.as_many_as}),
+            **({} if (examples := self.train.examples_per_epoch) is None
+               else {"as_many_as": examples}),
             **({"training": settings} if (settings := self.task.training_settings) else {}),
         )  # fmt: skip
 

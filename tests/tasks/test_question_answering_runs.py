@@ -173,7 +173,7 @@ def test_other_students(command, learning, answered, student):
         ("+schedule@objective.soft_targets.temperature=flsw", "an adaptive schedule looks at"),
         ("task.metric=accuracy", "task.metric=accuracy: choose one of f1, exact_match"),
         ("+task.per_class=true", "task.per_class"),
-        ("task.stride=30", "task.stride=30: with data.max_length=24 neighbouring windows"),
+        ("task.stride=30", "task.stride=30: with data.max_length=24 neighboring windows"),
         ("task.stride=-1", "task.stride=-1: it must be 0 or above"),
         ("task.max_answer_length=0", "task.max_answer_length=0"),
         ("task.no_answer_threshold=2", "changes nothing: every question of the data has an answer"),

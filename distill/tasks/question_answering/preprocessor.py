@@ -98,7 +98,7 @@ class WindowPreprocessor(TextPreprocessor):
             return room // 4
         if self.stride > largest:
             raise UserError(
-                f"task.stride={self.stride}: with data.max_length={max_length} neighbouring "
+                f"task.stride={self.stride}: with data.max_length={max_length} neighboring "
                 f"windows can share {largest} tokens at most (a question may take half of the room)"
             )
         return self.stride

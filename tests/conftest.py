@@ -1,15 +1,15 @@
-"""Tiny models and data made on the spot: everything here runs offline in seconds."""
+"""Fixtures with tiny models and data; everything runs offline in seconds."""
 
 import logging
 import os
 import sys
 from pathlib import Path
 
-# Before any library reads them: no network, no cache of the person who runs the tests.
+# Set before any library reads them: no network, no cache of the user.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# Beside busy programs, threads that spin while they wait take minutes for what takes seconds.
+# On a busy machine, spinning threads take minutes instead of seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
@@ -25,13 +25,13 @@ from tests.factories import BAD, FILLER, GOOD, make_model, make_tokenizer, sente
 
 
 def pytest_xdist_auto_num_workers(config) -> int:
-    """One worker more than there are processors: tests of whole commands wait now and then."""
+    """Return one worker more than processors, because tests of whole commands wait at times."""
     return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)
 def _leave_no_trace():
-    """Commands run in this process: undo what they set up for their own."""
+    """Undo the global settings of commands, which run in this process."""
     torch.set_num_threads(min(2, os.cpu_count() or 1))
     handlers = logging.getLogger().handlers[:]
     yield
@@ -49,7 +49,7 @@ def tokenizer() -> BertTokenizerFast:
 
 @pytest.fixture(scope="session")
 def pretrained(tmp_path_factory, tokenizer) -> Path:
-    """A folder with a tiny pretrained BERT that has no head for any classification."""
+    """A folder with a tiny pretrained BERT without a classification head."""
     folder = tmp_path_factory.mktemp("models") / "tinybert"
     torch.manual_seed(0)
     BertForMaskedLM(
@@ -68,7 +68,7 @@ def pretrained(tmp_path_factory, tokenizer) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, tokenizer) -> Path:
-    """A folder with a classifier whose head knows negative and positive."""
+    """A folder with a classifier for the labels negative and positive."""
     folder = tmp_path_factory.mktemp("models") / "ready"
     make_model().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -77,7 +77,7 @@ def trained(tmp_path_factory, tokenizer) -> Path:
 
 @pytest.fixture(scope="session")
 def three_classes(tmp_path_factory) -> Path:
-    """A folder with train, validation and test of three classes: good, bad or neither."""
+    """A folder with train, validation and test of three classes: positive, negative, neutral."""
     folder = tmp_path_factory.mktemp("data") / "three"
     for split, count, seed in (("train", 240, 1), ("validation", 60, 2), ("test", 80, 3)):
         rows = sentences(count, seed)
@@ -90,7 +90,7 @@ def three_classes(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> Path:
-    """A folder with train, validation and test."""
+    """A folder with train, validation and test of two classes."""
     folder = tmp_path_factory.mktemp("data") / "films"
     for split, count, seed in (("train", 240, 1), ("validation", 60, 2), ("test", 80, 3)):
         write_csv(folder / f"{split}.csv", sentences(count, seed))
@@ -104,7 +104,7 @@ def shared_cache(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def command(monkeypatch, tmp_path, capsys):
-    """The real command in this process: ``command("seed=1")`` -> (exit code, stdout, stderr)."""
+    """Run the command in this process: ``command("seed=1")`` -> (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
     def run(*overrides: str) -> tuple[int, str, str]:
@@ -113,7 +113,7 @@ def command(monkeypatch, tmp_path, capsys):
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         monkeypatch.delenv("DISTILL_SWEPT", raising=False)
         monkeypatch.setattr(sys, "argv", ["distill", *map(str, overrides)])
-        # Latency of fewer examples than a user's run takes: here it only has to be there.
+        # Fewer examples for latency than by default: its value does not matter here.
         monkeypatch.setattr("distill.evaluation.speed.EXAMPLES", 8)
         GlobalHydra.instance().clear()
         try:
@@ -129,7 +129,7 @@ def command(monkeypatch, tmp_path, capsys):
 
 @pytest.fixture
 def small(corpus, pretrained, shared_cache) -> list[str]:
-    """Overrides for a run of seconds."""
+    """Overrides of a run that takes seconds."""
     return [
         "data=files", f"data.path={corpus}", f"teacher.path={pretrained}",
         f"cache_dir={shared_cache}", "data.max_length=24", "trainer.max_epochs=2",

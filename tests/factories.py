@@ -1,4 +1,4 @@
-"""Tiny tokenizers, models, data and runs that tests are made of: offline, in seconds."""
+"""Factories of tiny tokenizers, models, data and runs: offline, in seconds."""
 
 import csv
 import json
@@ -50,7 +50,7 @@ FILLER = ["the", "film", "story", "was", "and", "a", "very", "rather", "plot", "
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-# Settings of a BERT whose training is the same however it is divided among processes.
+# Settings of a BERT whose training does not depend on the number of processes.
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
@@ -71,7 +71,7 @@ def make_tokenizer(words: list[str]) -> BertTokenizerFast:
 
 
 def make_model(family: str = "bert", labels=("negative", "positive"), layers: int = 4, **settings):
-    """A tiny classifier of a family with random weights."""
+    """Return a tiny classifier of a model family with random weights."""
     shape = {"vocab_size": 32, "max_position_embeddings": 64} | settings
     head = {
         "num_labels": len(labels),
@@ -96,7 +96,7 @@ def make_model(family: str = "bert", labels=("negative", "positive"), layers: in
 
 
 def sentences(count: int, seed: int) -> list[dict[str, str]]:
-    """Sentences whose sentiment is that of the one word in them that has any."""
+    """Return sentences whose label is determined by a single word."""
     draw = random.Random(seed)
     rows = []
     for index in range(count):
@@ -120,17 +120,17 @@ def encoded(tokenizer, count: int, seed: int = 1) -> Dataset:
     rows = sentences(count, seed)
     ids = tokenizer([row["text"] for row in rows], return_attention_mask=False)
     labels = [int(row["label"] == "positive") for row in rows]
-    lengths = [len(one) for one in ids["input_ids"]]
+    lengths = [len(row) for row in ids["input_ids"]]
     return Dataset.from_dict({**ids, "label": labels, "length": lengths})
 
 
 def collator(tokenizer, transform: BatchTransform | None = None) -> PaddingCollator:
-    """A collator of texts that a tokenizer has encoded."""
+    """Return a collator of texts encoded by a tokenizer."""
     return PaddingCollator(TextPreprocessor("text").fields(tokenizer), transform)
 
 
 def prepared(rows: list[dict], names=("negative", "positive")) -> PreparedData:
-    """The same rows as every split of prepared data."""
+    """Return prepared data with the same rows in every split."""
     splits = {split: Dataset.from_list(rows) for split in ("train", "validation", "test")}
     return PreparedData("films", splits, list(names), "test", "f", dict.fromkeys(splits, "h"))
 
@@ -138,20 +138,20 @@ def prepared(rows: list[dict], names=("negative", "positive")) -> PreparedData:
 def student_context(
     teacher: Teacher, cache_dir: Path, data: PreparedData | None = None, task: Task | None = None
 ) -> StudentContext:
-    """What a student of negative and positive texts is built from."""
+    """Return the context of a student for the labels negative and positive."""
     data = data or prepared([row | {"label": 0} for row in sentences(4, 1)])
     return StudentContext(teacher, task or SequenceClassification(), data, cache_dir)
 
 
 def counted_operations(model, tokens: int) -> int:
-    """Multiply-accumulates of a text of so many tokens."""
+    """Return the multiply-accumulates of a text of ``tokens`` tokens."""
     return multiply_accumulates(
         model, TextPreprocessor("text").example_inputs(model.config, tokens)
     )
 
 
 def teacher_logits(teacher, rows: Dataset, collate) -> np.ndarray:
-    """One example at a time, in order: nothing shared with the program's own pass."""
+    """Compute logits one example at a time, independently of the package's inference."""
     batches = DistillationDataset(rows, collate)
     with torch.no_grad():
         return np.concatenate(
@@ -160,7 +160,7 @@ def teacher_logits(teacher, rows: Dataset, collate) -> np.ndarray:
 
 
 class Given(DataSource):
-    """Splits that a test gives."""
+    """A source of given splits."""
 
     def __init__(self, splits, **settings):
         super().__init__(name="given", **settings)
@@ -198,7 +198,7 @@ def report_of(folder: Path) -> dict:
 
 
 def losses(folder: Path) -> list[float]:
-    """The student's mean loss of each epoch."""
+    """Return the student's mean loss of each epoch."""
     lines = (folder / "run.log").read_text().splitlines()
     found = [re.search(r"student: epoch .* mean loss ([\d.]+)", line) for line in lines]
     return [float(match[1]) for match in found if match]

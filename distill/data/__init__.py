@@ -1,1 +1,1 @@
-"""Data: sources, tokenisation and batches."""
+"""Data: sources, preparation, encoding and batches."""

@@ -1,4 +1,4 @@
-"""Whole columns of a split, without a Python object for each of a million rows."""
+"""Access to whole columns of a split without a Python object for each row."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -13,21 +13,21 @@ from datasets import Dataset
 def iter_chunks(
     rows: Dataset, columns: Sequence[str], size: int = 10_000
 ) -> Iterator[tuple[int, dict[str, list]]]:
-    """So many rows at a time as plain lists, and at which row each piece starts."""
+    """Yield at most ``size`` rows at a time as plain lists, and the index of the first of them."""
     selected = rows.select_columns(list(columns))
     for start in range(0, len(rows), size):
         yield start, selected[start : start + size]
 
 
 def iter_values(rows: Dataset, column: str) -> Iterator[Any]:
-    """One value after another; much faster than to iterate over ``rows[column]``."""
-    for _, piece in iter_chunks(rows, [column]):
-        yield from piece[column]
+    """Yield the values of a column; much faster than iterating over ``rows[column]``."""
+    for _, chunk in iter_chunks(rows, [column]):
+        yield from chunk[column]
 
 
 def numeric_column(rows: Dataset, column: str) -> np.ndarray:
-    """A column of numbers, ``(N,)``, or of lists of C numbers each, ``(N, C)``."""
-    rows = getattr(rows, "first", rows)  # of several teachers' the first one's
+    """Return a column of numbers, ``(N,)``, or of lists of C numbers each, ``(N, C)``."""
+    rows = getattr(rows, "first", rows)  # of an ensemble: those of the first member
     if not isinstance(rows, Dataset):
         return np.asarray(rows[column])
     chunks = arrow_column(rows, column)
@@ -37,7 +37,7 @@ def numeric_column(rows: Dataset, column: str) -> np.ndarray:
 
 
 def distinct_values(rows: Dataset, column: str) -> tuple[list, np.ndarray]:
-    """The values that occur (``None`` is one too), and which of them each row has, ``(N,)``."""
+    """Return the distinct values, with ``None``, and the index of each row's value, ``(N,)``."""
     chunks = arrow_column(rows, column).combine_chunks()
     encoded = pc.dictionary_encode(chunks, null_encoding="encode")
     encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
@@ -45,37 +45,37 @@ def distinct_values(rows: Dataset, column: str) -> tuple[list, np.ndarray]:
 
 
 def describe_type(feature: Any) -> str:
-    """What a column of this type holds, for messages."""
+    """Describe the content of a column in words, for messages."""
     if hasattr(feature, "feature"):
         return f"lists of {describe_type(feature.feature)}"
-    return getattr(feature, "dtype", "records")
+    return str(getattr(feature, "dtype", "records"))
 
 
 def content_hash(rows: Dataset) -> str:
-    """Hash of everything that rows hold and of their order; equal for equal files read alike.
+    """Return a hash of the content and order of rows.
 
-    The bytes are hashed as Arrow stores them: a gigabyte takes a second, and none of it is copied.
+    The bytes are hashed as Arrow stores them: a gigabyte takes a second, and nothing is copied.
     """
     digest = hashlib.blake2b(str(rows.features).encode(), digest_size=16)
     for table in (rows.data.table, rows._indices and rows._indices.table):
         if table is not None:
-            plain = table.replace_schema_metadata(None)
+            content = table.replace_schema_metadata(None)
             with pa.ipc.new_stream(
-                pa.PythonFile(_HashingFile(digest), "w"), plain.schema
+                pa.PythonFile(_HashingFile(digest), "w"), content.schema
             ) as stream:
-                stream.write_table(plain)
+                stream.write_table(content)
     return digest.hexdigest()
 
 
 class _HashingFile:
-    """A file that keeps nothing of what is written but its hash."""
+    """A file that hashes what is written to it and discards it."""
 
     closed = False
 
-    def __init__(self, digest):
+    def __init__(self, digest: hashlib.blake2b):
         self.digest = digest
 
-    def write(self, content) -> int:
+    def write(self, content: bytes) -> int:
         self.digest.update(content)
         return len(content)
 
@@ -85,7 +85,7 @@ class _HashingFile:
 
 
 def arrow_column(rows: Dataset, column: str) -> pa.ChunkedArray:
-    """A column as it is stored, none of it turned into Python's own objects."""
+    """Return a column as it is stored, without converting it to Python objects."""
     chunks = rows.data.table.column(column)
-    # datasets would gather them row by row, each a chunk of its own.
+    # datasets itself would gather selected rows one by one, each as a chunk.
     return chunks if rows._indices is None else chunks.take(rows._indices.table.column(0))

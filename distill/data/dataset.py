@@ -70,6 +70,7 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def position_counts(self) -> np.ndarray | None:
         """Positions with logits of each example, ``(N,)``; ``None`` for one row per example."""
         if self.collate.transform is not None:
+            assert isinstance(self.labels, JaggedArray)
             return self.labels.counts
         if POSITIONS not in self.student.column_names:
             return None
@@ -108,7 +109,8 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         return labels.values if isinstance(labels, JaggedArray) else labels
 
     def _transformed_labels(self, size: int = 1000) -> JaggedArray:
-        values, counts = [np.empty(0, np.int64)], []
+        values: list[np.ndarray] = [np.empty(0, np.int64)]
+        counts: list[int] = []
         for start in range(0, len(self), size):
             rows = self._rows(self.student, list(range(start, min(start + size, len(self)))), None)
             counts += map(len, rows[LABEL])
@@ -145,17 +147,17 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         where there is a teacher ``teacher``, its inputs, or ``teacher_logits`` ``(B, C)`` or
         ``(U, C)``.
 
-        Where several processes share the batch this is the rank's own part, and ``batch_share`` is
+        Where several processes share the batch this is the rank's part, and ``batch_share`` is
         its size as a multiple of the mean part. If it is empty a placeholder example is returned
         and ``rows`` is empty. A plain list is a batch of a single process.
         """
         whole = indices if isinstance(indices, BatchIndices) else BatchIndices(indices)
-        own, pass_seed, world_size = whole.own, whole.pass_seed, whole.process.world_size
-        indices = own or whole[:1]
+        part, pass_seed, world_size = whole.rank_part, whole.pass_seed, whole.process.world_size
+        indices = part or whole[:1]
         rows = self._rows(self.student, indices, pass_seed)
         batch: dict[str, Any] = {
             "student": self.collate(rows),
-            "rows": torch.tensor(own, dtype=torch.int64),
+            "rows": torch.tensor(part, dtype=torch.int64),
         }
         labels, dtype = rows[LABEL], None
         if POSITIONS in rows:
@@ -165,7 +167,7 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         batch["labels"] = torch.tensor(labels, dtype=dtype)
         if world_size > 1:
             total = max(1, self._weight(whole, pass_seed))  # there may be nothing to weigh
-            batch["batch_share"] = self._weight(own, pass_seed) * world_size / total
+            batch["batch_share"] = self._weight(part, pass_seed) * world_size / total
         if self.teacher is not None and self.collate_teacher is not None:
             batch["teacher"] = self.collate_teacher(self._rows(self.teacher, indices, pass_seed))
         if self.teacher_logits is not None:
@@ -186,9 +188,9 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """Return a process's parts of batches of similar length; shuffled if a seed is given."""
         batches = None if self.as_many_as is None else -(-self.as_many_as // batch_size)
         sampler = LengthGroupedBatchSampler(self.lengths, batch_size, seed, batches, process)
-        # sampler, not batch_sampler: the dataset itself returns whole batches. It has a generator
-        # of its own because every pass draws from it, and a resumed training makes one pass less
-        # than an uninterrupted one: the random state of dropout must not depend on that.
+        # sampler, not batch_sampler: the dataset itself returns whole batches. The generator is
+        # separate because every pass draws from it, and a resumed training makes one pass less than
+        # an uninterrupted one: the random state of dropout must not depend on that.
         return DataLoader(self, sampler=sampler, batch_size=None, generator=torch.Generator())
 
 

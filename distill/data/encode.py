@@ -29,7 +29,7 @@ def encode_split(
     Args:
         rows: prepared rows.
         content: hash of their content.
-        processor: the model's own.
+        processor: processor of the model.
         preprocessor: encodes the rows.
         schema: names the inputs, for messages.
         max_length: maximum number of tokens of an example.
@@ -63,7 +63,7 @@ def encode_split(
     if not len(encoded):
         role, kind = next(iter(schema.inputs.items()))
         raise UserError(
-            f"nothing is left of a split of {len(rows)}, which begins with "
+            f"no example is left of a split of {len(rows)}, which begins with "
             f"'{kind.key(rows[0][role])[:40]}': {type(processor).__name__} knows no token of it"
         )
     return encoded

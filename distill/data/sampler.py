@@ -1,4 +1,4 @@
-"""Batches of examples of similar length, and each process's part of them."""
+"""Batches of examples of similar length, shared by the processes of a training."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count, islice
@@ -17,10 +17,10 @@ class BatchIndices(list[int]):
     """Indices of a whole batch, the same in every process.
 
     Args:
-        indices: of the batch's examples.
-        process: whose part is :attr:`own`.
-        pass_seed: the training's seed and the number of the pass that the batch belongs to, for
-            transforms of rows that differ from pass to pass; ``None`` in an evaluation.
+        indices: indices of the examples of the batch.
+        process: rank whose part is :attr:`rank_part`.
+        pass_seed: seed of the training and number of the pass over the data, for transforms that
+            differ from pass to pass; ``None`` in an evaluation.
     """
 
     def __init__(
@@ -33,24 +33,24 @@ class BatchIndices(list[int]):
         self.process, self.pass_seed = process, pass_seed
 
     @property
-    def own(self) -> list[int]:
-        """This process's part of the batch; empty where the batch is smaller than the rank."""
+    def rank_part(self) -> list[int]:
+        """The rank's part of the batch; it may be empty if the batch is small."""
         return self[self.process.rank :: self.process.world_size]
 
 
 class LengthGroupedBatchSampler(Sampler[BatchIndices]):
     """Batches of examples of similar length.
 
-    Shuffled, the order depends on seed and epoch alone. Every example is in one batch of an epoch,
-    unless ``batches`` is given: an epoch is then that many batches of an endless series of passes,
-    each of them shuffled anew.
+    If shuffled, the order depends on seed and epoch alone. Every example is in one batch of an
+    epoch, unless ``batches`` is given: an epoch then has that many batches of an infinite series of
+    passes over the data, each of which is shuffled anew.
 
     Args:
-        lengths: tokens of each example, ``(N,)``.
-        batch_size: examples of a batch, over all processes; the last one of a pass may be smaller.
-        seed: of the shuffling; ``None`` keeps one order, the longest first.
-        batches: number of batches of an epoch; ``None``: one pass.
-        process: whose part of each batch is to be read.
+        lengths: number of tokens of each example, ``(N,)``.
+        batch_size: examples per batch, over all processes; the last batch of a pass may be smaller.
+        seed: seed of the shuffling; ``None``: not shuffled, the longest examples first.
+        batches: number of batches of an epoch; ``None``: one pass over the data.
+        process: rank whose part of each batch is read.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class LengthGroupedBatchSampler(Sampler[BatchIndices]):
             order = np.argsort(-self.lengths, kind="stable")
             yield from self._slice(order, range(self._batches_per_pass), None)
             return
-        # Computed from the epoch alone: a training that was interrupted continues where it was.
+        # Computed from the epoch alone, so that an interrupted training resumes exactly.
         first, skipped = divmod(self.epoch * len(self), self._batches_per_pass)
         series = chain.from_iterable(self._shuffled(self.seed, number) for number in count(first))
         yield from islice(series, skipped, skipped + len(self))
 
     def _shuffled(self, seed: int, number: int) -> Iterator[BatchIndices]:
-        """One pass over all examples."""
+        """Yield the batches of one pass over all examples."""
         random = np.random.default_rng([seed, number])
         order = random.permutation(len(self.lengths))
         pool = BATCHES_PER_POOL * self.batch_size
@@ -98,7 +98,7 @@ class LengthGroupedBatchSampler(Sampler[BatchIndices]):
     def _slice(
         self, order: np.ndarray, numbers: Iterable[int], pass_seed: tuple[int, int] | None
     ) -> Iterator[BatchIndices]:
-        """Batches by their number, made one at a time: a pass of them all at once is large."""
+        """Yield batches by their numbers, one at a time to save memory."""
         for number in numbers:
             indices = order[number * self.batch_size : (number + 1) * self.batch_size]
             yield BatchIndices(indices.tolist(), self.process, pass_seed)

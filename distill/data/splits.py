@@ -1,4 +1,4 @@
-"""Which split serves as what, and splits cut from train by a fixed rule."""
+"""Assignment of splits, and splits cut from train by a fixed rule."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from distill.data.schema import LABEL
 from distill.data.sources.base import DataSource
 
 SPLITS = ("train", "validation", "test")
-# A missing split is cut from train: this share of it, and a maximum number of examples.
+# Size of a split that is cut from train: a fraction of train, and a maximum number of examples.
 HELD_OUT_SHARE, MAX_HELD_OUT = 0.1, 2000
 
 HashedRows = tuple[Dataset, np.ndarray]

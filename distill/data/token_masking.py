@@ -1,4 +1,4 @@
-"""Masked tokens: which of a row's are hidden from the model, drawn when a batch is made."""
+"""Dynamic masking of tokens, drawn whenever a batch is made."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -11,32 +11,32 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.data.preprocessor import PassSeed
 
-# Which word of its text each token belongs to, -1 for none; where whole words are masked.
+# Column with the index of the word that each token belongs to, -1 for none; for whole-word masking.
 WORDS = "words"
 
 
 class TokenMasking:
-    """Hides some tokens of each row, and says which ones and what they were.
+    """Masks some tokens of each row and returns their positions and original ids.
 
-    Masked are ``round(probability * n)`` of a row's n ordinary tokens, at least one, as BERT's own
-    data have it (Devlin et al. 2019, section 3.1, task 1): most of them become the mask token, some
-    any other token, and some stay what they are. Special tokens are never masked, nor do they stand
-    in for others. Which ones is drawn without replacement from what the row holds and the pass
-    alone: not from the batch it stands in, nor from the model that reads it. An evaluation draws
-    the same ones every time.
+    ``round(probability * n)`` of the n ordinary tokens of a row are masked, at least one, as in
+    BERT's pretraining (Devlin et al. 2019, section 3.1, task 1): most of them are replaced by the
+    mask token, some by a random token, and some are unchanged. Special tokens are neither masked
+    nor drawn as random tokens. Positions are drawn without replacement, depending on the content of
+    the row and the pass over the data alone, not on the batch or the model. An evaluation always
+    draws the same ones.
 
-    Whole words (BERT's later checkpoints): words are drawn one after another, and one that would
-    make too many is passed over, unless it is the first; so there may be a few less, or more in a
-    row of long words. What the end of a row leaves of a word is a word of its own.
+    Whole words (BERT's later checkpoints): words are drawn one by one, and a word that would exceed
+    the number is skipped unless it is the first; there may thus be a few tokens less, or more in a
+    row of long words. A word that is truncated at the end of a row counts as a word.
 
     Args:
-        tokenizer: of teacher and student.
-        probability: share of the tokens that are masked.
-        mask_share: of those, the share that becomes the mask token;
-        random_share: that becomes any ordinary token; the others stay.
-        whole_word: mask all tokens of a word or none.
-        weights: ``(V,)``: in training a token is drawn with a probability that is proportional to
-            its weight, a word to the mean of its tokens'; ``None``: all are alike.
+        tokenizer: tokenizer of teacher and student.
+        probability: fraction of the tokens that is masked.
+        mask_share: fraction of the masked tokens that is replaced by the mask token.
+        random_share: fraction that is replaced by a random ordinary token; the rest is unchanged.
+        whole_word: whether all tokens of a word are masked, or none.
+        weights: sampling weight of each token in training, ``(V,)``; a word has the mean weight of
+            its tokens. ``None``: equal weights.
     """
 
     def __init__(
@@ -55,24 +55,24 @@ class TokenMasking:
         self.mask_share, self.random_share = mask_share, random_share
         self.weights = weights
 
-    def __call__(self, rows: Mapping[str, Any], draw: PassSeed) -> dict[str, Any]:
+    def __call__(self, rows: Mapping[str, Any], pass_seed: PassSeed) -> dict[str, Any]:
         """Mask rows.
 
         Args:
-            rows: with ``input_ids``, and ``words`` where whole words are masked; or ``members``,
-                the same rows as each of several models reads them.
-            draw: the pass that they are read in.
+            rows: rows with ``input_ids``, and with ``words`` for whole-word masking; or with
+                ``members``, the same rows encoded for each member of an ensemble.
+            pass_seed: the pass over the data that the rows are read in.
 
         Returns:
-            The rows with masked ``input_ids``, the masked ``positions`` in their order, and the
-            ids that stood there as ``label``.
+            The rows with masked ``input_ids``, the masked ``positions`` in ascending order, and
+            their original ids as ``label``.
         """
         if "members" in rows:
-            members = {name: self(own, draw) for name, own in rows["members"].items()}
+            members = {name: self(member, pass_seed) for name, member in rows["members"].items()}
             first = next(iter(members.values()))
             return {"members": members, "positions": first["positions"], "label": first["label"]}
         masked = [
-            self._mask(np.asarray(ids, dtype=np.int64), words, draw)
+            self._mask(np.asarray(ids, dtype=np.int64), words, pass_seed)
             for ids, words in zip(
                 rows["input_ids"], rows.get(WORDS) or [None] * len(rows["input_ids"]), strict=True
             )
@@ -82,36 +82,40 @@ class TokenMasking:
         return kept | {"input_ids": ids, "positions": positions, "label": labels}
 
     def _mask(
-        self, ids: NDArray[np.int64], words: Sequence[int] | None, draw: PassSeed
+        self, ids: NDArray[np.int64], words: Sequence[int] | None, pass_seed: PassSeed
     ) -> tuple[NDArray[np.int64], list[int], list[int]]:
-        """One row: what is read, where it was changed (or only asked about), and what stood there.
+        """Return the masked ids of one row, the masked positions, and their original ids.
 
-        The random numbers are drawn for all tokens, whether or not they are masked.
+        Random numbers are drawn for all tokens, whether or not they are masked.
         """
-        random = np.random.default_rng([*(draw or ()), _content_seed(ids)])
-        which, what, instead = random.random((3, len(ids)))
+        random = np.random.default_rng([*(pass_seed or ()), _content_seed(ids)])
+        selection, action, replacement = random.random((3, len(ids)))
         candidates = np.flatnonzero(self.is_ordinary[ids])
         number = max(1, int(self.probability * len(candidates) + 0.5))
         weights = np.ones(len(ids))
-        if self.weights is not None and draw is not None:
+        if self.weights is not None and pass_seed is not None:
             weights = self.weights[ids]
         if self.whole_word:
-            positions = _whole_word_positions(np.asarray(words), candidates, number, which, weights)
+            positions = _whole_word_positions(
+                np.asarray(words), candidates, number, selection, weights
+            )
         else:
             order = np.argsort(
-                _sampling_keys(which[candidates], weights[candidates]), kind="stable"
+                _sampling_keys(selection[candidates], weights[candidates]), kind="stable"
             )
             positions = np.sort(candidates[order[:number]])
-        labels, what = ids[positions], what[positions]
+        labels, action = ids[positions], action[positions]
         ids = ids.copy()
-        ids[positions[what < self.mask_share]] = self.mask_id
-        others = positions[(what >= self.mask_share) & (what < self.mask_share + self.random_share)]
-        ids[others] = self.ordinary_ids[(instead[others] * len(self.ordinary_ids)).astype(np.int64)]
+        ids[positions[action < self.mask_share]] = self.mask_id
+        is_random = (action >= self.mask_share) & (action < self.mask_share + self.random_share)
+        replaced = positions[is_random]
+        drawn = (replacement[replaced] * len(self.ordinary_ids)).astype(np.int64)
+        ids[replaced] = self.ordinary_ids[drawn]
         return ids, positions.tolist(), labels.tolist()
 
 
 def ordinary_tokens(tokenizer: PreTrainedTokenizerBase) -> NDArray[np.bool_]:
-    """Which ids are tokens of texts and nothing special, ``(V,)``."""
+    """Return which ids are tokens of texts, not special tokens, ``(V,)``."""
     ids = list(tokenizer.get_vocab().values())
     result = np.zeros(max(ids) + 1, dtype=bool)
     result[ids] = True
@@ -120,15 +124,15 @@ def ordinary_tokens(tokenizer: PreTrainedTokenizerBase) -> NDArray[np.bool_]:
 
 
 def inverse_frequency_weights(rows: Dataset, size: int, exponent: float) -> NDArray[np.float64]:
-    """A weight for each token by how rare it is in some rows, ``(V,)``.
+    """Return a sampling weight for each token by its rarity in some rows, ``(V,)``.
 
     DistilBERT's training masks a token with a probability proportional to ``max(count, 1)`` to
-    the power of ``-exponent``, after XLM and word2vec.
+    the power of ``-exponent``, as XLM and word2vec do.
 
     Args:
-        rows: encoded.
-        size: of the vocabulary.
-        exponent: 0 makes all alike.
+        rows: encoded rows.
+        size: size of the vocabulary.
+        exponent: 0 makes all weights equal.
     """
     counts = np.zeros(size, dtype=np.int64)
     tables = rows.select_columns("input_ids").with_format("arrow")
@@ -139,12 +143,12 @@ def inverse_frequency_weights(rows: Dataset, size: int, exponent: float) -> NDAr
 
 
 def _content_seed(ids: NDArray[np.int64]) -> int:
-    """64 bits of a row's tokens: it is known by them, whatever its place in the split."""
+    """Return a seed of 64 bits that depends on the tokens of a row alone."""
     return int.from_bytes(hashlib.blake2b(ids.tobytes(), digest_size=8).digest(), "little")
 
 
 def _sampling_keys(uniform: NDArray, weights: NDArray) -> NDArray:
-    """Whoever takes the smallest ones has drawn without replacement in proportion to the weights.
+    """Return keys whose smallest are a sample without replacement in proportion to the weights.
 
     Efraimidis and Spirakis 2006, "Weighted random sampling with a reservoir".
     """
@@ -154,18 +158,18 @@ def _sampling_keys(uniform: NDArray, weights: NDArray) -> NDArray:
 def _whole_word_positions(
     words: NDArray, candidates: NDArray, number: int, uniform: NDArray, weights: NDArray
 ) -> NDArray:
-    """Positions of whole words, about so many."""
-    own = words[candidates]
-    starts = np.flatnonzero(np.r_[True, own[1:] != own[:-1]])
+    """Return the positions of whole words that have about ``number`` tokens together."""
+    word_of = words[candidates]
+    starts = np.flatnonzero(np.r_[True, word_of[1:] != word_of[:-1]])
     pieces = np.split(candidates, starts[1:])
     means = np.array([weights[piece].mean() for piece in pieces])
     order = np.argsort(_sampling_keys(uniform[candidates[starts]], means), kind="stable")
-    chosen: list[NDArray] = []
-    taken = 0
+    selected: list[NDArray] = []
+    count = 0
     for index in order:
-        if taken >= number:
+        if count >= number:
             break
-        if not chosen or taken + len(pieces[index]) <= number:
-            chosen.append(pieces[index])
-            taken += len(pieces[index])
-    return np.sort(np.concatenate(chosen))
+        if not selected or count + len(pieces[index]) <= number:
+            selected.append(pieces[index])
+            count += len(pieces[index])
+    return np.sort(np.concatenate(selected))

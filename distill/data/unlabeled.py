@@ -16,7 +16,7 @@ from distill.data.augmentation.base import augment
 from distill.data.row_hashes import near_duplicate_keys
 from distill.data.schema import DataSchema
 from distill.data.sources.base import DataSource
-from distill.data.sources.files import FORMATS, data_suffix, read_file
+from distill.data.sources.files import FORMATS, Layout, data_suffix, read_file
 from distill.data.sources.hub import read_hub
 
 # Names of the split without labels in data sets of the hub, tried in this order.
@@ -173,7 +173,8 @@ class _UnlabeledReader:
         else:
             return self._select(_read_hub(source.unlabeled, option, cache_dir), option)
         # The same reading options as for labeled files.
-        quotes, layout = getattr(source, "quotes", None), getattr(source, "layout", "auto")
+        quotes: bool | None = getattr(source, "quotes", None)
+        layout: Layout = getattr(source, "layout", "auto")
         parts = [
             self._select(
                 read_file(file, cache_dir, quotes, layout if _is_line_based(file) else "auto"),

@@ -1,1 +1,1 @@
-"""Measuring models: size, speed, quality, calibration, fidelity."""
+"""Evaluation of models: size, speed, quality, calibration, fidelity."""

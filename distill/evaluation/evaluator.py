@@ -1,18 +1,18 @@
-"""Measure teacher, student and control side by side, and compare them."""
+"""Evaluate teacher, student and control on the same examples, and compare them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from torch import nn
 
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 from distill.evaluation import speed
 from distill.metrics.statistics import bootstrap_interval, paired_comparison
 from distill.modeling import size
+from distill.modeling.families import config_of, output_names
 from distill.reporting.quantities import quantity, retention
 from distill.reporting.schema import (
     Calibration,
@@ -33,24 +33,30 @@ class EvaluatedModel:
     """A model with its logits of the evaluated split.
 
     Attributes:
-        role: Role in the report.
-        name: Name in the report.
-        model: The model in memory.
-        examples: The evaluated split, encoded for it.
-        logits: Of every example, ``(N, C)`` or ragged, in the order of the rows, as reduced by the
-            evaluator.
+        role: role in the report.
+        name: name in the report.
+        model: the model in memory.
+        examples: the evaluated split, encoded for the model.
+        logits: logits of every example, ``(N, C)`` or jagged, in the order of the rows, as reduced
+            by the task's evaluator.
     """
 
     role: str
     name: str
-    model: PreTrainedModel
+    model: nn.Module
     examples: DistillationDataset
     logits: ArrayOrJagged
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """Everything that was measured in a run, and the time that it took."""
+    """Results of the evaluation of a run.
+
+    Attributes:
+        models: results of each model.
+        comparison: of the student with teacher and control.
+        seconds: duration of the evaluation.
+    """
 
     models: Sequence[ModelReport]
     comparison: Comparison
@@ -62,17 +68,17 @@ def evaluate_models(
 ) -> list[ModelReport]:
     """Measure size, speed, quality, calibration and fidelity of each model.
 
-    Quality, calibration and fidelity are computed from the given logits; speed is measured now, in
-    fp32, all models taking turns.
+    Quality, calibration and fidelity are computed from the given logits; speed is measured in fp32
+    by running all models in turn.
 
     Args:
-        candidates: The teacher first, if it is among them.
-        task: Evaluates the logits.
-        device: Where speed is measured.
+        candidates: the models; the teacher first, if it is among them.
+        task: evaluates the logits.
+        device: device on which speed is measured.
     """
     first = candidates[0]
     teacher = first if first.role == Role.TEACHER else None
-    # The first model's tokens state the length, so that all are counted at the same one.
+    # The length of the first model's examples, so that the operations of all are comparable.
     length = int(np.median(first.examples.lengths))
     speeds = speed.measure_speed(
         {candidate.role: candidate.model for candidate in candidates},
@@ -102,23 +108,25 @@ def compare_models(
     """Compare the student with teacher and control, on the same examples.
 
     Args:
-        models: The measurements of :func:`evaluate_models`.
-        candidates: The models with their logits.
-        task: Evaluates the logits.
+        models: results of :func:`evaluate_models`.
+        candidates: the models with their logits.
+        task: evaluates the logits.
     """
     measured = {model.role: model for model in models}
     inputs = {
         candidate.role: task.evaluator.metric_inputs(candidate.logits, candidate.examples)
         for candidate in candidates
     }
-    predictions = {role: task.evaluator.standardize(own) for role, (own, *_) in inputs.items()}
-    shared = inputs[Role.TEACHER][1:]
+    predictions = {
+        role: task.evaluator.standardize(values) for role, (values, *_) in inputs.items()
+    }
+    labels = inputs[Role.TEACHER][1:]
     teacher, student = measured[Role.TEACHER], measured[Role.STUDENT]
     metric = task.evaluator.selection_metric
     paired = {
         role: Difference(
             *paired_comparison(
-                metric.function, predictions[Role.STUDENT], predictions[role], *shared
+                metric.function, predictions[Role.STUDENT], predictions[role], *labels
             )
         )
         for role in (Role.TEACHER, Role.CONTROL)
@@ -140,13 +148,13 @@ def compare_models(
 
 def _ratio(name: str, teacher: ModelReport, student: ModelReport) -> float | None:
     """Return how many times smaller a cost of the student is than the teacher's."""
-    whole, reduced = (quantity(name).read(model) for model in (teacher, student))
-    return whole / reduced if whole is not None and reduced else None
+    teacher_cost, student_cost = (quantity(name).read(model) for model in (teacher, student))
+    return teacher_cost / student_cost if teacher_cost is not None and student_cost else None
 
 
-def _size(model: PreTrainedModel, task: Task, length: int) -> Size:
+def _size(model: nn.Module, task: Task, length: int) -> Size:
     parameters = size.count_parameters(model)
-    inputs = task.preprocessor.example_inputs(model.config, length)
+    inputs = task.preprocessor.example_inputs(config_of(model), length)
     return Size(
         parameters=parameters.total,
         parameters_without_embeddings=parameters.without_embeddings,
@@ -167,10 +175,9 @@ def _quality(candidate: EvaluatedModel, task: Task) -> dict[str, MetricValue]:
 def _per_class(candidate: EvaluatedModel, task: Task) -> dict[str, ClassScores]:
     if not task.evaluator.per_class:
         return {}
-    by_index = cast("dict[int, str]", candidate.model.config.id2label)
-    names = [by_index[index] for index in range(len(by_index))]
+    names = [name for _, name in sorted(output_names(config_of(candidate.model)).items())]
     scores = task.evaluator.per_class_scores(candidate.logits, candidate.examples, names)
-    return {name: ClassScores.from_dict(of_class) for name, of_class in scores.items()}
+    return {name: ClassScores.from_dict(class_scores) for name, class_scores in scores.items()}
 
 
 def _calibration(candidate: EvaluatedModel, task: Task) -> Calibration | None:

@@ -1,4 +1,4 @@
-"""Latency and throughput, measured side by side so that a busy machine slows all models alike."""
+"""Latency and throughput, measured in turn so that other load affects all models alike."""
 
 import time
 import weakref
@@ -17,9 +17,9 @@ from distill.modeling.loading import call_model
 from distill.modeling.size import count_bytes
 from distill.reporting.schema import Latency, Speed
 
-EXAMPLES = 50  # whose latency is measured
-ROUNDS = 5  # repetitions
-BATCH_SIZE = 32  # for throughput
+EXAMPLES = 50  # number of examples for latency
+ROUNDS = 5  # number of repetitions
+BATCH_SIZE = 32  # batch size for throughput
 
 
 def measure_speed(
@@ -28,21 +28,21 @@ def measure_speed(
     device: torch.device,
     rounds: int = ROUNDS,
 ) -> dict[str, Speed]:
-    """Measure latency and throughput of several models, in fp32, at the data's own lengths.
+    """Measure latency and throughput of several models in fp32, at the lengths of the data.
 
     Latency: batch size 1, one thread, ``EXAMPLES`` examples spread evenly over the lengths that
-    occur. Models take turns example by example, so that other load on the machine affects all of
-    them, and each example counts with the fastest of its rounds: other programs only ever add time.
-    The median of the rounds, which is what a machine with this load gives, is reported too, and the
-    processor time of the thread (``None`` on a GPU). Throughput: batches of similar length with all
-    threads, the median of the rounds. Peak memory: weights and the largest sum of tensors alive at
-    once in a forward pass of the longest example (all memory, on a GPU).
+    occur. Models run in turn on each example, so that other load on the machine affects all of
+    them, and each example counts with the fastest of its rounds, because other programs can only
+    add time. The median of the rounds, which describes a machine with this load, and the processor
+    time of the thread (``None`` on a GPU) are reported as well. Throughput: batches of similar
+    length with all threads, the median of the rounds. Peak memory: weights and the largest sum of
+    tensors alive at the same time in a forward pass of the longest example (on a GPU all memory).
 
     Args:
-        models: By role.
-        examples: The evaluated split by role, encoded by each model's tokenizer.
-        device: Where to run.
-        rounds: Number of repetitions.
+        models: the models by role.
+        examples: the evaluated split by role, encoded for each model.
+        device: device to run on.
+        rounds: number of repetitions.
     """
     for model in models.values():
         model.to(device).eval()
@@ -90,7 +90,7 @@ def measure_speed(
 
 
 def _latency(seconds: np.ndarray) -> Latency:
-    """Return median and 95th percentile of each example's seconds, ``(N,)``."""
+    """Return median and 95th percentile of the seconds of each example, ``(N,)``."""
     p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
     return Latency(float(p50), float(p95))
 
@@ -115,6 +115,7 @@ def _batches_across_lengths(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
+    """Run on one thread within the context."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -147,12 +148,17 @@ def _peak_memory(model: nn.Module, inputs: Mapping[str, Tensor], device: torch.d
 
 
 class _LiveTensors(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations create and that are still alive."""
+    """Counts the bytes of the tensors that operations create and that are still alive.
+
+    Attributes:
+        current: bytes of the tensors that are alive.
+        peak: largest value of ``current`` so far.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = 0
-        self.seen: set[int] = set()
+        self.current = self.peak = 0
+        self._storages: set[int] = set()
 
     def __torch_dispatch__(
         self,
@@ -171,14 +177,14 @@ class _LiveTensors(TorchDispatchMode):
             if not isinstance(tensor, Tensor):
                 continue
             storage = tensor.untyped_storage()
-            if storage._cdata in inputs or storage._cdata in self.seen:
+            if storage._cdata in inputs or storage._cdata in self._storages:
                 continue
-            self.seen.add(storage._cdata)
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
+            self._storages.add(storage._cdata)
+            self.current += storage.nbytes()
+            self.peak = max(self.peak, self.current)
             weakref.finalize(storage, self._release, storage._cdata, storage.nbytes())
         return result
 
     def _release(self, key: int, size: int) -> None:
-        self.seen.discard(key)
-        self.now -= size
+        self._storages.discard(key)
+        self.current -= size

@@ -95,23 +95,24 @@ def train_active_rows(model: nn.Module, ids: np.ndarray | None) -> Iterator[None
     if ids is None:  # all rows, or a model without input embeddings
         yield
         return
-    table = model.get_input_embeddings()
+    embedded: Any = model  # a transformers model
+    table = embedded.get_input_embeddings()
     plain = type(table) is nn.Embedding and table.max_norm is None and not table.sparse
     used = [p for module in model.modules() for p in module._parameters.values()]
     tied = sum(parameter is getattr(table, "weight", None) for parameter in used) > 1
     if (
-        ids is None or not plain or tied or not table.weight.requires_grad
+        not plain or tied or not table.weight.requires_grad
         or len(ids) > MAX_ACTIVE_SHARE * table.num_embeddings
     ):  # fmt: skip
         yield
         return
     rows = torch.from_numpy(ids).to(table.weight.device)
     part = ActiveRowsEmbedding(table, rows)
-    model.set_input_embeddings(part)
+    embedded.set_input_embeddings(part)
     try:
         yield
     finally:
         part.write_back()
         with torch.no_grad():
             table.weight.copy_(part.whole)  # the same memory, unless it was moved to a GPU
-        model.set_input_embeddings(table)
+        embedded.set_input_embeddings(table)

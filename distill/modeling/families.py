@@ -73,6 +73,11 @@ def config_of(model: nn.Module) -> PreTrainedConfig:
     return cast(PreTrainedConfig, model.config)
 
 
+def output_names(config: PreTrainedConfig) -> dict[int, str]:
+    """Return the name of each output of a model's head by its index."""
+    return {int(index): name for index, name in (config.id2label or {}).items()}
+
+
 def family_name(config: PreTrainedConfig) -> str:
     """Return the family's ``model_type``; that of BERT for its compact variant too."""
     return config.model_type.removeprefix(COMPACT_PREFIX)

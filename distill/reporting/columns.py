@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from distill.reporting import text
-from distill.reporting.compare import RunComparison
 from distill.reporting.quantities import Quantity, of_kinds, quantity
-from distill.reporting.rows import Row
+
+if TYPE_CHECKING:
+    from distill.reporting.compare import RunComparison
+    from distill.reporting.rows import Row
 
 
 @dataclass(frozen=True)

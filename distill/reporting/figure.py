@@ -8,13 +8,12 @@ its own.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
 
 from distill.reporting.files import replacing
 from distill.reporting.quantities import quantity
@@ -205,7 +204,7 @@ def _scale(ax: Axes, points: Sequence[Point], log: bool) -> None:
     # A few very wide intervals, as of two seeds, may leave the frame; the values may not.
     bottom, top = min(p.y for p in points), max(p.y for p in points)
     reach = max(
-        0.6 * (top - bottom), 1.1 * float(np.median([p.top - p.bottom for p in points])) / 2
+        0.6 * (top - bottom), 1.1 * float(statistics.median(p.top - p.bottom for p in points)) / 2
     )
     bottom = max(bottom - reach, min(p.bottom for p in points))
     top = min(top + reach, max(p.top for p in points))
@@ -252,8 +251,11 @@ def _write_labels(
         taken.append(Bbox.from_extents(*(center - 4 * pixel), *(center + 4 * pixel)))
         ends = place.transform([(point.x, point.bottom), (point.x, point.top)])
         taken.append(Bbox([ends[0] - (pixel, 0), ends[1] + (pixel, 0)]))
-    for segment in pairwise(ax.transData.transform(line) if line else []):
-        taken.append(Bbox([np.min(segment, axis=0) - pixel, np.max(segment, axis=0) + pixel]))
+    for (x0, y0), (x1, y1) in pairwise(ax.transData.transform(line) if line else []):
+        low, high = (min(x0, x1), min(y0, y1)), (max(x0, x1), max(y0, y1))
+        taken.append(
+            Bbox.from_extents(low[0] - pixel, low[1] - pixel, high[0] + pixel, high[1] + pixel)
+        )
     for point, place in zip(points, places, strict=True):
         if not point.label:
             continue

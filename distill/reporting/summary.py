@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from distill.reporting.compare import RunComparison
 from distill.reporting.conclusion import SIGNIFICANCE
 from distill.reporting.quantities import quantity
-from distill.reporting.rows import OVER_SEEDS, Row
 from distill.reporting.text import score, short
+
+if TYPE_CHECKING:
+    from distill.reporting.compare import RunComparison
+    from distill.reporting.rows import Row
 
 
 def summarize(comparison: RunComparison) -> list[str]:
@@ -43,6 +46,8 @@ def summarize(comparison: RunComparison) -> list[str]:
 
 def footnotes(comparison: RunComparison) -> list[str]:
     """Return remarks on how to read the table."""
+    from distill.reporting.rows import OVER_SEEDS
+
     several = {row.interval_over == OVER_SEEDS for row in comparison.candidates if row.intervals}
     over = {
         frozenset({True}): "over the seeds (Student's t): the luck of training, on these examples",

@@ -145,4 +145,10 @@ def _check_runs(base: DictConfig, space: Space, compose: Compose) -> dict[str, s
 
     check_all(space, compose)
     components = RunComponents.from_config(base)
+    metric = components.task.evaluator.selection_metric
+    if not metric.higher_is_better:
+        raise UserError(
+            f"distill-search maximizes the metric on validation, and task.metric={metric.name} is "
+            "better when lower: choose another with task.metric=..."
+        )
     return prepare_data(components.source, components.task.schema, components.cache_dir).hashes

@@ -64,7 +64,7 @@ class SearchConfig:
     stop_behind: float | None = 0.05
     control: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.trials is None and self.minutes is None:
             raise UserError("search.trials and search.minutes are both null: set one of them")
         for name in ("trials", "minutes", "random_trials"):

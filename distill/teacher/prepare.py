@@ -15,6 +15,7 @@ from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData
 from distill.modeling import loading
 from distill.modeling.ensemble import Ensemble
+from distill.modeling.families import output_names
 from distill.modeling.head import Head
 from distill.modeling.outputs import ModelOutputs
 from distill.tasks.base import Task
@@ -198,7 +199,7 @@ def _trained_output_order(
         if config.labels is not None:
             raise UserError("teacher.labels names the classes of a head that will not be used")
         return None
-    checkpoint_names = {int(key): name for key, name in (model_config.id2label or {}).items()}
+    checkpoint_names = output_names(model_config)
     model_names = dict(enumerate(config.labels)) if config.labels else checkpoint_names
     if config.labels and len(config.labels) != model_config.num_labels:
         raise UserError(

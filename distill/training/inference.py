@@ -49,8 +49,8 @@ def iter_logits(
             logits = forward_at_positions(model, inputs).logits.float()
             if reduce_logits is not None:
                 logits = reduce_logits(logits, batch["labels"].to(hardware.device))
-            own = indices.own
-            yield own, (logits if own else logits[:0]).cpu().numpy()
+            part = indices.rank_part
+            yield part, (logits if part else logits[:0]).cpu().numpy()
 
 
 def predict_logits(

@@ -30,7 +30,9 @@ def test_every_example_is_in_the_part_of_one_process_of_the_same_batch(tokenizer
     for rank in range(count):
         loader = dataset.loader(7, 0, ProcessRank(rank, count))
         assert list(loader.sampler) == whole  # so all take equally many steps
-        assert [batch.own for batch in loader.sampler] == [batch[rank::count] for batch in whole]
+        assert [batch.rank_part for batch in loader.sampler] == [
+            batch[rank::count] for batch in whole
+        ]
         parts.append(list(loader))
     for indices, of_processes in zip(whole, zip(*parts, strict=True), strict=True):
         texts = [

@@ -58,7 +58,7 @@ def test_peak_memory_counts_what_is_alive_at_once():
             del y
             w = x + 1
         assert live.peak == 8000
-        assert live.now == 4400
+        assert live.current == 4400
         del z, w
 
 

@@ -146,3 +146,22 @@ def test_a_decoder_keeps_the_epoch_with_the_lowest_perplexity(command, lines, tm
     training = json.loads(Path("run/report.json").read_text())["training"]["student"]
     assert training["best"] == pytest.approx(min(values))
     assert training["best_epoch"] == values.index(min(values)) + 1
+
+
+def test_the_search_refuses_metrics_to_be_minimized(lines, tmp_path, monkeypatch, capsys):
+    from distill.cli.search import main
+
+    tokenizer = make_tokenizer(FILLER + GOOD + BAD)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=32, n_embd=32, n_layer=2, n_head=2, pad_token_id=0
+    )
+    GPT2LMHeadModel(config).base_model.save_pretrained(tmp_path / "decoder")
+    tokenizer.save_pretrained(tmp_path / "decoder")
+    monkeypatch.chdir(tmp_path)
+    settings = run_settings(tmp_path, "task_decoder", lines)
+    arguments = [*settings, f"teacher.path={tmp_path / 'decoder'}", "search.trials=1"]
+    monkeypatch.setattr("sys.argv", ["distill-search", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "task.metric=perplexity is better when lower" in capsys.readouterr().err

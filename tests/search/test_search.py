@@ -423,6 +423,33 @@ def test_another_search_and_another_process_are_refused(search, quick, corpus, t
     assert Path("other/thesis.tex").exists()
 
 
+def test_a_search_of_before_is_continued(search, quick):
+    """Its record names classes and options as version 0.1.0 did."""
+    assert search(*GRID, "search.trials=1")[0] == 0
+    record = Path("found/search.yaml")
+    new = record.read_text()
+    old = (
+        new.replace("distill.data.sources.files.FileSource", "distill.data.files.Files")
+        .replace("unlabeled", "unlabelled")
+        .replace("standardize", "standardise")
+    )
+    assert old != new
+    record.write_text(old)
+    code, _, err = search(*GRID, "search.trials=2")
+    assert code == 0, err
+    assert len(quick) == 2
+
+
+def test_an_option_by_its_old_name_is_searched(search, quick):
+    code, _, err = search(
+        "student=half", *FIXED, "optimizer.learning_rate=1e-4", "search.trials=1",
+        "objective=pkd", "objective.hidden_states.measure=mse,normalised_mse",
+    )  # fmt: skip
+    assert code == 0, err
+    assert err == "note: normalised_mse is now normalized_mse\n"
+    assert found()["space"] == {"objective.hidden_states.measure": "mse, normalized_mse"}
+
+
 def test_data_that_changed_are_refused(search, quick, corpus, tmp_path):
     shutil.copytree(corpus, tmp_path / "mine")
     path = f"data.path={tmp_path}/mine"

@@ -152,7 +152,7 @@ def test_each_unit_of_a_layer_by_its_weights_in_and_out():
 @pytest.mark.parametrize(
     ("family", "settings", "message"),
     [
-        ("bert", {"hidden_size": 33}, "hidden_size=33: from 1 to 32"),
+        ("bert", {"hidden_size": 33}, "hidden_size=33: choose a number from 1 to 32"),
         ("bert", {"heads": 0}, "heads=0"),
         ("bert", {"intermediate_size": 1.5}, "intermediate_size=1.5"),
         ("bert", {"hidden_size": 0.0}, "hidden_size=0.0"),

@@ -1,1 +1,1 @@
-"""augmentation"""
+"""Augmentations: new texts generated from training examples."""

@@ -1,4 +1,4 @@
-"""distill.data.augmentation.word_noise"""
+"""Augmentation by random masking, deletion and n-gram sampling of words."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,24 +11,24 @@ from distill.modeling import loading
 
 @dataclass(kw_only=True)
 class WordNoise:
-    """Words masked, deleted, or all but a stretch of them dropped, at random.
+    """Masks or deletes random words, or reduces a text to a random n-gram.
 
     Masking and n-gram sampling are those of Tang et al. 2019, "Distilling Task-Specific Knowledge
-    from BERT into Simple Neural Networks" (arXiv:1903.12136); their third rule, to replace a word
-    by another of its part of speech, needs a tagger and is left out. Deletion is that of Wei and
-    Zou 2019, "EDA" (arXiv:1901.11196). Words stand between white space.
+    from BERT into Simple Neural Networks" (arXiv:1903.12136); their third rule, replacing a word by
+    another of the same part of speech, needs a tagger and is omitted. Deletion is that of Wei and
+    Zou 2019, "EDA" (arXiv:1901.11196). Words are separated by white space.
 
     Attributes:
-        name: what reports call it.
-        copies: texts made of each one (n_iter of Tang et al., who take 20).
-        mask: probability of each word to become the mask token (p_mask).
-        delete: probability of each word to be left out; one word always stays.
-        ngram: probability of a text to be cut to one stretch of its words (p_ng).
-        shortest: words of such a stretch, at least;
-        longest: and at most; every number between is as likely.
-        tokenizer: model whose mask token is taken: the teacher's. A student with another one reads
-            it as plain text.
-        seed: of all draws.
+        name: name in reports.
+        copies: number of new texts per text (n_iter of Tang et al., who take 20).
+        mask: probability that a word is replaced by the mask token (p_mask).
+        delete: probability that a word is deleted; at least one word remains.
+        ngram: probability that a text is reduced to an n-gram (p_ng).
+        shortest: minimum number of words of the n-gram.
+        longest: maximum number of words; all numbers in between are equally likely.
+        tokenizer: model whose mask token is used: the teacher. A student with another mask token
+            reads it as text.
+        seed: seed of all random numbers.
     """
 
     name: str
@@ -41,7 +41,7 @@ class WordNoise:
     longest: int = 5
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for option in ("mask", "delete", "ngram"):
             check_probability(option, getattr(self, option))
         for option in ("copies", "shortest"):
@@ -62,26 +62,26 @@ class WordNoise:
             raise UserError(f"data.augmentation.seed={self.seed}: it must be 0 or above")
 
     def settings(self) -> dict[str, Any]:
-        """See :class:`Augmentation`."""
-        plain = {
+        """Return the settings and the mask token."""
+        options = {
             key: value for key, value in asdict(self).items() if key not in ("name", "tokenizer")
         }
-        return plain | {"kind": "word_noise", "mask_token": self._mask_token()}
+        return options | {"kind": "word_noise", "mask_token": self._mask_token()}
 
     def __call__(self, texts: Sequence[str]) -> list[list[str]]:
-        """See :class:`Augmentation`."""
+        """Return ``copies`` new texts for each text."""
         mask_token = self._mask_token()
         return [self._copies(text, mask_token) for text in texts]
 
     def _mask_token(self) -> str | None:
         if not self.mask:
             return None
-        what = f"data.augmentation.tokenizer={self.tokenizer}"
+        option = f"data.augmentation.tokenizer={self.tokenizer}"
         path = loading.resolve_model_path(self.tokenizer, "data.augmentation.tokenizer")
-        token = loading.load_tokenizer(path, what).mask_token
+        token = loading.load_tokenizer(path, option).mask_token
         if token is None:
-            raise UserError(f"{what} has no mask token: set data.augmentation.mask=0")
-        return token
+            raise UserError(f"{option} has no mask token: set data.augmentation.mask=0")
+        return str(token)
 
     def _copies(self, text: str, mask_token: str | None) -> list[str]:
         random, words = text_generator(self.seed, text), text.split()
@@ -89,7 +89,7 @@ class WordNoise:
         for _ in range(self.copies):
             draws = random.random(len(words))
             kept = [
-                mask_token if draw < self.mask else word
+                mask_token if mask_token is not None and draw < self.mask else word
                 for word, draw in zip(words, draws, strict=True)
                 if draw < self.mask or draw >= self.mask + self.delete
             ] or [words[random.integers(len(words))]]

@@ -1,4 +1,4 @@
-"""Files with a word a line: columns of words and tags, an empty line after each sentence."""
+"""Reader of CoNLL files: one word per line with its tags, an empty line after each sentence."""
 
 import gzip
 import re
@@ -9,25 +9,25 @@ from datasets import Dataset, Features, List, Value
 
 from distill.core.errors import UserError
 
-# What begins a new document in the files of the CoNLL tasks.
+# Start of the line that begins a document in the files of the CoNLL tasks.
 DOCUMENT = "-DOCSTART-"
-# What the first and the last column are called besides their numbers.
+# Names of the first and the last column, in addition to their numbers.
 FIRST, LAST = "tokens", "ner_tags"
 
 
 def read_conll(file: Path) -> Dataset:
-    """The sentences of a file, also .gz: a list of each column's fields.
+    """Read the sentences of a file, which may be compressed (.gz).
 
-    Columns are separated by tabs if the first line of words has one, otherwise by spaces. Lines
-    that begin a document (``-DOCSTART-``) are left out; so are comments: a line before a sentence
-    that begins with ``#`` and has not as many columns as the others.
+    Columns are separated by tabs if the first line of words has a tab, otherwise by spaces. Lines
+    that begin a document (``-DOCSTART-``) are skipped; so are comments, lines before a sentence
+    that begin with ``#`` and have another number of columns than the others.
 
     Returns:
-        Rows with the columns ``1``, ``2``, ... of the file as lists of text; the first one also as
-        ``tokens``, the last one, if it is another, as ``ner_tags``.
+        One row per sentence with the columns ``1``, ``2``, ... of the file as lists of strings; the
+        first column also as ``tokens``, and the last of several as ``ner_tags``.
 
     Raises:
-        UserError: naming file and line, for a line with more or fewer columns, or an empty one.
+        UserError: for a line with a different number of columns or an empty field.
     """
     sentences: list[list[list[str]]] = []
     open_sentence = False
@@ -70,16 +70,17 @@ def read_conll(file: Path) -> Dataset:
 
 
 def _is_comment(file: Path, number: int, line: str) -> bool:
-    """Whether a line that begins with ``#`` differs from the first one that does not."""
-    for later, other in _lines(file):
-        if later > number and other and not other.startswith(("#", DOCUMENT)):
-            tabs = "\t" in other
-            return len(_fields(line, tabs)) != len(_fields(other, tabs))
+    """Return whether a line with ``#`` has another number of columns than the first without."""
+    for later_number, later_line in _lines(file):
+        is_later = later_number > number and later_line
+        if is_later and not later_line.startswith(("#", DOCUMENT)):
+            tabs = "\t" in later_line
+            return len(_fields(line, tabs)) != len(_fields(later_line, tabs))
     return False
 
 
 def _fields(line: str, tabs: bool) -> list[str]:
-    # Not at any white space: words may have a no-break space in them.
+    # Not at any white space: words may contain a no-break space.
     return [field.strip(" ") for field in line.split("\t")] if tabs else re.split(r"[ \t]+", line)
 
 
@@ -89,7 +90,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
         with opener(file, "rt", encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 stripped = line.rstrip("\r\n")
-                # An empty last column shows; spaces before or behind a line mean nothing.
+                # Tabs are kept, for an empty last column; surrounding spaces are removed.
                 yield number, stripped.strip(" ") if stripped.strip() else ""
     except (OSError, UnicodeDecodeError, EOFError) as error:
         raise UserError(f"cannot read {file}: {error}") from error

@@ -1,22 +1,21 @@
-"""The embedded default data set: which library does this paragraph of documentation come from?
+"""Reader of the embedded default data set: from which library does a docstring come?
 
-Every machine with the ``demo`` extra holds eight libraries whose docstrings are real English
-prose, so a text classification task needs no download. The sources are located and parsed, never
-imported.
+Every machine with the ``demo`` extra has eight libraries whose docstrings are English prose, so a
+text classification task needs no download. The sources are located and parsed, never imported.
 
-What is an example: the first paragraph of the docstring of a module, class or function, without
-markup, of 5 to 60 words. What is left out, and why:
+An example is the first paragraph of the docstring of a module, class or function, without markup,
+of 5 to 60 words. Excluded are:
 
-- texts that name one of the libraries: they would give the label away;
-- lists of parameters, signatures, formulas, templates, anything that is not ASCII: not English
-  prose;
-- near-duplicates, the same :func:`normal_form`: one stays when they are of one library (the
-  hundreds of models of transformers differ in little but a name), none when they are of several,
-  because then the label is a toss-up;
+- texts that name one of the libraries, because they reveal the label;
+- lists of parameters, signatures, formulas, templates and anything that is not ASCII, because they
+  are not English prose;
+- near-duplicates, which have the same :func:`normal_form`: one of them is kept if all are from one
+  library (hundreds of models of transformers differ in little but a name), none if they are from
+  several, because the label would be ambiguous;
 - tests and vendored copies of other projects.
 
-Every choice is made by SHA-256, so the rows depend on the sources installed and not on the order
-of a file system.
+Every choice depends on SHA-256, so the rows depend on the installed sources and not on the order
+of files in a file system.
 """
 
 import ast
@@ -45,15 +44,15 @@ LIBRARIES = (
     "pytorch_lightning",
 )
 
-# Where a library's package is not called what the library is called.
+# Packages of libraries that have another name.
 _PACKAGES = {
     "scikit-learn": ("sklearn",),
     # One distribution. The first package alone has some 630 texts, and the smallest library
-    # decides how many the others may have.
+    # determines the number of texts of all.
     "pytorch_lightning": ("pytorch_lightning", "lightning_fabric"),
 }
 
-# Other names of the libraries, beside their labels.
+# Other names of the libraries.
 _ALIASES = r"\bnp\b|\bpd\b|sklearn|scikit|lightning|\bfabric|hugging ?face"
 
 _SKIPPED_FOLDERS = frozenset(
@@ -62,18 +61,18 @@ _SKIPPED_FOLDERS = frozenset(
         *("test", "tests", "testing", "_test", "_tests", "_testing", "_test_common"),
         # Copies of other projects: array_api_compat, packaging, cobyqa, cutlass, ...
         *("_lib", "_vendor", "_vendored", "externals", "third_party", "vendored_templates"),
-        # Not the standard library, though inside its folder.
+        # Inside the folder of the standard library, but not part of it.
         *("site-packages", "dist-packages"),
-        # Gone from Python 3.12, and numpy held a variant of it until then.
+        # Removed in Python 3.12; numpy had a variant of it until then.
         "distutils",
-        # Programs and demonstrations; lib2to3 is gone from Python 3.13.
+        # Programs and demonstrations; lib2to3 was removed in Python 3.13.
         *("idlelib", "lib2to3", "turtledemo"),
     }
 )
 
-# Read a little more than asked for: texts that two libraries share go afterwards. Reading all files
-# takes four times as long and makes the task harder, because then fewer texts come from one file:
-# tf-idf with logistic regression reaches 68 % instead of 74 %.
+# Factor of texts that are read beyond the requested number, because texts of several libraries are
+# removed afterwards. Reading all files takes four times as long and makes the task harder, because
+# fewer texts come from one file: tf-idf with logistic regression reaches 68 % instead of 74 %.
 _RESERVE = 1.25
 
 # The paragraph ends before a field, directive, prompt, rule, list item or heading.
@@ -99,10 +98,10 @@ _MARKUP = tuple(
         (r"::$", ":"),
     )
 )
-# A call first is a signature; braces and %( are templates; a backslash is LaTeX.
+# A call at the start is a signature; braces and %( are templates; a backslash is LaTeX.
 _NOT_PROSE = re.compile(r"^\S+\(|[\\{}]|://|->|%\(")
 _PLAIN_WORD = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*")
-# Of the words so many must be plain: the others are identifiers, numbers and operators.
+# Minimum fraction of plain words; the others are identifiers, numbers and operators.
 _PLAIN_SHARE = 0.75
 _LOWER_CASE_WORD = re.compile(r"(?<![\w.])[a-z]+(?:['-][a-z]+)*(?![\w(]|\.\w)")
 
@@ -110,7 +109,7 @@ Split = Literal["train", "validation", "test"]
 
 
 class Docstring(NamedTuple):
-    """A paragraph and the library it comes from."""
+    """A paragraph and the library that it comes from."""
 
     text: str
     label: str
@@ -122,22 +121,21 @@ def read_docstrings(
     min_words: int = 5,
     max_words: int = 60,
 ) -> list[Docstring]:
-    """Read a balanced set of paragraphs out of the sources of installed libraries.
+    """Read a balanced set of paragraphs from the sources of installed libraries.
 
     Args:
-        libraries: Names of libraries; one that is not in ``LIBRARIES`` is the package of that name.
-        per_library: At most so many texts of each. Each has as many as the one with the fewest.
-        min_words: Shorter texts are left out.
-        max_words: Longer texts are left out.
+        libraries: names of libraries; a name that is not in ``LIBRARIES`` is that of a package.
+        per_library: maximum number of texts per library; all have as many as the smallest.
+        min_words: minimum number of words of a text.
+        max_words: maximum number of words of a text.
 
     Returns:
-        The rows, library by library in the order asked for, in each by the hash of the text.
-        Of a library with more texts than needed, files are read in the order of the hash of their
-        path until a quarter more than ``per_library`` are found, and the texts with the smallest
-        hashes are taken.
+        The rows by library in the given order, those of a library by the hash of the text. Files
+        are read in the order of the hash of their path until a quarter more than ``per_library``
+        texts are found, and the texts with the smallest hashes are taken.
 
     Raises:
-        UserError: A library is not installed or has no usable text, or a number is out of range.
+        UserError: if a library is not installed or has no usable text, or a number is out of range.
     """
     if per_library < 1 or not 1 <= min_words <= max_words:
         raise UserError(
@@ -150,9 +148,9 @@ def read_docstrings(
         library: _pool(folders, names, min_words, max_words, enough=_RESERVE * per_library)
         for library, folders in roots.items()
     }
-    holders = Counter(form for pool in pools.values() for form in pool)
+    occurrences = Counter(form for pool in pools.values() for form in pool)
     texts = {
-        library: [pool[form] for form in sorted(pool, key=_digest) if holders[form] == 1]
+        library: [pool[form] for form in sorted(pool, key=_digest) if occurrences[form] == 1]
         for library, pool in pools.items()
     }
     smallest = min(texts, key=lambda library: len(texts[library]))
@@ -163,9 +161,9 @@ def read_docstrings(
 
 
 def load(per_library: int = 1000) -> dict[Split, list[dict[str, str]]]:
-    """Read the default data set: rows with ``text`` and ``label`` for every split.
+    """Read the default data set: rows with ``text`` and ``label`` of every split.
 
-    See :func:`read_docstrings` for ``per_library`` and the errors, :func:`split_of` for the split.
+    See :func:`read_docstrings` for ``per_library`` and errors, :func:`split_of` for the splits.
     """
     splits: dict[Split, list[dict[str, str]]] = {"train": [], "validation": [], "test": []}
     for row in read_docstrings(per_library=per_library):
@@ -174,17 +172,17 @@ def load(per_library: int = 1000) -> dict[Split, list[dict[str, str]]]:
 
 
 def load_rest(per_library: int = 1000) -> list[str]:
-    """Read the paragraphs that :func:`load` leaves over, to serve as texts without labels.
+    """Read the paragraphs that :func:`load` does not return, as texts without labels.
 
-    Every file is read. Near-duplicates of what :func:`load` gives, in any of its splits, are left
-    out; of other near-duplicates one stays, also where several libraries share them: here no label
-    has to be right.
+    Every file is read. Near-duplicates of the texts of :func:`load`, in any split, are excluded;
+    one of other near-duplicates is kept, even if they are from several libraries, because no label
+    is needed.
 
     Returns:
         The texts in the order of their hash.
 
     Raises:
-        UserError: as :func:`read_docstrings`.
+        UserError: see :func:`read_docstrings`.
     """
     taken = {normal_form(row.text) for row in read_docstrings(LIBRARIES, per_library)}
     rest: dict[str, str] = {}
@@ -198,19 +196,19 @@ def load_rest(per_library: int = 1000) -> list[str]:
 def split_of(text: str) -> Split:
     """Return the split of a text: 80 % train, 10 % validation, 10 % test.
 
-    It is decided by the SHA-256 of :func:`normal_form`, so it is the same on every machine, and
+    It depends on the SHA-256 of :func:`normal_form`, so it is the same on every machine, and
     near-duplicates are always in the same split.
     """
-    # The first bytes decide which texts are taken: these later ones are independent of that.
+    # Not the first bytes, by which texts are selected: these are independent of them.
     tenth = int.from_bytes(_digest(normal_form(text))[16:24]) % 10
     return "test" if tenth == 0 else "validation" if tenth == 1 else "train"
 
 
 def normal_form(text: str) -> str:
-    """Return what near-duplicates have in common: the plain lower-case words, in their order.
+    """Return the plain lower-case words in their order, which near-duplicates have in common.
 
-    Digits, punctuation, identifiers and capitalised names (except the first word of the text) go:
-    "Constructs a BERT tokenizer." and "Constructs a GPT-2 tokenizer" are one.
+    Digits, punctuation, identifiers and capitalized names (except the first word of the text) are
+    removed: "Constructs a BERT tokenizer." and "Constructs a GPT-2 tokenizer" are equal.
     """
     return " ".join(_LOWER_CASE_WORD.findall(text[:1].lower() + text[1:]))
 
@@ -218,7 +216,7 @@ def normal_form(text: str) -> str:
 def first_paragraph(docstring: str) -> str:
     """Return the first paragraph in one line, without reStructuredText and Markdown markup.
 
-    Empty if the docstring begins with something else: a list, a directive, a signature's fields.
+    It is empty if the docstring does not start with prose, but with a list, directive or field.
     """
     lines = []
     for line in docstring.strip().splitlines():
@@ -232,7 +230,7 @@ def first_paragraph(docstring: str) -> str:
 
 
 def _names(libraries: Sequence[str]) -> re.Pattern[str]:
-    """What would give a label away."""
+    """Return a pattern of the names that reveal a label."""
     return re.compile(
         "|".join([_ALIASES, *map(re.escape, (*LIBRARIES, *libraries))]), re.IGNORECASE
     )
@@ -245,7 +243,7 @@ def _pool(
     max_words: int = 60,
     enough: float = math.inf,
 ) -> dict[str, str]:
-    """Usable texts by their normal form; no further files are read once there are enough."""
+    """Return usable texts by their normal form; reading stops once there are enough."""
     pool: dict[str, str] = {}
     for file in _files(folders):
         for paragraph in map(first_paragraph, _docstrings(file)):
@@ -272,19 +270,23 @@ def _is_prose(text: str, min_words: int, max_words: int) -> bool:
 def _roots(library: str) -> list[Path]:
     if library == "stdlib":
         return [Path(sysconfig.get_paths()["stdlib"])]
-    # find_spec of a top-level name runs none of its code. A folder without __init__.py, which any
-    # folder of that name in the working directory is, has no origin.
-    specs = [find_spec(package) for package in _PACKAGES.get(library, (library,))]
-    if not all(spec and spec.origin and spec.submodule_search_locations for spec in specs):
-        raise UserError(
-            f"data=docstrings reads the sources of {library}, which is not installed: "
-            "pip install 'distill[demo]'"
-        )
-    return [Path(folder) for spec in specs for folder in spec.submodule_search_locations]
+    """Return the folders of a library's packages."""
+    roots: list[Path] = []
+    for package in _PACKAGES.get(library, (library,)):
+        # find_spec of a top-level name runs none of its code. A folder without __init__.py, such as
+        # one of that name in the working directory, has no origin.
+        spec = find_spec(package)
+        if spec is None or not spec.origin or not spec.submodule_search_locations:
+            raise UserError(
+                f"data=docstrings reads the sources of {library}, which is not installed: "
+                "pip install 'distill[demo]'"
+            )
+        roots += map(Path, spec.submodule_search_locations)
+    return roots
 
 
 def _files(roots: Sequence[Path]) -> list[Path]:
-    """Return the Python files worth reading below the roots, in an order that is no order."""
+    """Return the Python files below the roots, without tests, by the hash of their path."""
     found = {}
     for root in roots:
         for folder, subfolders, names in os.walk(root):
@@ -298,13 +300,13 @@ def _files(roots: Sequence[Path]) -> list[Path]:
 
 def _docstrings(file: Path) -> Iterator[str]:
     with warnings.catch_warnings():
-        # Invalid escapes in other people's strings.
+        # Invalid escapes in strings of the libraries.
         warnings.simplefilter("ignore")
         try:
             tree = ast.parse(file.read_bytes())
         except (SyntaxError, ValueError):
             return  # a template, or the syntax of a newer Python
-    nodes: list[ast.AST] = [tree]
+    nodes: list[ast.AST] = [tree]  # grows while it is walked
     for node in nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             docstring = ast.get_docstring(node)

@@ -1,4 +1,4 @@
-"""SQuAD's nested JSON as rows: a question, its context and its answers in each."""
+"""Reader of SQuAD's nested JSON: one row per question with its context and answers."""
 
 import gzip
 import hashlib
@@ -22,25 +22,25 @@ FEATURES = Features(
         "answers": {"text": List(Value("string")), "answer_start": List(Value("int64"))},
     }
 )
-# Far enough into a file to meet its first paragraph, whatever stands before it.
-LOOKED_AT = 1 << 16
+# The first paragraph of a file in SQuAD's layout is within this number of characters.
+SNIFFED_CHARACTERS = 1 << 16
 
 
 def read_squad(file: Path, cache_dir: Path) -> Dataset | None:
-    """The questions of a file of SQuAD's layout, in its order; ``None`` if it is none.
+    """Read the questions of a file in SQuAD's layout; ``None`` if it has another layout.
 
-    It is parsed once: a later call with the same content maps what was kept of it.
+    The file is parsed once: later calls with the same content map the cached rows.
 
     Args:
-        file: json, also .gz.
+        file: a json file, which may be compressed (.gz).
         cache_dir: where the rows are kept.
 
     Returns:
-        Rows with ``question``, ``context``, ``answers`` (``text`` and ``answer_start``, empty where
-        the question has none) and ``id``.
+        Rows with ``question``, ``context``, ``answers`` (``text`` and ``answer_start``, empty for a
+        question without an answer) and ``id``, in the order of the file.
 
     Raises:
-        UserError: if it cannot be read, has no question, or a part of one is missing.
+        UserError: if the file cannot be read, has no question, or a question is incomplete.
     """
     try:
         content = file.read_bytes()
@@ -49,12 +49,14 @@ def read_squad(file: Path, cache_dir: Path) -> Dataset | None:
         text = content.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {file}: {error}") from error
-    if not text.lstrip().startswith("{") or not re.search(r'"paragraphs"\s*:', text[:LOOKED_AT]):
+    if not text.lstrip().startswith("{") or not re.search(
+        r'"paragraphs"\s*:', text[:SNIFFED_CHARACTERS]
+    ):
         return None
     try:
         articles = json.loads(text)["data"]
     except (json.JSONDecodeError, KeyError):
-        return None  # one object a line, perhaps: what reads any json says what is wrong
+        return None  # perhaps json lines: the general reader reports what is wrong
     key = cache_key(kind="squad", format=1, content=hashlib.sha256(content).hexdigest())
     folder = cache_dir / "data" / f"squad-{key}"
 
@@ -70,15 +72,16 @@ def read_squad(file: Path, cache_dir: Path) -> Dataset | None:
 
 
 def _rows(articles: Any, file: Path) -> Iterator[dict[str, Any]]:
+    """Yield one row per question."""
     number = 0
     try:
         for article in articles:
             for paragraph in article["paragraphs"]:
                 for question in paragraph["qas"]:
                     number += 1
-                    # What is_impossible has by way of answers are plausible ones, not right ones.
-                    none = question.get("is_impossible", False)
-                    answers = [] if none else question["answers"]
+                    # The answers of an impossible question are plausible, but wrong.
+                    is_impossible = question.get("is_impossible", False)
+                    answers = [] if is_impossible else question["answers"]
                     yield {
                         "id": str(question.get("id", number)),
                         "question": question["question"],
@@ -89,5 +92,5 @@ def _rows(articles: Any, file: Path) -> Iterator[dict[str, Any]]:
                         },
                     }
     except (KeyError, TypeError, AttributeError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else "is not as SQuAD's are"
-        raise UserError(f"{file}: question {number or 1} {what}") from error
+        problem = f"lacks {error}" if isinstance(error, KeyError) else "is not as SQuAD's are"
+        raise UserError(f"{file}: question {number or 1} {problem}") from error

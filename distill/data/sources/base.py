@@ -68,7 +68,7 @@ class DataSource(ABC):
             if value is not None and value < 1:
                 raise UserError(f"data.{key}={value}: it must be 1 or more")
         if self.label_separator == "":
-            raise UserError("data.label_separator is empty: give what stands between labels")
+            raise UserError("data.label_separator is empty: name the separator of labels")
         if self.empty not in ("error", "drop"):
             raise UserError(f"data.empty={self.empty}: choose error or drop")
         if self.unlabeled_limit is not None and self.unlabeled is None:
@@ -96,19 +96,26 @@ class DataSource(ABC):
 
 
 def read_with_datasets(
-    *arguments: Any, cache_dir: Path, what: str, **options: Any
+    *arguments: Any, cache_dir: Path, description: str, **options: Any
 ) -> dict[str, Dataset]:
-    """Call ``datasets.load_dataset`` without progress bars; raise its failures as UserError."""
+    """Call ``datasets.load_dataset`` without progress bars; raise its failures as UserError.
+
+    Args:
+        *arguments: positional arguments of ``load_dataset``.
+        cache_dir: the program's cache.
+        description: what messages call the data.
+        **options: further arguments of ``load_dataset``.
+    """
     import datasets
 
     datasets.disable_progress_bars()
     try:
         loaded = datasets.load_dataset(*arguments, cache_dir=str(cache_dir / "datasets"), **options)
-    except Exception as error:  # its own errors, pandas', pyarrow's and the hub's are all unrelated
+    except Exception as error:  # those of datasets, pandas, pyarrow and the hub have no common base
         cause = error.__cause__ or error
-        # The second is what an empty txt file ends in.
+        # An empty txt file raises the second one.
         if "corresponds to no data" in str(error) or type(cause).__name__ == "SchemaInferenceError":
-            raise UserError(f"{what} has no examples") from error
+            raise UserError(f"{description} has no examples") from error
         reason = " ".join(str(cause).split())[:300]
-        raise UserError(f"cannot read {what}: {type(cause).__name__}: {reason}") from error
+        raise UserError(f"cannot read {description}: {type(cause).__name__}: {reason}") from error
     return dict(loaded)

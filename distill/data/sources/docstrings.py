@@ -1,4 +1,4 @@
-"""The embedded default as a source: the docstrings of installed libraries, prepared once."""
+"""The embedded default data set: the docstrings of installed libraries, prepared once."""
 
 import logging
 import platform
@@ -17,17 +17,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class DocstringSource(DataSource):
-    """Which library does this paragraph of documentation come from?
+    """Paragraphs of documentation, labeled with the library that they come from.
 
     Attributes:
-        per_library: at most so many examples of a library, in all splits together. The smallest
-            library has fewer than 900, and all get as many as it has.
+        per_library: maximum number of examples of a library in all splits together. The smallest
+            library has fewer than 900, and the others are reduced to its number.
     """
 
     per_library: int = 1000
 
     def read(self, cache_dir: Path) -> dict[str, Dataset]:
-        """Read the sources once for each set of installed versions."""
+        """Read the docstrings once for each set of installed versions."""
         folder = self._folder("docstrings", cache_dir)
 
         def prepare(partial: Path) -> None:
@@ -41,13 +41,13 @@ class DocstringSource(DataSource):
         }
 
     def unlabeled_split(self, name: str, cache_dir: Path) -> Dataset | None:
-        """``docstrings``: the paragraphs that the balanced set leaves over."""
+        """Return for ``docstrings`` the paragraphs that are not in the balanced set."""
         if name != "docstrings":
             return None
         folder = self._folder("docstrings-rest", cache_dir)
 
         def prepare(partial: Path) -> None:
-            log.info("data: reading the docstrings that are left over (less than two minutes)")
+            log.info("data: reading the remaining docstrings (less than two minutes)")
             texts = load_rest(self.per_library)
             Dataset.from_dict({"text": texts}).to_parquet(partial / "rest.parquet")
 
@@ -71,5 +71,5 @@ def _version(library: str) -> str | None:
         return platform.python_version()
     try:
         return version(library)
-    except PackageNotFoundError:  # reading it says what is missing
+    except PackageNotFoundError:  # reported when its sources are read
         return None

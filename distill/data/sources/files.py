@@ -1,4 +1,4 @@
-"""Examples from files: csv, tsv, jsonl, json, parquet, txt, conll, also compressed with gzip."""
+"""Data in files: csv, tsv, jsonl, json, parquet, txt, conll, also compressed with gzip."""
 
 import csv
 import gzip
@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datasets import Dataset, Features, Value
 
@@ -36,18 +36,17 @@ class FileSource(DataSource):
 
     Attributes:
         path: a folder, one file (all splits are then cut from it), or a mapping of split to file.
-        quotes: whether fields may stand in double quotes; by default they may in csv and may not
-            in tsv, as GLUE's files and the media type's definition have it.
-        layout: ``conll`` for files with a word a line whose names do not say so (txt, tsv, or any
-            file that is named by itself), see :func:`~distill.data.readers.conll.read_conll`; ``auto``
-            goes by the suffix.
+        quotes: whether fields may be enclosed in double quotes; by default in csv, but not in tsv,
+            as in GLUE's files and in the definition of the media type.
+        layout: ``conll`` for files with a word per line that have another suffix, see
+            :func:`~distill.data.readers.conll.read_conll`; ``auto`` decides by the suffix.
     """
 
     path: str | dict[str, str]
     quotes: bool | None = None
     layout: Layout = "auto"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.layout not in ("auto", "conll"):
             raise UserError(f"data.layout={self.layout}: choose auto or conll")
@@ -55,7 +54,7 @@ class FileSource(DataSource):
             raise UserError("data.quotes says how csv and tsv are read, not data.layout=conll")
 
     def read(self, cache_dir: Path) -> dict[str, Dataset]:
-        """Read every split's file; all csv and tsv columns as strings, just as they stand."""
+        """Read the file of each split; all columns of csv and tsv are strings."""
         return {
             split: read_file(file, cache_dir, self.quotes, self.layout)
             for split, file in self._find_files().items()
@@ -85,7 +84,7 @@ class FileSource(DataSource):
             if data_suffix(file) not in FORMATS and self.layout == "auto":
                 raise UserError(
                     f"{file}: its format is none of {', '.join(FORMATS)} (or those .gz); "
-                    "data.layout=conll reads any file with a word a line"
+                    "data.layout=conll reads any file with a word per line"
                 )
         return files
 
@@ -93,7 +92,7 @@ class FileSource(DataSource):
     def _files_in(folder: Path) -> dict[str, Path]:
         files: dict[str, Path] = {}
         for file in sorted(folder.iterdir()):
-            # Without a version: train-v1.1.json, dev-v2.0.json are SQuAD's.
+            # SQuAD's files have a version: train-v1.1.json, dev-v2.0.json.
             stem = re.sub(r"[-_]v\d+$", "", file.name.split(".")[0].lower())
             split = SPLIT_NAMES.get(stem)
             if split is None or data_suffix(file) not in FORMATS:
@@ -110,45 +109,49 @@ class FileSource(DataSource):
 def read_file(
     file: Path, cache_dir: Path, quotes: bool | None = None, layout: Layout = "auto"
 ) -> Dataset:
-    """One file's rows as they stand, SQuAD's nested ones flat.
+    """Read the rows of a file unchanged; SQuAD's nested layout is flattened.
 
-    ``quotes`` and ``layout`` as in :class:`FileSource`.
+    Args:
+        file: the file.
+        cache_dir: where the rows are kept.
+        quotes: see :class:`FileSource`.
+        layout: see :class:`FileSource`.
 
     Raises:
-        UserError: if it cannot be read or has no rows.
+        UserError: if the file cannot be read or has no rows.
     """
     suffix = data_suffix(file)
     if layout == "conll" and FORMATS.get(suffix) in ("json", "parquet"):
-        raise UserError(f"data.layout=conll: {file} has no words in lines, leave it at auto")
+        raise UserError(f"data.layout=conll: {file} has no words in lines, set data.layout=auto")
     if layout == "conll" or FORMATS[suffix] == "conll":
         return read_conll(file)
-    options = {}
+    options: dict[str, Any] = {}
     if suffix == ".json" and (nested := read_squad(file, cache_dir)) is not None:
         return nested
     if FORMATS[suffix] == "csv":
         quotes = quotes if quotes is not None else suffix == ".csv"
-        dialect = {
+        dialect: dict[str, Any] = {
             "sep": "," if suffix == ".csv" else "\t",
             "quoting": csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
         }
-        # Strings, or pandas would guess a type a chunk; keep_default_na, or a text that is
-        # literally NA or null would vanish.
+        # Declared as strings, or pandas would infer a type for each chunk; keep_default_na=False,
+        # or the texts NA and null would become missing values.
         columns = {name: Value("string") for name in _header(file, dialect)}
         options = dialect | {"features": Features(columns), "keep_default_na": False}
     return read_with_datasets(
         FORMATS[suffix],
         data_files={"train": str(file)},
         cache_dir=cache_dir / "files" / _file_hash(file),
-        what=str(file),
+        description=str(file),
         **options,
     )["train"]
 
 
 def _file_hash(file: Path) -> str:
-    """Hash of a file's bytes.
+    """Return a hash of the bytes of a file.
 
-    datasets itself goes by path and time of change (and by the path alone of what it has
-    decompressed), and would miss a file that was replaced by one with the same time.
+    datasets itself compares path and modification time (for decompressed files the path alone), and
+    would not notice a file that was replaced by one with the same time.
     """
     try:
         with file.open("rb") as content:
@@ -158,14 +161,15 @@ def _file_hash(file: Path) -> str:
 
 
 def data_suffix(file: Path) -> str:
-    """The suffix that says a file's format: ``.csv`` of ``reviews.csv.gz``."""
+    """Return the suffix of a file's format: ``.csv`` for ``reviews.csv.gz``."""
     suffixes = [suffix.lower() for suffix in file.suffixes]
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 
 
-def _header(file: Path, dialect: dict) -> list[str]:
+def _header(file: Path, dialect: dict[str, Any]) -> list[str]:
+    """Return the column names of a csv or tsv file."""
     opener = gzip.open if file.suffix.lower() == ".gz" else open
     try:
         with opener(file, "rt", encoding="utf-8-sig", newline="") as lines:

@@ -1,4 +1,4 @@
-"""Examples from the Hugging Face hub, by name."""
+"""Data sets of the Hugging Face hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,11 @@ class HubSource(DataSource):
     """A data set of the hub.
 
     Attributes:
-        path: its id, such as ``stanfordnlp/imdb``.
-        subset: its configuration, such as ``sst2`` of ``nyu-mll/glue``.
-        splits: which of its splits serve as train, validation and test, where their names do not
-            say it.
-        revision: commit, tag or branch to take.
+        path: id of the data set, such as ``stanfordnlp/imdb``.
+        subset: configuration of the data set, such as ``sst2`` of ``nyu-mll/glue``.
+        splits: name of the split for each of ``train``, ``validation`` and ``test``, unless they
+            have usual names.
+        revision: commit, tag or branch.
     """
 
     path: str
@@ -28,22 +28,24 @@ class HubSource(DataSource):
     revision: str | None = None
 
     def read(self, cache_dir: Path) -> dict[str, Dataset]:
-        """Download (or take from the cache) and pick the splits."""
+        """Download the data set, or load it from the cache, and select its splits."""
         loaded = self._load(cache_dir)
         if self.splits is None:
             named = {SPLIT_NAMES.get(split): data for split, data in loaded.items()}
             splits = {split: data for split, data in named.items() if split}
         else:
-            absent = [split for split in self.splits.values() if split not in loaded]
-            if absent:
-                raise UserError(f"{self.path} has no split {absent[0]}: it has {', '.join(loaded)}")
-            splits = {ours: loaded[theirs] for ours, theirs in self.splits.items()}
+            missing = [name for name in self.splits.values() if name not in loaded]
+            if missing:
+                raise UserError(
+                    f"{self.path} has no split {missing[0]}: it has {', '.join(loaded)}"
+                )
+            splits = {split: loaded[name] for split, name in self.splits.items()}
         if "train" not in splits:
             raise UserError(f"{self.path} has no train split: set data.splits={{train: NAME}}")
         return splits
 
     def unlabeled_split(self, name: str, cache_dir: Path) -> Dataset | None:
-        """A split of the data set that serves as nothing else, such as imdb's ``unsupervised``."""
+        """Return a split of the data set by its own name, such as imdb's ``unsupervised``."""
         return self._load(cache_dir).get(name)
 
     def _load(self, cache_dir: Path) -> dict[str, Dataset]:
@@ -53,12 +55,14 @@ class HubSource(DataSource):
 def read_hub(
     path: str, subset: str | None, cache_dir: Path, revision: str | None = None
 ) -> dict[str, Dataset]:
-    """All splits of a data set of the hub.
+    """Load all splits of a data set of the hub.
 
     Raises:
-        UserError: if it cannot be had.
+        UserError: if it is neither on the hub nor in the cache.
     """
-    what = f"the data set {path} from the hub"
+    description = f"the data set {path} from the hub"
     if not hub.hub_reachable():
-        what += ", which cannot be reached, nor from the cache"
-    return read_with_datasets(path, subset, revision=revision, cache_dir=cache_dir, what=what)
+        description += ", which cannot be reached, nor from the cache"
+    return read_with_datasets(
+        path, subset, revision=revision, cache_dir=cache_dir, description=description
+    )

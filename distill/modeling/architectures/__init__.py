@@ -5,6 +5,8 @@ and this package, which registers the classes, without. The files therefore impo
 transformers alone.
 """
 
+from typing import Any
+
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -33,11 +35,12 @@ _AUTO = {
     "ForMaskedLM": AutoModelForMaskedLM,
 }
 
-for config, models in (
+_CLASSES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (BiLstmConfig, {"ForSequenceClassification": BiLstmForSequenceClassification}),
     (StaticConfig, {"ForSequenceClassification": StaticForSequenceClassification}),
     *COMPACT.values(),
-):
+)
+for config, models in _CLASSES:
     AutoConfig.register(config.model_type, config)
     config.register_for_auto_class()
     for head, model in models.items():

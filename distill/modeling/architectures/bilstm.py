@@ -90,10 +90,12 @@ class BiLstmForSequenceClassification(PreTrainedModel):
     base_model_prefix = "encoder"
     # Default learning rate, Adam's usual one: higher than for any transformer.
     usual_learning_rate = 1e-3
+    encoder: Any
 
     def __init__(self, config: BiLstmConfig):
         super().__init__(config)
         widths = [config.embedding_size] + [config.hidden_size] * (config.num_hidden_layers - 1)
+        assert config.num_labels is not None
         self.encoder = nn.Module()
         self.encoder.embeddings = nn.Embedding(
             config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id
@@ -109,9 +111,10 @@ class BiLstmForSequenceClassification(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the word embeddings."""
-        return self.encoder.embeddings
+        embeddings: nn.Embedding = self.encoder.embeddings
+        return embeddings
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the word embeddings."""
         self.encoder.embeddings = value
 

@@ -62,11 +62,14 @@ class CompactElectraConfig(ElectraConfig):
 class _Compact:
     """Mixin that builds the family's model, then replaces attention and embeddings."""
 
+    base_model: Any
+    post_init: Any
+
     def __init__(self, config: Any):
         # The family's class requires that the number of heads divides the hidden size: 1 does.
         heads, config.num_attention_heads = config.num_attention_heads, 1
         try:
-            super().__init__(config)
+            super().__init__(config)  # type: ignore[call-arg]  # the family's class
         finally:
             config.num_attention_heads = heads
         embeddings = self.base_model.embeddings

@@ -55,9 +55,11 @@ class StaticForSequenceClassification(PreTrainedModel):
     base_model_prefix = "encoder"
     # Default learning rate, Adam's usual one: higher than for any transformer.
     usual_learning_rate = 1e-3
+    encoder: Any
 
     def __init__(self, config: StaticConfig):
         super().__init__(config)
+        assert config.num_labels is not None
         self.encoder = nn.Module()
         self.encoder.embeddings = nn.Embedding(
             config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id
@@ -70,9 +72,10 @@ class StaticForSequenceClassification(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the word embeddings."""
-        return self.encoder.embeddings
+        embeddings: nn.Embedding = self.encoder.embeddings
+        return embeddings
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the word embeddings."""
         self.encoder.embeddings = value
 

@@ -15,8 +15,8 @@ from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-from distill.reporting.compare import RunComparison
 from distill.reporting.formats.base import (
     FORMATS,
     Format,
@@ -24,6 +24,9 @@ from distill.reporting.formats.base import (
     format_of,
     register_format,
 )
+
+if TYPE_CHECKING:
+    from distill.reporting.compare import RunComparison
 
 __all__ = [
     "FORMATS",

@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from distill.reporting.compare import RunComparison
 from distill.reporting.files import write_text
+
+if TYPE_CHECKING:
+    from distill.reporting.compare import RunComparison
 
 
 class Format(ABC):

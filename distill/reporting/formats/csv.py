@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from distill.reporting.compare import RunComparison
 from distill.reporting.formats.base import TextFormat, register_format
-from distill.reporting.rows import Row
+
+if TYPE_CHECKING:
+    from distill.reporting.compare import RunComparison
+    from distill.reporting.rows import Row
 
 
 @register_format

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.reporting.columns import Column, gain_text, table_columns
-from distill.reporting.compare import RunComparison
 from distill.reporting.formats.base import TextFormat, register_format
 from distill.reporting.formats.json import as_dict
 from distill.reporting.quantities import costs, quantity
-from distill.reporting.rows import Row
 from distill.reporting.summary import footnotes, summarize
 from distill.reporting.templates import render_template
 from distill.reporting.text import p_value, words
+
+if TYPE_CHECKING:
+    from distill.reporting.compare import RunComparison
+    from distill.reporting.rows import Row
 
 STAR = "* On the front: no other student is at least as good and as cheap."
 SIDE_BY_SIDE = "In the figure, models of one cost stand side by side; touch one for its details."

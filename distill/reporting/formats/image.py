@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.reporting.compare import RunComparison
 from distill.reporting.figure import Point, draw_front, save_figure
 from distill.reporting.formats.base import Format, register_format
 from distill.reporting.summary import front_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from distill.reporting.compare import RunComparison
 
 
 @register_format

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from distill.reporting.compare import RunComparison
 from distill.reporting.formats.base import TextFormat, register_format
-from distill.reporting.rows import Row
 from distill.reporting.schema import SCHEMA
 from distill.reporting.summary import footnotes, summarize
+
+if TYPE_CHECKING:
+    from distill.reporting.compare import RunComparison
+    from distill.reporting.rows import Row
 
 
 @register_format

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from distill.reporting import text
 from distill.reporting.columns import table_columns
-from distill.reporting.compare import RunComparison
 from distill.reporting.formats.base import TextFormat, register_format
 from distill.reporting.summary import footnotes, summarize
+
+if TYPE_CHECKING:
+    from distill.reporting.compare import RunComparison
 
 
 @register_format

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import textwrap
+from typing import TYPE_CHECKING
 
 from distill.reporting import text
 from distill.reporting.columns import fit, table_columns
-from distill.reporting.compare import RunComparison
 from distill.reporting.formats.base import TextFormat, register_format
 from distill.reporting.summary import footnotes, summarize
+
+if TYPE_CHECKING:
+    from distill.reporting.compare import RunComparison
 
 WIDTH = 100  # of running text
 

@@ -264,8 +264,8 @@ def test_a_text_with_a_mask_token_of_its_own(masked, pretrained, tokenizer):
 
 
 def test_long_passes_say_how_far_they_are(masked, monkeypatch, caplog):
-    monkeypatch.setattr(masked_words, "CHUNK", 10)
-    monkeypatch.setattr(masked_words, "SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(masked_words, "CHUNK_TEXTS", 10)
+    monkeypatch.setattr(masked_words, "LOG_INTERVAL_SECONDS", 0)
     with caplog.at_level(logging.INFO):
         masked(copies=1)(TEXTS[:25])
     assert [r.message for r in caplog.records if "augmentation" in r.message] == [
@@ -275,7 +275,7 @@ def test_long_passes_say_how_far_they_are(masked, monkeypatch, caplog):
 
 def test_chunks_and_batches_change_nothing(masked, monkeypatch):
     once = masked()(TEXTS[:30])
-    monkeypatch.setattr(masked_words, "CHUNK", 7)
+    monkeypatch.setattr(masked_words, "CHUNK_TEXTS", 7)
     assert masked(batch_size=3)(TEXTS[:30]) == once
 
 
@@ -329,7 +329,7 @@ def test_made_once_until_texts_or_settings_change(tmp_path, pretrained):
 
 def test_made_in_pieces_as_in_one(noise, masked, tmp_path, monkeypatch):
     rows = Dataset.from_dict({"text": TEXTS[:50], "text_pair": TEXTS[50:100]})
-    monkeypatch.setattr(masked_words, "CHUNK", 10)
+    monkeypatch.setattr(masked_words, "CHUNK_TEXTS", 10)
     for number, one in enumerate((noise(mask=0.3), masked())):
         whole = augment(one, rows, ["text", "text_pair"], tmp_path / f"whole {number}")
         with monkeypatch.context() as patch:

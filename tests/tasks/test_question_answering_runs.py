@@ -169,8 +169,11 @@ def test_other_students(command, learning, answered, student):
         ("objective=kd_mse", "it has no form for question_answering"),
         ("objective=dkd", "it has no form for question_answering"),
         ("objective=dist", "it has no form for question_answering"),
-        ("objective.soft_targets.standardise=true", "standardise=true has no form for question"),
-        ("+schedule@objective.soft_targets.temperature=flsw", "an adaptive schedule looks at"),
+        ("objective.soft_targets.standardize=true", "standardize=true has no form for question"),
+        (
+            "+schedule@objective.soft_targets.temperature=flsw",
+            "an adaptive schedule needs a distribution over classes",
+        ),
         ("task.metric=accuracy", "task.metric=accuracy: choose one of f1, exact_match"),
         ("+task.per_class=true", "task.per_class"),
         ("task.stride=30", "task.stride=30: with data.max_length=24 neighboring windows"),

@@ -15,7 +15,7 @@ from distill.data.prepare import UNLABELED, PreparedData
 from distill.evaluation.evaluator import EvaluatedModel
 from distill.modeling.ensemble import Ensemble
 from distill.modeling.loading import check_max_length
-from distill.objectives.objective import Objective, Stage
+from distill.objectives.objective import Objective
 from distill.pipeline.components import RunComponents
 from distill.student.base import Student
 from distill.teacher.ensemble import EnsembleCollator, EnsembleRows, combine_logits
@@ -98,16 +98,15 @@ class DistillationDataModule(pl.LightningDataModule):
         self.teacher_evaluation = EvaluatedModel(
             "teacher", teacher.name, teacher.model, examples, self._evaluation_logits(examples)
         )
-        self._stage, self._seed = components.stages[-1], components.seed
-
-    def set_stage(self, stage: Stage, seed: int) -> None:
-        """Choose the stage that :meth:`train_dataloader` serves, and the seed of its order."""
-        self._stage, self._seed = stage, seed
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Return shuffled batches of the present stage, with what it needs of the teacher."""
-        dataset = self.train_dataset(self._stage.objective)
-        return dataset.loader(self._components.source.batch_size, self._seed)
+        """Return shuffled batches of the last stage, with what it needs of the teacher.
+
+        For a Lightning ``Trainer`` of one's own. :class:`~distill.training.trainer.TrainerFactory`
+        takes the datasets instead, since every rank makes a loader of its own.
+        """
+        dataset = self.train_dataset(self._components.stages[-1].objective)
+        return dataset.loader(self._components.source.batch_size, self._components.seed)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return batches of the validation split."""

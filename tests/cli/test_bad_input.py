@@ -67,7 +67,7 @@ def refused(command, small, monkeypatch):
         ("data.max_length=100", "positions for 64 tokens"),
         ("student.layers=[0,4]", "the teacher has the layers 0 to 3, not 4"),
         ("student.layers=[]", "at least one layer"),
-        ("student.layers=[1,1]", "stands twice"),
+        ("student.layers=[1,1]", "is named twice"),
         ("student.layers=most", "student.layers=most"),
         ("teacher.path=./nowhere", "teacher.path=./nowhere: there is no such folder"),
         ("teacher.path=someone/unheard-of", "teacher.path=someone/unheard-of cannot be loaded"),

@@ -32,7 +32,7 @@ class Labeled:
     """What metrics read of a split: its labels."""
 
     def __init__(self, labels):
-        self.labels = labels
+        self.label_values = labels
 
 
 def predictions(task, logits):

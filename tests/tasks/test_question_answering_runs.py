@@ -164,7 +164,7 @@ def test_other_students(command, learning, answered, student):
         ("student.vocabulary=corpus", "use a student with the teacher's tokenizer"),
         (
             "augmentation=deletion",
-            "augmentation=deletion makes new texts, and task=question_answering",
+            "augmentation=deletion makes new texts, and the labels of task=question_answering",
         ),
         ("objective=kd_mse", "it has no form for question_answering"),
         ("objective=dkd", "it has no form for question_answering"),

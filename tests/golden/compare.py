@@ -19,7 +19,7 @@ ALLOWED_ADDITIONS: tuple[str, ...] = ()
 # spelling. Of each: where it may stand, what it was, what it is now.
 RESPELLED = (
     ("report.run.overrides.*", "data.unlabelled", "data.unlabeled"),
-    ("report.run.overrides.*", "standardise", "standardize"),
+    ("report.run.overrides.*", "soft_targets.standardise", "soft_targets.standardize"),
     ("report.data.notes.*", "data.unlabelled", "data.unlabeled"),
     ("report.data.notes.*", "labelled examples", "labeled examples"),
     ("report.data.notes.*", "no labelled test split", "no labeled test split"),

@@ -42,9 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _report(args: argparse.Namespace) -> int:
     from distill.reporting.budget import answer, parse_limit
     from distill.reporting.compare import compare
-    from distill.reporting.formats import FORMATS, TextFormat, terminal_width
+    from distill.reporting.formats import FORMATS, TextFormat, load_plugins, terminal_width
     from distill.reporting.gather import gather
 
+    load_plugins()
+    if args.format and args.format not in FORMATS:
+        raise UserError(f"--format {args.format}: there are {', '.join(sorted(FORMATS))}")
     outputs = [(path, _format(path, args.format)) for path in args.output]
     printed = FORMATS[args.format or "table"]
     if not outputs and not isinstance(printed, TextFormat):
@@ -94,11 +97,11 @@ def _format(path: Path, name: str | None) -> Format:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from distill.reporting.formats import FORMATS, load_plugins
+    # Neither the formats nor what other packages add is imported for --help: it takes longer.
+    from distill.reporting.format_names import SUFFIXES
     from distill.reporting.quantities import costs
 
-    load_plugins()
-    suffixes = " ".join(sorted(known.suffix for known in FORMATS.values()))
+    suffixes = " ".join(sorted(SUFFIXES.values()))
     parser = argparse.ArgumentParser(
         prog="distill-report",
         description="Compare runs: one table, the Pareto front, a figure or a page to send.",
@@ -110,8 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "-f",
         "--format",
-        choices=sorted(FORMATS),
-        help="what is printed (default: table), or written where -o FILE has no suffix",
+        metavar="NAME",
+        help=f"what is printed (default: table), or written where -o FILE has no suffix: "
+        f"{', '.join(sorted(SUFFIXES))}, or a format of another package",
     )
     add(
         *("-o", "--output"),

@@ -2,7 +2,9 @@
 
 To the bit on the machine that made them; on another one, as the test's id says, training losses
 within a tolerance and the structure of everything else. See `compare` for both, and for
-``ALLOWED_ADDITIONS``. To freeze what is meant to have changed: ``python -m tests.golden.freeze``.
+``ALLOWED_ADDITIONS``. The quick groups belong to every test run, the others run with
+``pytest -m golden`` or ``python -m tests.golden.freeze --check``. To freeze what is meant to have
+changed: ``python -m tests.golden.freeze``.
 """
 
 import pytest
@@ -13,7 +15,9 @@ from tests.golden.run import run_group
 
 
 def _parameter(group: Group):
-    marks = [pytest.mark.slow, pytest.mark.timeout(600)] if group.slow else []
+    marks = []
+    if group.slow:
+        marks = [pytest.mark.slow, pytest.mark.golden, pytest.mark.timeout(600)]
     return pytest.param(group, id=f"{group.name}-{how(group)}", marks=marks)
 
 

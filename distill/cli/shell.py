@@ -19,6 +19,7 @@ from distill.config import legacy
 from distill.config.composition import HYDRA_VERSION, set_up_hydra
 from distill.config.error_messages import hydra_errors_raised, user_message
 from distill.config.resolvers import conf_dir
+from distill.core.errors import UnmetGoal
 
 INTERRUPTED = 130
 
@@ -75,6 +76,9 @@ class HydraCommand(ABC):
         except KeyboardInterrupt:
             print(f"interrupted: {self.after_interrupt}", file=sys.stderr)
             return INTERRUPTED
+        except UnmetGoal as report:
+            print(report)
+            return 1
         except Exception as error:
             message = user_message(error)
             if message is None or wants_traceback:

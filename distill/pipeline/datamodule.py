@@ -94,10 +94,7 @@ class DistillationDataModule(pl.LightningDataModule):
             self._stored = ConcatLogits(
                 self._teacher_logits(self._train_splits), stacked=bool(teacher.members)
             )
-        examples = self._teacher_examples(["test"])
-        self.teacher_evaluation = EvaluatedModel(
-            "teacher", teacher.name, teacher.model, examples, self._evaluation_logits(examples)
-        )
+        self.teacher_evaluation = self.evaluate_teacher("test")
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return shuffled batches of the last stage, with what it needs of the teacher.
@@ -130,8 +127,13 @@ class DistillationDataModule(pl.LightningDataModule):
             self._train_rows, self._collate, examples.student, examples.collate
         )
 
-    def _evaluation_logits(self, examples: DistillationDataset) -> ArrayOrJagged:
-        """Return the teacher's logits on the evaluated split."""
+    def evaluate_teacher(self, split: str) -> EvaluatedModel:
+        """Return the teacher's predictions on a split, from the cache where they are stored."""
+        examples = self._teacher_examples([split])
+        logits = self._evaluation_logits(examples, split)
+        return EvaluatedModel("teacher", self._teacher.name, self._teacher.model, examples, logits)
+
+    def _evaluation_logits(self, examples: DistillationDataset, split: str) -> ArrayOrJagged:
         task, teacher = self._components.task, self._teacher
         if not task.criterion.caches_logits:
             clock = time.perf_counter()
@@ -141,7 +143,7 @@ class DistillationDataModule(pl.LightningDataModule):
             )  # fmt: skip
             self.seconds += time.perf_counter() - clock
             return logits
-        members = [logits for (logits,) in self._teacher_logits(["test"])]
+        members = [logits for (logits,) in self._teacher_logits([split])]
         if not isinstance(teacher.model, Ensemble):
             return members[0]
         return combine_logits(teacher.model, members, task.criterion)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,9 +44,10 @@ def evaluate(config: DictConfig) -> Report:
         UserError: For a mistake of the user, before anything is measured.
     """
     started = datetime.now(UTC)
-    source: DataSource = instantiate(config.data, _convert_="all")
+    source = _without_training_data(
+        instantiate(config.data, _convert_="all"), list(config.overrides)
+    )
     task: Task = instantiate(config.task, _convert_="all")
-    _check_source(source)
     evaluation = _Evaluation(
         task,
         source,
@@ -178,8 +180,14 @@ class _Evaluation:
         return EvaluatedModel(role, name, model, examples, logits)
 
 
-def _check_source(source: DataSource) -> None:
-    """Refuse settings of the training data, which would be ignored."""
-    for option in ("limit", "unlabeled", "augmentation"):
-        if getattr(source, option) is not None:
+def _without_training_data(source: DataSource, overrides: Sequence[str]) -> DataSource:
+    """Return the source without the settings of training data that a preset makes.
+
+    Raises:
+        UserError: if the user has given one, which would be ignored.
+    """
+    for option in ("limit", "unlabeled", "unlabeled_limit", "augmentation"):
+        given = any(override.lstrip("+").startswith(f"data.{option}=") for override in overrides)
+        if given and getattr(source, option) is not None:
             raise UserError(f"data.{option} is about training: leave it out of an evaluation")
+    return replace(source, limit=None, unlabeled=None, unlabeled_limit=None, augmentation=None)

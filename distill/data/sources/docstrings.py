@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from distill.core.cache import cache_key, get_or_create
 from distill.data.readers.docstrings import LIBRARIES, load, load_rest
-from distill.data.sources.base import DataSource
+from distill.data.sources.base import DataSource, read_parquet
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class DocstringSource(DataSource):
 
         get_or_create(folder, prepare)
         return {
-            split: _read_parquet(folder / f"{split}.parquet", cache_dir)
+            split: read_parquet(folder / f"{split}.parquet", cache_dir)
             for split in ("train", "validation", "test")
         }
 
@@ -52,7 +52,7 @@ class DocstringSource(DataSource):
             Dataset.from_dict({"text": texts}).to_parquet(partial / "rest.parquet")
 
         get_or_create(folder, prepare)
-        return _read_parquet(folder / "rest.parquet", cache_dir)
+        return read_parquet(folder / "rest.parquet", cache_dir)
 
     def _folder(self, kind: str, cache_dir: Path) -> Path:
         key = cache_key(
@@ -60,10 +60,6 @@ class DocstringSource(DataSource):
             versions={name: _version(name) for name in LIBRARIES},
         )  # fmt: skip
         return cache_dir / "data" / f"{kind}-{key}"
-
-
-def _read_parquet(file: Path, cache_dir: Path) -> Dataset:
-    return Dataset.from_parquet(str(file), cache_dir=str(cache_dir / "datasets"))
 
 
 def _version(library: str) -> str | None:

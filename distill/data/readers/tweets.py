@@ -76,7 +76,7 @@ def select(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
         texts[form].append(text)
         labels[form].add(label)
     kept = [form for form in texts if len(labels[form]) == 1 and " " in form]
-    return [(min(texts[form]), *labels[form]) for form in sorted(kept, key=_digest)]
+    return [(min(texts[form]), labels[form].pop()) for form in sorted(kept, key=_digest)]
 
 
 def clean(text: str) -> str:

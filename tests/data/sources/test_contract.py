@@ -48,8 +48,8 @@ def hub_set(folder: Path, patch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def docstring_set(folder: Path, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The installed libraries are not read: that takes half a minute."""
-    patch.setattr(docstrings, "load", lambda _: {split: rows_of(split) for split in SIZES})
-    patch.setattr(docstrings, "load_rest", lambda _: ["a text that is left over"])
+    patch.setattr(docstrings, "load", lambda *_: {split: rows_of(split) for split in SIZES})
+    patch.setattr(docstrings, "load_rest", lambda *_: ["a text that is left over"])
     return {"per_library": 10}
 
 

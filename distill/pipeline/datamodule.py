@@ -96,8 +96,9 @@ class DistillationDataModule(pl.LightningDataModule):
             )
         examples = self._teacher_examples(["test"])
         self.teacher_evaluation = EvaluatedModel(
-            "teacher", teacher.name, teacher.model, examples, self._evaluation_logits(examples)
-        )
+            "teacher", teacher.name, teacher.model, examples, self._evaluation_logits(examples),
+            teacher.weight_files,
+        )  # fmt: skip
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return shuffled batches of the last stage, with what it needs of the teacher.

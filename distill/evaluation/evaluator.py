@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from distill.evaluation import speed
 from distill.metrics.statistics import bootstrap_interval, paired_comparison
 from distill.modeling import size
 from distill.modeling.families import config_of, output_names
-from distill.reporting.quantities import quantity, retention
+from distill.reporting.quantities import quantity, retention, speedup
 from distill.reporting.schema import (
     Calibration,
     ClassScores,
@@ -39,6 +40,7 @@ class EvaluatedModel:
         examples: the evaluated split, encoded for the model.
         logits: logits of every example, ``(N, C)`` or jagged, in the order of the rows, as reduced
             by the task's evaluator.
+        weight_files: files of the saved weights; without any, the size of those in memory counts.
     """
 
     role: str
@@ -46,6 +48,7 @@ class EvaluatedModel:
     model: nn.Module
     examples: DistillationDataset
     logits: ArrayOrJagged
+    weight_files: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def evaluate_models(
         ModelReport(
             role=candidate.role,
             name=candidate.name,
-            size=_size(candidate.model, task, length),
+            size=_size(candidate, task, length),
             speed=speeds[candidate.role],
             quality=_quality(candidate, task),
             per_class=_per_class(candidate, task),
@@ -132,6 +135,7 @@ def compare_models(
         for role in (Role.TEACHER, Role.CONTROL)
         if role in predictions
     }
+    faster, faster_in = speedup(teacher, student)
     return Comparison(
         metric=metric.name,
         retention=retention(
@@ -140,7 +144,8 @@ def compare_models(
             metric.higher_is_better,
         ),
         size_ratio=_ratio("parameters", teacher, student),
-        speedup=_ratio("latency_ms", teacher, student),
+        speedup=faster,
+        speedup_of=faster_in,
         gain_over_control=paired.get(Role.CONTROL),
         difference_to_teacher=paired[Role.TEACHER],
     )
@@ -152,13 +157,14 @@ def _ratio(name: str, teacher: ModelReport, student: ModelReport) -> float | Non
     return teacher_cost / student_cost if teacher_cost is not None and student_cost else None
 
 
-def _size(model: nn.Module, task: Task, length: int) -> Size:
+def _size(candidate: EvaluatedModel, task: Task, length: int) -> Size:
+    model = candidate.model
     parameters = size.count_parameters(model)
     inputs = task.preprocessor.example_inputs(config_of(model), length)
     return Size(
         parameters=parameters.total,
         parameters_without_embeddings=parameters.without_embeddings,
-        bytes=size.count_bytes(model),
+        bytes=size.size_on_disk(candidate.weight_files, model),
         multiply_accumulates=size.multiply_accumulates(model, inputs),
         sequence_length=length,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -72,6 +73,35 @@ _WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+
+
+def weight_files(path: str) -> tuple[Path, ...]:
+    """Return the files that transformers loads the weights of a saved model from.
+
+    Args:
+        path: a folder or hub id, as :func:`resolve_model_path` returns it.
+
+    Returns:
+        Of a model in several parts all of them; nothing if they are not on this machine.
+    """
+
+    def find(name: str) -> Path | None:
+        if Path(path).is_dir():
+            file = Path(path) / name
+            return file if file.is_file() else None
+        found = try_to_load_from_cache(path, name)
+        return Path(found) if isinstance(found, str) else None
+
+    for name in _WEIGHTS:
+        file = find(name)
+        if file is None:
+            continue
+        if not name.endswith(".index.json"):
+            return (file,)
+        index = json.loads(file.read_text(encoding="utf-8"))
+        parts = [find(part) for part in sorted(set(index["weight_map"].values()))]
+        return tuple(part for part in parts if part is not None)
+    return ()
 
 
 _TOKENIZERS = (

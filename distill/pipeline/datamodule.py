@@ -131,7 +131,10 @@ class DistillationDataModule(pl.LightningDataModule):
         """Return the teacher's predictions on a split, from the cache where they are stored."""
         examples = self._teacher_examples([split])
         logits = self._evaluation_logits(examples, split)
-        return EvaluatedModel("teacher", self._teacher.name, self._teacher.model, examples, logits)
+        teacher = self._teacher
+        return EvaluatedModel(
+            "teacher", teacher.name, teacher.model, examples, logits, teacher.weight_files
+        )
 
     def _evaluation_logits(self, examples: DistillationDataset, split: str) -> ArrayOrJagged:
         task, teacher = self._components.task, self._teacher

@@ -177,7 +177,8 @@ class _Evaluation:
             model, examples, self.hardware, reduce_logits=self.task.evaluator.reduce_logits
         )
         name = path.removeprefix("package:").rstrip("/").split("/")[-1]
-        return EvaluatedModel(role, name, model, examples, logits)
+        files = loading.weight_files(loading.resolve_model_path(path, role))
+        return EvaluatedModel(role, name, model, examples, logits, files)
 
 
 def _without_training_data(source: DataSource, overrides: Sequence[str]) -> DataSource:

@@ -21,6 +21,7 @@ from distill.evaluation.evaluator import (
     compare_models,
     evaluate_models,
 )
+from distill.modeling.loading import weight_files
 from distill.pipeline import report_builder
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
@@ -105,7 +106,10 @@ def _run(
             result.model, datamodule.test, components.trainer.hardware,
             reduce_logits=task.evaluator.reduce_logits,
         )  # fmt: skip
-        evaluated.append(EvaluatedModel(role, student.name, result.model, datamodule.test, logits))
+        files = weight_files(str(directory.path / role))
+        evaluated.append(
+            EvaluatedModel(role, student.name, result.model, datamodule.test, logits, files)
+        )
     log.info("measuring %d models on %d examples", len(evaluated), len(datamodule.test))
     clock = time.perf_counter()
     models = evaluate_models(evaluated, task, components.trainer.hardware.device)

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from distill.core.errors import UserError
+from distill.core.permissions import apply_umask
 from distill.data.preprocessor import Processor
 from distill.training.trainer import TrainingResult
 
@@ -99,6 +100,7 @@ class RunDirectory:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         yield partial
+        apply_umask(partial)
         shutil.rmtree(self.path / name, ignore_errors=True)
         partial.replace(self.path / name)
 

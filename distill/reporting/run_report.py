@@ -10,6 +10,7 @@ from typing import Any
 from distill.reporting import text
 from distill.reporting.figure import draw_tradeoff, save_figure
 from distill.reporting.files import write_text
+from distill.reporting.quantities import quantity, speedup
 from distill.reporting.run_table import overview, table_and_conclusion
 from distill.reporting.schema import FILE_NAME, ModelReport, Report, RunInfo
 
@@ -84,6 +85,7 @@ def _details(report: Report) -> list[str]:
     ]
     lines += [f"- {note}" for note in data.notes]
     lines += [f"- {line}" for line in _speed_conditions(report.models)]
+    lines += [f"- {line}" for line in _speedup(report)]
     reused = [text.words(name) for name, is_reused in _items(report.reused) if is_reused]
     times = [
         f"{text.words(name)} {text.duration(seconds)}"
@@ -135,6 +137,22 @@ def _speed_conditions(models: Sequence[ModelReport]) -> list[str]:
         " examples/s; latency is one example at a time with one thread."
         for key, roles in conditions.items()
     ]
+
+
+def _speedup(report: Report) -> list[str]:
+    """Return how the speed-up was computed, if it was."""
+    if report.teacher is None or report.student is None:
+        return []
+    ratio, name = speedup(report.teacher, report.student)
+    if ratio is None:
+        return []
+    measured = quantity(name)
+    reason = (
+        ", because other programs interrupted the measurement and lengthened the latency"
+        if name == "cpu_ms"
+        else ""
+    )
+    return [f"Speed-up of the student: {text.significant(ratio)}, by {measured.label}{reason}."]
 
 
 def _plain(value: Any) -> str:

@@ -241,7 +241,9 @@ class Comparison(Record):
         retention: The student's metric over the teacher's, or the teacher's over the student's
             where lower is better.
         size_ratio: The teacher's parameters over the student's.
-        speedup: The teacher's latency over the student's.
+        speedup: The teacher's time for one example over the student's.
+        speedup_of: Name of the quantity that ``speedup`` compares: ``latency_ms``, or ``cpu_ms``
+            (processor time) where other programs interrupted the measurement.
         gain_over_control: Metric of the student minus that of the control.
         difference_to_teacher: Metric of the student minus that of the teacher.
     """
@@ -250,6 +252,7 @@ class Comparison(Record):
     retention: float | None = None
     size_ratio: float | None = None
     speedup: float | None = None
+    speedup_of: str | None = None
     gain_over_control: Difference | None = None
     difference_to_teacher: Difference | None = None
 

@@ -1,7 +1,7 @@
 """Prepare the teacher: load it, align its outputs, fine-tune it once where it needs to be."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,6 +40,7 @@ class Teacher:
         seconds: time of fine-tuning in this run; 0 if it was not needed or reused.
         reused: whether it was used as it is or taken from the cache.
         members: the teachers of an ensemble by name.
+        weight_files: files of its saved weights, of an ensemble those of all members.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Teacher:
     seconds: float
     reused: bool
     members: Mapping[str, "Teacher"] = field(default_factory=dict)
+    weight_files: Sequence[Path] = ()
 
     @property
     def pretrained_model(self) -> PreTrainedModel:
@@ -136,7 +138,10 @@ def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparatio
             reorder_head(model, order)
             log.info("teacher: its classes are put into the data's order by name")
         log.info("teacher: %s has a head trained for these classes and is used as it is", path)
-        return Teacher(config.name, model.eval(), processor, loading.weights_hash(model), 0.0, True)
+        return Teacher(
+            config.name, model.eval(), processor, loading.weights_hash(model), 0.0, True,
+            weight_files=loading.weight_files(path),
+        )  # fmt: skip
     if config.fine_tune is False:
         raise UserError(
             f"teacher.path={config.path} has no head trained for "
@@ -147,8 +152,9 @@ def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparatio
     # Loaded in either case, so that this run and those that reuse it hold the very same teacher.
     model = load_model(task.head, str(tuned.folder), data.label_names, keep_head=True).eval()
     return Teacher(
-        config.name, model, processor, loading.weights_hash(model), tuned.seconds, tuned.reused
-    )
+        config.name, model, processor, loading.weights_hash(model), tuned.seconds, tuned.reused,
+        weight_files=loading.weight_files(str(tuned.folder)),
+    )  # fmt: skip
 
 
 def _fine_tune_teacher(

@@ -85,6 +85,13 @@ def test_report_has_every_key_of_schema_1(run):
     assert set(report["models"][1]["fidelity"]) == {"agreement", "kl_divergence"}
 
 
+def test_size_on_disk_is_that_of_the_files(run, small):
+    teacher, student, control = report_of(run)["models"]
+    for model, role in ((student, "student"), (control, "control")):
+        assert model["size"]["bytes"] == (run / role / "model.safetensors").stat().st_size
+    assert teacher["size"]["bytes"] > 4 * teacher["size"]["parameters"]
+
+
 def test_student_learns_and_is_smaller(run):
     report = report_of(run)
     teacher, student, _ = report["models"]

@@ -135,6 +135,7 @@ def report(
             "retention": value / teacher,
             "size_ratio": parameters / 22_713_216,
             "speedup": 10.6 / (latency or milliseconds),
+            "speedup_of": "latency_ms",
             "gain_over_control": None
             if control is None
             else dict(zip(("value", "low", "high", "p_value"), gain, strict=True)),

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from distill.cli.sweep import note_failure
 from distill.config import legacy
 from distill.config.composition import HYDRA_VERSION, set_up_hydra
 from distill.config.error_messages import hydra_errors_raised, user_message
@@ -94,5 +95,6 @@ class HydraCommand(ABC):
             if hydra_config.mode == RunMode.MULTIRUN:  # the other jobs go on
                 message = user_message(error) or traceback.format_exc()
                 print(f"error: {message}", file=sys.stderr)
+                note_failure(folder, message)
             else:
                 self._failure = error

@@ -78,7 +78,10 @@ def _run(
         log.info("data: %s", note)
     components.bind_objective(len(data.label_names))
     directory = RunDirectory(Path(config.output_dir))
-    directory.write_config(config)
+    finished = directory.begin(config, components.input_hashes(data))
+    if finished is not None:
+        log.info("this run was finished before: its report is as it was")
+        return finished
     logger = TensorBoardLogger(directory.path)
 
     preparation = TeacherPreparation(

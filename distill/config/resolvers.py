@@ -23,8 +23,8 @@ def register_resolvers() -> None:
     )
     # Cached: they make the folder. All runs of a sweep share one however long it takes, also those
     # that a launcher starts in other processes.
-    for resolver in (naming.sweep_dir, naming.run_dir, naming.evaluation_dir):
-        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True, use_cache=True)
+    for folder in (naming.sweep_dir, naming.run_dir, naming.evaluation_dir):
+        OmegaConf.register_new_resolver(folder.__name__, folder, replace=True, use_cache=True)
     for resolver in (
         naming.job_dir,
         naming.search_dir,

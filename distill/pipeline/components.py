@@ -121,8 +121,8 @@ class RunComponents:
             described = "the teacher" if name is None else f"the teacher {name}"
             hashes[described] = loading.files_hash(path)
         student = self.student.architecture(next(iter(self._teacher_configs().values())))
-        if (path := student.processor_path) is not None:
-            hashes["the pretrained student"] = loading.files_hash(path)
+        if student.processor_path is not None:
+            hashes["the pretrained student"] = loading.files_hash(student.processor_path)
         return hashes
 
     def bind_objective(self, num_labels: int) -> None:

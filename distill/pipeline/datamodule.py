@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
@@ -98,6 +99,11 @@ class DistillationDataModule(pl.LightningDataModule):
         self.teacher_evaluation = EvaluatedModel(
             "teacher", teacher.name, teacher.model, examples, self._evaluation_logits(examples)
         )
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of the training split, ``(N, ...)`` or ``(U,)``."""
+        return self.control_train.label_values
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return shuffled batches of the last stage, with what it needs of the teacher.

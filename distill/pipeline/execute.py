@@ -5,14 +5,14 @@ Nothing heavy is imported until the config is known to be valid.
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, open_dict
 
 from distill.config import legacy
-from distill.config.error_messages import user_message
+from distill.config.error_messages import one_line, user_message
 from distill.config.validation import validate_config
 from distill.core.errors import UserError
 from distill.pipeline import run_identity
@@ -110,8 +110,10 @@ def _recorded_failure(folder: Path, keep_folder: bool) -> Iterator[None]:
     except Exception as error:
         message = user_message(error)
         if keep_folder or not (message and remove_if_untouched(folder)):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / ERROR_FILE).write_text((message or repr(error)) + "\n", encoding="utf-8")
+            reason = one_line(error)[0] or repr(error)
+            with suppress(OSError):  # the disk may be what failed
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / ERROR_FILE).write_text(f"{reason}\n", encoding="utf-8")
         raise
     (folder / ERROR_FILE).unlink(missing_ok=True)  # of an earlier attempt, resumed
 

@@ -21,6 +21,8 @@ from distill.evaluation.evaluator import (
     compare_models,
     evaluate_models,
 )
+from distill.modeling.head import output_layer
+from distill.modeling.pretrained_weights import load_pretrained
 from distill.pipeline import report_builder
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
@@ -84,6 +86,7 @@ def _run(
         return finished
     logger = TensorBoardLogger(directory.path)
 
+    components.student.check_weights(task.head, data.label_names)
     preparation = TeacherPreparation(
         data, task, components.trainer, components.source.max_length, components.cache_dir, logger
     )
@@ -93,6 +96,8 @@ def _run(
         StudentContext(teacher.primary, task, data, components.cache_dir)
     )
     datamodule = DistillationDataModule(components, data, teacher, student)
+    if student.new_head and data.label_names:
+        task.head.initialize(output_layer(student.model), datamodule.labels)
 
     trained = {
         "student": train_student(
@@ -140,7 +145,7 @@ def train_student(
     result = directory.finished("student")
     if result is not None:
         log.info("student: trained before the run was interrupted")
-        model = type(student.model).from_pretrained(directory.path / "student", dtype=torch.float32)
+        model = load_pretrained(type(student.model), directory.path / "student", new_head=False)
         return TrainedModel(model, result, result.seconds, False)
     model = copy.deepcopy(student.model)
     *earlier, last = [
@@ -233,5 +238,5 @@ def train_control(
     )
     tuned = fine_tune(plan, components.trainer, components.cache_dir, logger)
     directory.copy_control(tuned.folder)
-    model = type(model).from_pretrained(tuned.folder, dtype=torch.float32)
+    model = load_pretrained(type(model), tuned.folder, new_head=False)
     return TrainedModel(model, tuned.result, tuned.seconds, tuned.reused)

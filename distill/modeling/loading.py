@@ -131,6 +131,25 @@ def _packaged_model(name: str) -> Path:
     return path
 
 
+def files_hash(path: str) -> str:
+    """Return a hash of the files that a model is loaded from; a hub id's is its revision."""
+    folder = Path(path)
+    if not folder.is_dir():
+        revision = getattr(load_config(path, path), "_commit_hash", None)
+        return f"{path}@{revision}"
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in _MODEL_FILES and file.is_file():
+            digest.update(f"{file.name}\n".encode())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:20]
+
+
+# Suffixes of the files of models and tokenizers; training_args.bin does no harm.
+_MODEL_FILES = frozenset({".json", ".safetensors", ".bin", ".txt", ".model", ".py"})
+
+
 def load_config(path: str, description: str) -> PreTrainedConfig:
     """Load a model's configuration.
 

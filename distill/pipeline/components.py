@@ -10,7 +10,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from transformers import PreTrainedConfig
 
+from distill.core.cache import cache_key
 from distill.core.errors import UserError
+from distill.data.prepare import PreparedData
 from distill.data.sources.base import DataSource
 from distill.modeling import loading
 from distill.modeling.features import attention_projections
@@ -110,6 +112,18 @@ class RunComponents:
             log.warning("the objective does not use the teacher: no control, it would be the same")
             return False
         return self.control
+
+    def input_hashes(self, data: PreparedData) -> dict[str, str]:
+        """Return a hash of each split and of the files of each model that the run starts from."""
+        hashes = {f"the data of {split}": value for split, value in data.hashes.items()}
+        hashes["the label names"] = cache_key(label_names=data.label_names)
+        for name, path in self._teacher_paths().items():
+            described = "the teacher" if name is None else f"the teacher {name}"
+            hashes[described] = loading.files_hash(path)
+        student = self.student.architecture(next(iter(self._teacher_configs().values())))
+        if student.processor_path is not None:
+            hashes["the pretrained student"] = loading.files_hash(student.processor_path)
+        return hashes
 
     def bind_objective(self, num_labels: int) -> None:
         """Validate teacher and student against each other, and bind the objective to them.

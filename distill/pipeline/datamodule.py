@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
@@ -95,6 +96,11 @@ class DistillationDataModule(pl.LightningDataModule):
                 self._teacher_logits(self._train_splits), stacked=bool(teacher.members)
             )
         self.teacher_evaluation = self.evaluate_teacher("test")
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of the training split, ``(N, ...)`` or ``(U,)``."""
+        return self.control_train.label_values
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return shuffled batches of the last stage, with what it needs of the teacher.

@@ -19,12 +19,13 @@ from distill.data.prepare import PreparedData, prepare_data
 from distill.data.sources.base import DataSource
 from distill.evaluation.evaluator import EvaluatedModel, compare_models, evaluate_models
 from distill.modeling import loading
+from distill.modeling.head import reorder_head
 from distill.pipeline import report_builder
 from distill.pipeline.run_directory import RunDirectory
 from distill.reporting import run_report
 from distill.reporting.schema import SCHEMA, Comparison, DataInfo, Report, Reused, Role, Timing
 from distill.tasks.base import Task
-from distill.teacher.prepare import load_model, reorder_head
+from distill.teacher.prepare import load_model
 from distill.training.inference import predict_logits
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,9 @@ from distill.evaluation.evaluator import (
     compare_models,
     evaluate_models,
 )
+from distill.modeling.head import output_layer
 from distill.modeling.loading import weight_files
+from distill.modeling.pretrained_weights import load_pretrained
 from distill.pipeline import report_builder
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
@@ -79,9 +81,13 @@ def _run(
         log.info("data: %s", note)
     components.bind_objective(len(data.label_names))
     directory = RunDirectory(Path(config.output_dir))
-    directory.write_config(config)
+    finished = directory.begin(config, components.input_hashes(data))
+    if finished is not None:
+        log.info("this run was finished before: its report is as it was")
+        return finished
     logger = TensorBoardLogger(directory.path)
 
+    components.student.check_weights(task.head, data.label_names)
     preparation = TeacherPreparation(
         data, task, components.trainer, components.source.max_length, components.cache_dir, logger
     )
@@ -91,6 +97,8 @@ def _run(
         StudentContext(teacher.primary, task, data, components.cache_dir)
     )
     datamodule = DistillationDataModule(components, data, teacher, student)
+    if student.new_head and data.label_names:
+        task.head.initialize(output_layer(student.model), datamodule.labels)
 
     trained = {
         "student": train_student(
@@ -141,7 +149,7 @@ def train_student(
     result = directory.finished("student")
     if result is not None:
         log.info("student: trained before the run was interrupted")
-        model = type(student.model).from_pretrained(directory.path / "student", dtype=torch.float32)
+        model = load_pretrained(type(student.model), directory.path / "student", new_head=False)
         return TrainedModel(model, result, result.seconds, False)
     model = copy.deepcopy(student.model)
     *earlier, last = [
@@ -234,5 +242,5 @@ def train_control(
     )
     tuned = fine_tune(plan, components.trainer, components.cache_dir, logger)
     directory.copy_control(tuned.folder)
-    model = type(model).from_pretrained(tuned.folder, dtype=torch.float32)
+    model = load_pretrained(type(model), tuned.folder, new_head=False)
     return TrainedModel(model, tuned.result, tuned.seconds, tuned.reused)

@@ -122,6 +122,8 @@ def fixed_overrides(config: DictConfig, overrides: list[str]) -> list[str]:
     """Return the overrides that every run of the search gets."""
     if config.resume is not None:
         raise UserError("the same command continues a search: leave out resume")
+    if config.overwrite:
+        raise UserError("a search replaces no runs: leave out overwrite, give another output_dir")
     if config.trainer.get("devices", 1) != 1 or config.trainer.get("strategy", "auto") != "auto":
         raise UserError(
             "a search uses one device: leave trainer.devices=1 and trainer.strategy=auto"

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch.nn.functional as F
 from datasets import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from distill.core.errors import UserError
@@ -116,6 +116,10 @@ class MultiLabelHead(Head):
     ) -> list[int] | None:
         """Match the classes by name."""
         return class_labels.head_order(model_names, names)
+
+    def initialize(self, output: nn.Linear, labels: np.ndarray) -> None:
+        """Set the bias to the log-odds of the labels."""
+        class_labels.start_at_log_odds(output, labels)
 
 
 class BinaryCrossEntropyCriterion(Criterion):

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 from datasets import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from distill.core.errors import UserError
@@ -130,6 +130,10 @@ class SequenceClassificationHead(Head):
     ) -> list[int] | None:
         """Match the classes by name."""
         return class_labels.head_order(model_names, names)
+
+    def initialize(self, output: nn.Linear, labels: np.ndarray) -> None:
+        """Set the bias to the log of each class's share of the labels."""
+        class_labels.start_at_log_prior(output, labels)
 
 
 class CrossEntropyCriterion(Criterion):

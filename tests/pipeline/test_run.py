@@ -160,6 +160,29 @@ def test_config_yaml_repeats_the_run(run, command):
     )
 
 
+def test_a_finished_run_is_neither_repeated_nor_mixed_with_another(run, command, small, finished):
+    folder = f"output_dir={run}"
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.name != "run.log"}
+    code, out, err = command(*small, folder)
+    assert (code, err) == (0, "")
+    assert "accuracy" in out
+    for other in ("seed=1", "student=single", "objective.soft_targets.temperature=9"):
+        code, _, err = command(*small, folder, other)
+        assert code == 2
+        assert "it holds a run with other settings" in err
+    code, _, err = command("-m", *small, "seed=0,1", "control=false", "output_dir=sweep")
+    assert code == 0, err
+    # The same names of folders, another base setting.
+    code, out, err = command(
+        "-m", *small, "seed=0,1", "control=false", "output_dir=sweep", "data.limit=60"
+    )
+    assert code == 2
+    assert err.count("it holds a run with other settings") == 2
+    assert not list(Path("sweep").glob("*/error.txt"))
+    after = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.name != "run.log"}
+    assert after == before
+
+
 def test_control_can_be_skipped(run, command, small):
     code, _, err = command(*small, "control=false", "output_dir=alone")
     assert code == 0, err

@@ -1,6 +1,6 @@
 """Evaluate teacher, student and control on the same examples, and compare them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,15 @@ from torch import nn
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 from distill.evaluation import speed
-from distill.metrics.statistics import bootstrap_interval, paired_comparison
+from distill.metrics.base import Floats, Metric
+from distill.metrics.resampling import ExampleResamples, seeds_interval
+from distill.metrics.statistics import bias_corrected_ends, bootstrap_interval, paired_comparison
 from distill.modeling import size
 from distill.modeling.families import config_of, output_names
 from distill.reporting.quantities import quantity, retention, speedup
 from distill.reporting.schema import (
+    EXAMPLES,
+    SEEDS,
     Calibration,
     ClassScores,
     Comparison,
@@ -23,6 +27,9 @@ from distill.reporting.schema import (
     Fidelity,
     MetricValue,
     ModelReport,
+    Range,
+    Repeat,
+    RepeatedModel,
     Role,
     Size,
 )
@@ -52,18 +59,33 @@ class EvaluatedModel:
 
 
 @dataclass(frozen=True)
+class SeedLogits:
+    """What the models that one more seed has trained predict on the evaluated split.
+
+    Attributes:
+        seed: of their training.
+        logits: by role, as :class:`EvaluatedModel` holds them.
+    """
+
+    seed: int
+    logits: Mapping[str, ArrayOrJagged]
+
+
+@dataclass(frozen=True)
 class Measurements:
     """Results of the evaluation of a run.
 
     Attributes:
-        models: results of each model.
+        models: results of each model; of several seeds, those of the first.
         comparison: of the student with teacher and control.
         seconds: duration of the evaluation.
+        repeats: results of each seed where there are several.
     """
 
     models: Sequence[ModelReport]
     comparison: Comparison
     seconds: float
+    repeats: Sequence[Repeat] = ()
 
 
 def evaluate_models(
@@ -100,55 +122,169 @@ def evaluate_models(
             fidelity=None
             if teacher is None or candidate is teacher
             else Fidelity(task.evaluator.fidelity(candidate.logits, teacher.logits)),
+            constant_prediction=_constant_prediction(candidate, task),
         )
         for candidate in candidates
     ]
 
 
 def compare_models(
-    models: Sequence[ModelReport], candidates: Sequence[EvaluatedModel], task: Task
+    models: Sequence[ModelReport],
+    candidates: Sequence[EvaluatedModel],
+    task: Task,
+    others: Sequence[SeedLogits] = (),
 ) -> Comparison:
     """Compare the student with teacher and control, on the same examples.
+
+    Of one seed, interval and p-value count the choice of examples alone. Of several, each seed's
+    student is compared with the control of the same seed, and both count the seeds as well.
 
     Args:
         models: results of :func:`evaluate_models`.
         candidates: the models with their logits.
         task: evaluates the logits.
+        others: student and control of further seeds.
     """
     measured = {model.role: model for model in models}
-    inputs = {
-        candidate.role: task.evaluator.metric_inputs(candidate.logits, candidate.examples)
-        for candidate in candidates
-    }
-    predictions = {
-        role: task.evaluator.standardize(values) for role, (values, *_) in inputs.items()
-    }
-    labels = inputs[Role.TEACHER][1:]
-    teacher, student = measured[Role.TEACHER], measured[Role.STUDENT]
-    metric = task.evaluator.selection_metric
+    compared = _ComparedPredictions(candidates, task, others)
     paired = {
-        role: Difference(
-            *paired_comparison(
-                metric.function, predictions[Role.STUDENT], predictions[role], *labels
-            )
-        )
+        role: compared.student_minus(role)
         for role in (Role.TEACHER, Role.CONTROL)
-        if role in predictions
+        if role in compared.predictions
     }
     faster, faster_in = speedup(teacher, student)
+    value, interval = compared.retention()
+    teacher, student = measured[Role.TEACHER], measured[Role.STUDENT]
     return Comparison(
-        metric=metric.name,
-        retention=retention(
-            student.metric(metric.name).value,
-            teacher.metric(metric.name).value,
-            metric.higher_is_better,
-        ),
+        metric=compared.metric.name,
+        retention=value,
+        retention_interval=interval,
         size_ratio=_ratio("parameters", teacher, student),
         speedup=faster,
         speedup_of=faster_in,
         gain_over_control=paired.get(Role.CONTROL),
         difference_to_teacher=paired[Role.TEACHER],
+        means=compared.means() if others else {},
     )
+
+
+def repeated_models(
+    candidates: Sequence[EvaluatedModel], logits: Mapping[str, ArrayOrJagged], task: Task
+) -> dict[str, RepeatedModel]:
+    """Measure quality, calibration and fidelity of the models of one of several seeds.
+
+    Args:
+        candidates: models of the first seed, whose examples the others have, too.
+        logits: of this seed's models by role.
+        task: evaluates the logits.
+    """
+    examples = {candidate.role: candidate.examples for candidate in candidates}
+    teacher = next((one for one in candidates if one.role == Role.TEACHER), None)
+    return {
+        role: RepeatedModel(
+            quality=task.evaluator.evaluate(of_role, examples[role]),
+            calibration=task.evaluator.calibration(of_role, examples[role].labels) or {},
+            fidelity={
+                name: value
+                for name, value in task.evaluator.fidelity(of_role, teacher.logits).items()
+                if value is not None
+            }
+            if teacher is not None
+            else {},
+        )
+        for role, of_role in logits.items()
+    }
+
+
+class _ComparedPredictions:
+    """Predictions of teacher, student and control, the latter two of one or several seeds.
+
+    Attributes:
+        metric: what is compared.
+        predictions: by role, of each seed in turn; one of the teacher.
+    """
+
+    def __init__(
+        self, candidates: Sequence[EvaluatedModel], task: Task, others: Sequence[SeedLogits]
+    ):
+        evaluator = task.evaluator
+        self.metric: Metric = evaluator.selection_metric
+        self.predictions: dict[str, list[np.ndarray]] = {}
+        for candidate in candidates:
+            logits = [candidate.logits]
+            logits += [one.logits[candidate.role] for one in others if candidate.role in one.logits]
+            inputs = [evaluator.metric_inputs(of_seed, candidate.examples) for of_seed in logits]
+            self.predictions[candidate.role] = [evaluator.standardize(one[0]) for one in inputs]
+            if candidate.role == Role.TEACHER:
+                self._labels = inputs[0][1:]
+                self._clusters = evaluator.clusters(candidate.examples)
+        self.seeds = 1 + len(others)
+        (first, *_) = self.predictions[Role.STUDENT]
+        resamples = ExampleResamples(len(first), self._clusters)
+        flat = [of_seed for of_role in self.predictions.values() for of_seed in of_role]
+        rows = iter(resamples.values(self.metric, flat, *self._labels))
+        #: the metric on every resample by role, ``(S, R)``
+        self._resampled: dict[str, Floats] = {
+            role: np.stack([next(rows) for _ in of_role])
+            for role, of_role in self.predictions.items()
+        }
+        self._values: dict[str, Floats] = {
+            role: np.array([self.metric(of_seed, *self._labels) for of_seed in of_role])
+            for role, of_role in self.predictions.items()
+        }
+
+    def student_minus(self, role: str) -> Difference:
+        """Return the student's metric minus another role's."""
+        if self.seeds == 1:
+            found = paired_comparison(
+                self.metric.function,
+                self.predictions[Role.STUDENT][0],
+                self.predictions[role][0],
+                *self._labels,
+                clusters=self._clusters,
+            )
+            return Difference(*found, seeds=1, covers=(EXAMPLES,))
+        values, resampled = self._of_both(np.subtract, Role.STUDENT, role)
+        interval = seeds_interval(values.tolist(), resampled)
+        return Difference(*interval, seeds=self.seeds, covers=(SEEDS, EXAMPLES))
+
+    def retention(self) -> tuple[float | None, Range | None]:
+        """Return how much of the teacher's metric the student keeps, and its interval."""
+        student, teacher = self._values[Role.STUDENT], self._values[Role.TEACHER]
+        kept = [
+            retention(float(one), float(teacher[0]), self.metric.higher_is_better)
+            for one in student
+        ]
+        known = [one for one in kept if one is not None]
+        if len(known) < len(kept):
+            return None, None
+        value = float(np.mean(known))
+        whole = Role.TEACHER if self.metric.higher_is_better else Role.STUDENT
+        if (self._resampled[whole] <= 0).any():
+            return value, None
+        part = Role.STUDENT if self.metric.higher_is_better else Role.TEACHER
+        _, resampled = self._of_both(np.divide, part, whole)
+        if self.seeds == 1:
+            return value, Range(*bias_corrected_ends(resampled[0], value))
+        interval = seeds_interval(known, resampled)
+        return value, Range(interval.low, interval.high)
+
+    def means(self) -> dict[str, MetricValue]:
+        """Return the mean over the seeds of student and control."""
+        return {
+            role: MetricValue(*seeds_interval(values.tolist(), self._resampled[role])[:3])
+            for role, values in self._values.items()
+            if len(values) > 1
+        }
+
+    def _of_both(
+        self, combine: Callable[[Floats, Floats], Floats], first: str, second: str
+    ) -> tuple[Floats, Floats]:
+        """Return a combination of two roles' values ``(S,)``, and of those resampled ``(S, R)``."""
+        return (
+            combine(self._values[first], self._values[second]),
+            combine(self._resampled[first], self._resampled[second]),
+        )
 
 
 def _ratio(name: str, teacher: ModelReport, student: ModelReport) -> float | None:
@@ -172,8 +308,9 @@ def _size(candidate: EvaluatedModel, task: Task, length: int) -> Size:
 
 def _quality(candidate: EvaluatedModel, task: Task) -> dict[str, MetricValue]:
     inputs = task.evaluator.metric_inputs(candidate.logits, candidate.examples)
+    clusters = task.evaluator.clusters(candidate.examples)
     return {
-        name: MetricValue(*bootstrap_interval(metric.function, *inputs))
+        name: MetricValue(*bootstrap_interval(metric.function, *inputs, clusters=clusters))
         for name, metric in task.evaluator.metrics.items()
     }
 
@@ -184,6 +321,11 @@ def _per_class(candidate: EvaluatedModel, task: Task) -> dict[str, ClassScores]:
     names = [name for _, name in sorted(output_names(config_of(candidate.model)).items())]
     scores = task.evaluator.per_class_scores(candidate.logits, candidate.examples, names)
     return {name: ClassScores.from_dict(class_scores) for name, class_scores in scores.items()}
+
+
+def _constant_prediction(candidate: EvaluatedModel, task: Task) -> str | None:
+    names = [name for _, name in sorted(output_names(config_of(candidate.model)).items())]
+    return task.evaluator.constant_prediction(candidate.logits, candidate.examples, names)
 
 
 def _calibration(candidate: EvaluatedModel, task: Task) -> Calibration | None:

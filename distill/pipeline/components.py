@@ -1,7 +1,8 @@
 """Everything that a configuration describes, built and checked before anything is trained."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class RunComponents:
         optimizer: optimizer of student and control.
         trainer: settings of every training.
         seed: seed of student and control.
+        repeats: number of seeds that they are trained on, from this one.
         control: whether a control is asked for.
         cache_dir: where teachers, their outputs and prepared data are kept.
     """
@@ -60,6 +62,7 @@ class RunComponents:
     optimizer: AdamW
     trainer: TrainerFactory
     seed: int
+    repeats: int
     control: bool
     cache_dir: Path
 
@@ -81,6 +84,7 @@ class RunComponents:
             optimizer=parts["optimizer"],
             trainer=parts["trainer"],
             seed=config.seed,
+            repeats=config.get("repeats", 1),
             control=config.control,
             cache_dir=Path(config.cache_dir).expanduser(),
         )
@@ -91,6 +95,19 @@ class RunComponents:
             log.info("data: task=%s reads no labels (data.label)", components.task.name)
         components._check_max_epochs(list(config.get("overrides") or []))
         return components
+
+    def further_seeds(self, config: DictConfig) -> "Iterator[RunComponents]":
+        """Yield the components of every seed after the first, their objectives not yet bound.
+
+        Each has an objective of its own: what terms learn, such as projections, belongs to one
+        training.
+
+        Args:
+            config: what these components were made from.
+        """
+        for seed in range(self.seed + 1, self.seed + self.repeats):
+            objective = instantiate(config.objective, _convert_="all")
+            yield replace(self, seed=seed, objective=objective, stages=training_stages(objective))
 
     def runs_teacher_live(self, objective: Objective) -> bool:
         """Return whether the teacher runs on every batch while an objective is trained on."""

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,6 +64,7 @@ def build_report(
     datamodule: DistillationDataModule,
     trained: Mapping[str, TrainedModel],
     measurements: Measurements,
+    repeated: Sequence[Mapping[str, TrainedModel]] = (),
 ) -> Report:
     """Return the report of a run.
 
@@ -75,7 +76,12 @@ def build_report(
         datamodule: The examples and the teacher's logits.
         trained: The trained models by role.
         measurements: Measurements of all models.
+        repeated: Student and control of further seeds, by role.
     """
+    repeated_seconds = {
+        role: sum(one[role].seconds for one in repeated if role in one)
+        for role in (Role.STUDENT, Role.CONTROL)
+    }
     student, control = trained[Role.STUDENT], trained.get(Role.CONTROL)
     return Report(
         schema=SCHEMA,
@@ -97,16 +103,19 @@ def build_report(
         timing=Timing(
             teacher_fine_tune=teacher.seconds,
             teacher_outputs=datamodule.seconds,
-            student=student.seconds,
-            control=control.seconds if control else 0.0,
+            student=student.seconds + repeated_seconds[Role.STUDENT],
+            control=control.seconds + repeated_seconds[Role.CONTROL] if control else 0.0,
             measure=measurements.seconds,
         ),
         reused=Reused(
             teacher=teacher.reused,
             teacher_outputs=datamodule.reused,
-            control=control is not None and control.reused,
+            control=control is not None
+            and control.reused
+            and all(one[Role.CONTROL].reused for one in repeated),
         ),
         training={role: Training.from_dict(asdict(one.result)) for role, one in trained.items()},
+        repeats=tuple(measurements.repeats),
     )
 
 

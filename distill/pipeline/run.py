@@ -3,8 +3,8 @@
 import copy
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from distill.distributed.worker_group import WorkerGroup
 from distill.evaluation.evaluator import (
     EvaluatedModel,
     Measurements,
+    SeedLogits,
     compare_models,
     evaluate_models,
+    repeated_models,
 )
 from distill.modeling.head import output_layer
 from distill.modeling.loading import weight_files
@@ -29,8 +31,9 @@ from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
 from distill.pipeline.run_directory import RunDirectory
 from distill.pipeline.trained_model import TrainedModel
-from distill.reporting.schema import Report
+from distill.reporting.schema import Repeat, Report, Training
 from distill.student.base import Student, StudentContext
+from distill.tasks.base import Task
 from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
 from distill.training.fine_tuning import FineTuningPlan, fine_tune
 from distill.training.inference import predict_logits
@@ -92,40 +95,42 @@ def _run(
         data, task, components.trainer, components.source.max_length, components.cache_dir, logger
     )
     teacher = prepare_teacher(components.teacher, preparation)
-    torch.manual_seed(components.seed)
-    student = components.student.build(
-        StudentContext(teacher.primary, task, data, components.cache_dir)
-    )
+    student = build_student(components, data, teacher)
     datamodule = DistillationDataModule(components, data, teacher, student)
-    if student.new_head and data.label_names:
-        task.head.initialize(output_layer(student.model), datamodule.labels)
-
-    trained = {
-        "student": train_student(
-            components, datamodule, teacher, student, directory, logger, callbacks
-        )
-    }
-    if components.trains_control:
-        trained["control"] = train_control(components, data, datamodule, student, directory, logger)
-
-    evaluated = [datamodule.teacher_evaluation]
-    for role, result in trained.items():
-        logits = predict_logits(
-            result.model, datamodule.test, components.trainer.hardware,
-            reduce_logits=task.evaluator.reduce_logits,
-        )  # fmt: skip
-        files = weight_files(str(directory.path / role))
-        evaluated.append(
-            EvaluatedModel(role, student.name, result.model, datamodule.test, logits, files)
-        )
+    if data.label_names:
+        initialize_head(student, datamodule, task)
+    trained, predictions = train_seed(
+        components, data, datamodule, teacher, student, directory, logger, callbacks
+    )
+    others = [
+        train_repeat(of_seed, data, datamodule, teacher, directory)
+        for of_seed in components.further_seeds(config)
+    ]
+    evaluated = [
+        datamodule.teacher_evaluation,
+        *(
+            EvaluatedModel(
+                role,
+                student.name,
+                result.model,
+                datamodule.test,
+                predictions.logits[role],
+                weight_files(str(directory.path / role)),
+            )
+            for role, result in trained.items()
+        ),
+    ]
     log.info("measuring %d models on %d examples", len(evaluated), len(datamodule.test))
     clock = time.perf_counter()
     models = evaluate_models(evaluated, task, components.trainer.hardware.device)
-    comparison = compare_models(models, evaluated, task)
-    measurements = Measurements(models, comparison, time.perf_counter() - clock)
+    comparison = compare_models(models, evaluated, task, [one.predictions for one in others])
+    seeds = [TrainedSeed(trained, predictions), *others] if others else []
+    repeats = [seed.measure(evaluated, task) for seed in seeds]
+    measurements = Measurements(models, comparison, time.perf_counter() - clock, repeats)
     report = report_builder.build_report(
         report_builder.run_info(config, started),
         components, data, teacher, datamodule, trained, measurements,
+        [other.trained for other in others],
     )  # fmt: skip
     report_builder.write_report(
         report,
@@ -134,6 +139,98 @@ def _run(
         report_builder.hyperparameters(components, student, data),
     )
     return report
+
+
+@dataclass(frozen=True)
+class TrainedSeed:
+    """Student and control of one of several seeds.
+
+    Attributes:
+        trained: by role.
+        predictions: on the evaluated split.
+    """
+
+    trained: Mapping[str, TrainedModel]
+    predictions: SeedLogits
+
+    def measure(self, evaluated: Sequence[EvaluatedModel], task: Task) -> Repeat:
+        """Return the report's entry of this seed."""
+        models = repeated_models(evaluated, self.predictions.logits, task)
+        courses = {
+            role: Training.from_dict(asdict(one.result)) for role, one in self.trained.items()
+        }
+        return Repeat(
+            self.predictions.seed,
+            {role: replace(model, training=courses[role]) for role, model in models.items()},
+        )
+
+
+def build_student(components: RunComponents, data: PreparedData, teacher: Teacher) -> Student:
+    """Build the student with the initial weights of its seed."""
+    torch.manual_seed(components.seed)
+    return components.student.build(
+        StudentContext(teacher.primary, components.task, data, components.cache_dir)
+    )
+
+
+def initialize_head(student: Student, datamodule: DistillationDataModule, task: Task) -> None:
+    """Let a new head start from the distribution of the labels."""
+    if student.new_head:
+        task.head.initialize(output_layer(student.model), datamodule.labels)
+
+
+def train_seed(
+    components: RunComponents,
+    data: PreparedData,
+    datamodule: DistillationDataModule,
+    teacher: Teacher,
+    student: Student,
+    directory: RunDirectory,
+    logger: TensorBoardLogger,
+    callbacks: Sequence[Callback] = (),
+) -> tuple[dict[str, TrainedModel], SeedLogits]:
+    """Train student and control on one seed, and let them predict the evaluated split."""
+    trained = {
+        "student": train_student(
+            components, datamodule, teacher, student, directory, logger, callbacks
+        )
+    }
+    if components.trains_control:
+        trained["control"] = train_control(components, data, datamodule, student, directory, logger)
+    logits = {
+        role: predict_logits(
+            result.model, datamodule.test, components.trainer.hardware,
+            reduce_logits=components.task.evaluator.reduce_logits,
+        )
+        for role, result in trained.items()
+    }  # fmt: skip
+    return trained, SeedLogits(components.seed, logits)
+
+
+def train_repeat(
+    components: RunComponents,
+    data: PreparedData,
+    datamodule: DistillationDataModule,
+    teacher: Teacher,
+    directory: RunDirectory,
+) -> TrainedSeed:
+    """Train student and control on a further seed, in a folder below the run's own.
+
+    Initial weights, what the objective learns, order and dropout are those of this seed; teacher,
+    its outputs and data are shared.
+    """
+    log.info("repeats: seed %d", components.seed)
+    components.bind_objective(len(data.label_names))
+    directory = directory.of_seed(components.seed)
+    logger = TensorBoardLogger(directory.path)
+    student = build_student(components, data, teacher)
+    if data.label_names:
+        initialize_head(student, datamodule, components.task)
+    trained, predictions = train_seed(
+        components, data, datamodule, teacher, student, directory, logger
+    )
+    directory.drop_checkpoints()
+    return TrainedSeed(trained, predictions)
 
 
 def train_student(

@@ -104,6 +104,14 @@ class RunDirectory:
         """Where the student's checkpoints lie."""
         return self.path / "checkpoints"
 
+    def of_seed(self, seed: int) -> "RunDirectory":
+        """Return the folder of one of several seeds, below this one, laid out in the same way."""
+        return RunDirectory(self.path / "repeats" / str(seed))
+
+    def drop_checkpoints(self) -> None:
+        """Remove what is only needed to continue a training that is finished."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
     def finished(self, role: str) -> TrainingResult | None:
         """What a role's training came to, if an earlier attempt at this run finished it."""
         file = self.path / role / "training.json"

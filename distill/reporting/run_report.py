@@ -41,6 +41,7 @@ def markdown(report: Report) -> str:
         f"# {report.run.name}",
         *table_and_conclusion(report),
         "![Size and latency against quality](tradeoff.png)",
+        *_by_seed(report),
         *_per_class(report.models),
         "## Details",
         "\n".join(_details(report)),
@@ -48,6 +49,24 @@ def markdown(report: Report) -> str:
         _commands(report.run),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _by_seed(report: Report) -> list[str]:
+    """The main metric of every seed's models, where there are several."""
+    if not report.repeats:
+        return []
+    metric = report.main_metric or ""
+    roles = list(dict.fromkeys(role for repeat in report.repeats for role in repeat.models))
+    rows = []
+    for repeat in report.repeats:
+        found = [
+            repeat.models[role].quality.get(metric) if role in repeat.models else None
+            for role in roles
+        ]
+        rows.append([str(repeat.seed), *map(text.score, found)])
+    label = text.words(metric)
+    header = ["seed", *(f"{role}: {label}" for role in roles)]
+    return ["## By seed", "\n".join(text.markdown_table(header, rows))]
 
 
 def _per_class(models: Sequence[ModelReport]) -> list[str]:

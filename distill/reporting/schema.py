@@ -195,6 +195,8 @@ class ModelReport(Record):
         per_class: Scores of each class; empty unless they were asked for.
         calibration: ``None`` where the model has no probabilities.
         fidelity: ``None`` for the teacher itself.
+        constant_prediction: What the model predicts where it predicts nothing else, in words,
+            ``the class positive for every example``.
     """
 
     role: str
@@ -205,6 +207,7 @@ class ModelReport(Record):
     per_class: Mapping[str, ClassScores] = field(default_factory=dict)
     calibration: Calibration | None = None
     fidelity: Fidelity | None = None
+    constant_prediction: str | None = None
 
     @property
     def is_teacher(self) -> bool:
@@ -222,14 +225,37 @@ class ModelReport(Record):
         return {**quality, **(self.calibration or {}), **(self.fidelity or {})}
 
 
+EXAMPLES, SEEDS = "examples", "seeds"
+"""What an interval counts as luck: the choice of test examples, the seed of the training."""
+
+
 @dataclass(frozen=True)
 class Difference(Record):
-    """A paired difference on the same examples, with 95 % interval and two-sided p-value."""
+    """A paired difference on the same examples, with 95 % interval and two-sided p-value.
+
+    Attributes:
+        value: The mean over the seeds.
+        low: Lower end of the interval; ``None`` where there is none.
+        high: Upper end.
+        p_value: Of the test that the difference is 0.
+        seeds: Number of seeds that both models were trained on; ``None`` in older reports: one.
+        covers: What interval and p-value count, ``examples`` and, of several seeds, ``seeds``.
+    """
 
     value: float | None = None
     low: float | None = None
     high: float | None = None
     p_value: float | None = None
+    seeds: int | None = None
+    covers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Range(Record):
+    """The ends of a 95 % interval."""
+
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -239,22 +265,28 @@ class Comparison(Record):
     Attributes:
         metric: The task's main metric, in which they are compared.
         retention: The student's metric over the teacher's, or the teacher's over the student's
-            where lower is better.
+            where lower is better; of several seeds, the mean.
+        retention_interval: Its 95 % interval, over what ``difference_to_teacher`` covers.
         size_ratio: The teacher's parameters over the student's.
         speedup: The teacher's time for one example over the student's.
         speedup_of: Name of the quantity that ``speedup`` compares: ``latency_ms``, or ``cpu_ms``
             (processor time) where other programs interrupted the measurement.
-        gain_over_control: Metric of the student minus that of the control.
-        difference_to_teacher: Metric of the student minus that of the teacher.
+        gain_over_control: Metric of the student minus that of the control, both of each seed.
+        difference_to_teacher: Metric of the student minus that of the teacher. There is one
+            teacher: that another training of it may be better or worse is not counted.
+        means: The metric of each role, the mean over the seeds with an interval that counts seeds
+            and examples; empty where there is one seed.
     """
 
     metric: str | None = None
     retention: float | None = None
+    retention_interval: Range | None = None
     size_ratio: float | None = None
     speedup: float | None = None
     speedup_of: str | None = None
     gain_over_control: Difference | None = None
     difference_to_teacher: Difference | None = None
+    means: Mapping[str, MetricValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -295,6 +327,29 @@ class Training(Record):
 
 
 @dataclass(frozen=True)
+class RepeatedModel(Record):
+    """A model of one seed: the values of its metrics, and the course of its training."""
+
+    quality: Mapping[str, float] = field(default_factory=dict)
+    calibration: Mapping[str, float] = field(default_factory=dict)
+    fidelity: Mapping[str, float] = field(default_factory=dict)
+    training: Training | None = None
+
+
+@dataclass(frozen=True)
+class Repeat(Record):
+    """One of several seeds that student and control were trained on.
+
+    Attributes:
+        seed: Of both.
+        models: Student and control by role.
+    """
+
+    seed: int
+    models: Mapping[str, RepeatedModel] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Report(Record):
     """The report of one run, the content of report.json.
 
@@ -316,6 +371,7 @@ class Report(Record):
     timing: Timing | None = None
     reused: Reused | None = None
     training: Mapping[str, Training] = field(default_factory=dict)
+    repeats: tuple[Repeat, ...] = ()
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], path: str = "") -> Self:

@@ -142,6 +142,16 @@ def classification_fidelity(logits: np.ndarray, teacher: np.ndarray) -> dict[str
     }
 
 
+def constant_class(
+    predicted: np.ndarray, names: Sequence[str], what: str = "the class {} for every example"
+) -> str | None:
+    """Return the only class among several predictions ``(N,)``, in words; ``None`` if not one."""
+    if len(predicted) < 2 or (predicted != predicted[0]).any():
+        return None
+    only = int(predicted[0])
+    return what.format(names[only] if only < len(names) else only)
+
+
 def preview(names: Sequence[str], count: int = 5) -> str:
     """Return the first few names for a message."""
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

@@ -187,6 +187,16 @@ class MultiLabelEvaluator(Evaluator[np.ndarray]):
             "kl_divergence": fidelity.bernoulli_divergence(teacher, logits),
         }
 
+    def constant_prediction(
+        self, logits: np.ndarray, examples: DistillationDataset, names: Sequence[str]
+    ) -> str | None:
+        """Return the only set of classes that is predicted."""
+        decisions = _decisions(logits)
+        if len(decisions) < 2 or (decisions != decisions[0]).any():
+            return None
+        classes = [name for name, chosen in zip(names, decisions[0], strict=True) if chosen]
+        return f"{', '.join(classes) or 'none of the classes'} for every example"
+
     def per_class_scores(
         self, logits: np.ndarray, examples: DistillationDataset, names: Sequence[str]
     ) -> PerClass:

@@ -170,6 +170,12 @@ class ClassificationEvaluator(Evaluator[np.ndarray]):
         """Return the share of equal predictions and the KL divergence to the teacher."""
         return class_labels.classification_fidelity(logits, teacher)
 
+    def constant_prediction(
+        self, logits: np.ndarray, examples: DistillationDataset, names: Sequence[str]
+    ) -> str | None:
+        """Return the only class that is predicted."""
+        return class_labels.constant_class(logits.argmax(axis=-1), names)
+
     def per_class_scores(
         self, logits: np.ndarray, examples: DistillationDataset, names: Sequence[str]
     ) -> PerClass:

@@ -152,9 +152,9 @@ def compare_models(
         for role in (Role.TEACHER, Role.CONTROL)
         if role in compared.predictions
     }
-    faster, faster_in = speedup(teacher, student)
     value, interval = compared.retention()
     teacher, student = measured[Role.TEACHER], measured[Role.STUDENT]
+    faster, faster_in = speedup(teacher, student)
     return Comparison(
         metric=compared.metric.name,
         retention=value,

@@ -22,12 +22,14 @@ class Student:
         model: with its initial weights.
         processor: its own processor, or the teacher's.
         origin: where the initial weights come from, in words for the report and the model card.
+        max_length: maximum number of tokens that it reads; ``None``: as many as the teacher.
     """
 
     name: str
     model: PreTrainedModel
     processor: Any
     origin: str
+    max_length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,12 @@ class StudentFactory(ABC):
 
     Attributes:
         name: name in reports.
-        supports_tokens: whether the student has logits for single tokens.
+        supported_heads: endings of the class names of the heads that the student can have;
+            ``None``: those of the teacher's family.
     """
 
     name: str
-    supports_tokens: ClassVar[bool] = True
+    supported_heads: ClassVar[tuple[str, ...] | None] = None
 
     @abstractmethod
     def check(self, teacher_config: PreTrainedConfig) -> None:

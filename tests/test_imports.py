@@ -1,6 +1,7 @@
 """Imports point one way: each room of the package imports from the rooms below it only."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "distill"
 # From top to bottom.
 ROOMS = (
-    "cli", "search", "pipeline", "student", "teacher", "training", "evaluation", "tasks", "data",
-    "objectives", "reporting", "distributed", "modeling", "metrics", "config", "core",
+    "cli", "search", "export", "pipeline", "student", "teacher", "training", "evaluation", "tasks",
+    "data", "objectives", "reporting", "distributed", "modeling", "metrics", "runtime",
+    "config", "core",
 )  # fmt: skip
 # Entry points stand above all rooms.
-ENTRY_POINTS = {"distill", "distill.search.__main__"}
+ENTRY_POINTS = {"distill", "distill.search.__main__", "distill.export.__main__"}
 
 
 def modules() -> dict[str, Path]:
@@ -72,6 +74,16 @@ def test_no_upward_import(name):
         and (room(target) is None or ROOMS.index(room(target)) < ROOMS.index(name))
     ]
     assert not upward
+
+
+def test_runtimes_stand_by_themselves():
+    """An exported folder carries the file alone, for a machine without torch."""
+    allowed = sys.stdlib_module_names | {"numpy", "tokenizers"}
+    for file in (PACKAGE / "runtime").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [f"{node.module}"] if isinstance(node, ast.ImportFrom) else []
+            assert {name.split(".")[0] for name in names} <= allowed, file
 
 
 def test_no_circle_between_modules():

@@ -55,15 +55,32 @@ def check_compatibility(components: Components) -> None:
             raise UserError(message)
 
 
-def token_level_task_needs_token_logits(components: Components) -> str | None:
-    """Refuse students with one output per text for tasks with one per token."""
+def task_needs_a_head_of_the_student(components: Components) -> str | None:
+    """Refuse students that have no head for the task."""
     task, student = components.task, components.student
-    if not task.token_level or student.supports_tokens:
+    supported = student.supported_heads
+    if supported is None or set(supported) & set(task.head.architectures):
+        return None
+    others = (
+        "choose one with the teacher's layers (student=half, third, narrow, ...) or a small BERT "
+        "(student=tiny, ...)"
+    )
+    if task.token_level and supported == ("ForSequenceClassification",):
+        return (
+            f"student={student.name} gives one answer to a whole text, and task={task.name} needs "
+            f"one per token: {others}"
+        )
+    return f"student={student.name} has no head for task={task.name}: {others}"
+
+
+def token_level_task_needs_one_length(components: Components) -> str | None:
+    """Refuse a student that reads other tokens than the teacher where each has logits."""
+    task, length = components.task, getattr(components.student, "max_length", None)
+    if not task.token_level or length is None:
         return None
     return (
-        f"student={student.name} gives one answer to a whole text, and task={task.name} needs one "
-        "per token: choose one with the teacher's layers (student=half, third, narrow, ...) or a "
-        "small BERT (student=tiny, ...)"
+        f"student.max_length={length}: task={task.name} compares teacher and student at every "
+        "token, both read data.max_length: leave it out"
     )
 
 
@@ -142,7 +159,8 @@ def unlabeled_inputs_need_a_teacher(components: Components) -> str | None:
 
 
 RULES: tuple[Rule, ...] = (
-    token_level_task_needs_token_logits,
+    task_needs_a_head_of_the_student,
+    token_level_task_needs_one_length,
     masked_lm_needs_unfactorized_embeddings,
     logits_must_be_small_enough_to_cache,
     label_options_need_labels,

@@ -166,7 +166,7 @@ class RunComponents:
             self.task.head.check_config(student_config, self.task.name)
             self._check_output_size(num_labels, student_config, num_outputs)
         processors = {name: self._load_processor(path, "teacher") for name, path in paths.items()}
-        if student.trims_vocabulary:
+        if student.trims_vocabulary or getattr(self.student, "max_length", None) is not None:
             same_tokens = dict.fromkeys(paths, False)
         else:
             student_path = student.processor_path or paths[first]

@@ -62,7 +62,9 @@ class DistillationDataModule(pl.LightningDataModule):
         self._encoder = components.task.encoder(data, components.cache_dir)
         self.seconds, self.reused = 0.0, True
         preprocessor = components.task.preprocessor
-        max_length = check_max_length(student.model.config, components.source.max_length)
+        max_length = check_max_length(
+            student.model.config, student.max_length or components.source.max_length
+        )
         rows = {
             split: self._encoder.encode(split, student.processor, max_length)
             for split in data.splits

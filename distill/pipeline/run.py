@@ -328,7 +328,7 @@ def train_control(
         model=model,
         processor=student.processor,
         data=data,
-        max_length=components.source.max_length,
+        max_length=student.max_length or components.source.max_length,
         train=datamodule.control_train,
         validation=datamodule.validation,
         task=components.task,

@@ -25,6 +25,7 @@ class Student:
         processor: its own processor, or the teacher's.
         origin: where the initial weights come from, in words for the report and the model card.
         new_head: whether its head has random weights.
+        max_length: maximum number of tokens that it reads; ``None``: as many as the teacher.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Student:
     processor: Any
     origin: str
     new_head: bool = False
+    max_length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,12 @@ class StudentFactory(ABC):
 
     Attributes:
         name: name in reports.
-        supports_tokens: whether the student has logits for single tokens.
+        supported_heads: endings of the class names of the heads that the student can have;
+            ``None``: those of the teacher's family.
     """
 
     name: str
-    supports_tokens: ClassVar[bool] = True
+    supported_heads: ClassVar[tuple[str, ...] | None] = None
 
     @abstractmethod
     def check(self, teacher_config: PreTrainedConfig) -> None:

@@ -1,13 +1,12 @@
 """A bidirectional LSTM as the student."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig
 
 from distill.core.errors import UserError
-from distill.data.prepare import PreparedData
 from distill.modeling.architectures.bilstm import BiLstmConfig
 from distill.modeling.shape import ModelShape
 from distill.student import embedding_tables, vocabulary
@@ -17,7 +16,7 @@ from distill.student.base import (
     StudentContext,
     StudentFactory,
 )
-from distill.student.token_statistics import has_pairs
+from distill.student.small_network import check_positive, pair_settings
 
 # Width of the word vectors in the paper.
 DEFAULT_WIDTH = 300
@@ -50,13 +49,10 @@ class BiLSTMFactory(StudentFactory):
     start: embedding_tables.Start = "embeddings"
     vocabulary: Literal["full", "corpus"] | int = "full"
     dropout: float = 0.1
-    supports_tokens: ClassVar[bool] = False
+    supported_heads: ClassVar[tuple[str, ...] | None] = ("ForSequenceClassification",)
 
     def __post_init__(self) -> None:
-        for option in ("embedding_size", "hidden_size", "hidden_layers", "head_size"):
-            value = getattr(self, option)
-            if value is not None and value < 1:
-                raise UserError(f"student.{option}={value}: it must be 1 or more")
+        check_positive(self, "embedding_size", "hidden_size", "hidden_layers", "head_size")
         if self.hidden_size % 2:
             raise UserError(
                 f"student.hidden_size={self.hidden_size}: it must be even, half of it for each "
@@ -104,25 +100,9 @@ class BiLSTMFactory(StudentFactory):
             **context.head_settings(),
         )
         model = task.head.build(config)
-        table = embedding_tables.initial_table(self.start, teacher, width, context.cache_dir)
+        table = embedding_tables.initial_table(self.start, teacher, width, kept, context.cache_dir)
         if table is not None:
             with torch.no_grad():
-                embedding_tables.embedding_weight(model).copy_(table[kept])
+                embedding_tables.embedding_weight(model).copy_(table)
         origin = "random weights" if table is None else f"the teacher's {self.start} of each token"
         return Student(self.name, model, tokenizer, origin, new_head=True)
-
-
-def pair_settings(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Return what the configuration of a small network says about pairs of texts.
-
-    Raises:
-        UserError: if the data are pairs and the tokenizer has no separator.
-    """
-    if not has_pairs(data):
-        return {}
-    if tokenizer.sep_token_id is None:
-        raise UserError(
-            "the data are pairs and the teacher's tokenizer puts no separator between their texts: "
-            "choose a student that is a transformer"
-        )
-    return {"pairs": True, "separator_id": tokenizer.sep_token_id}

@@ -65,56 +65,86 @@ def embedding_weight(model: PreTrainedModel) -> nn.Parameter:
     return table.weight
 
 
-def initial_table(start: Start, teacher: Teacher, width: int, cache_dir: Path) -> Tensor | None:
-    """Return one row per token of the teacher's tokenizer, ``(V, width)``; ``None`` for random.
+def initial_table(
+    start: Start, teacher: Teacher, width: int, kept: Tensor, cache_dir: Path
+) -> Tensor | None:
+    """Return one row per token of the student, ``(N, width)``; ``None`` for random.
 
     ``embeddings`` are the teacher's input embeddings, ``outputs`` its last hidden states of single
     tokens (model2vec, Tulkens and van Dongen 2024). Both are reduced by a principal component
     analysis and scaled.
+
+    Args:
+        start: what the rows are computed from.
+        teacher: the teacher.
+        width: width of the rows.
+        kept: ids of the student's tokens in the teacher's tokenizer, ``(N,)``.
+        cache_dir: where outputs are kept.
     """
     if start == "random":
         return None
     if start == "embeddings":
         table = embedding_weight(teacher.pretrained_model).detach().cpu().float()
-        table = table[: len(teacher.processor)]
-    else:
-        table = token_outputs(teacher, cache_dir)
-    table = reduce_width(table, width)
-    return table * (SCALE / table.square().mean().sqrt().clamp(min=1e-12))
+        table = scale_rows(reduce_width(table[: len(teacher.processor)], width))
+        return table[kept]
+    return scale_rows(reduce_width(token_outputs(teacher, kept, cache_dir), width))
 
 
-def token_outputs(teacher: Teacher, cache_dir: Path, batch_size: int = 512) -> Tensor:
-    """Return the teacher's last hidden state of each token by itself, ``(V, H)``.
+def token_outputs(teacher: Teacher, ids: Tensor, cache_dir: Path, batch_size: int = 512) -> Tensor:
+    """Return the teacher's last hidden state of each of some tokens by itself, ``(N, H)``.
 
-    Computed once per teacher and cached.
+    Each token is computed once per teacher and cached: later calls compute those that are missing.
+
+    Args:
+        teacher: the teacher.
+        ids: tokens, ``(N,)``.
+        cache_dir: where outputs are kept.
+        batch_size: number of tokens per forward pass.
     """
     key = cache_key(
-        kind="alone", format=1, teacher=teacher.hash, tokenizer=tokenizer_hash(teacher.processor)
+        kind="alone", format=2, teacher=teacher.hash, tokenizer=tokenizer_hash(teacher.processor)
     )
-    folder = cache_dir / "tokens" / key
+    folder = cache_dir / "tokens"
+    known: dict[int, Tensor] = {}
+    for part in sorted(folder.glob(f"{key}-{'?' * len(key)}/rows.safetensors")):
+        stored = load_file(part)
+        known.update(zip(stored["ids"].tolist(), stored["rows"], strict=True))
+    missing = torch.tensor([token for token in ids.tolist() if token not in known])
+    if len(missing):
 
-    def compute(partial: Path) -> None:
-        count = len(teacher.processor)
-        log.info("student: computing the teacher's output for each of %d tokens", count)
-        probe = teacher.processor("a", return_special_tokens_mask=True)
-        inner = [i for i, special in enumerate(probe["special_tokens_mask"]) if not special]
-        before, after = probe["input_ids"][: inner[0]], probe["input_ids"][inner[-1] + 1 :]
-        model = teacher.pretrained_model
-        encoder = model.base_model.eval()
-        rows = []
-        with torch.inference_mode():
-            for tokens in torch.arange(count, device=model.device).split(batch_size):
-                left, right = (
-                    tokens.new_tensor(special).expand(len(tokens), -1)
-                    for special in (before, after)
-                )
-                ids = torch.cat([left, tokens[:, None], right], dim=1)
-                inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-                rows.append(call_model(encoder, inputs)[0][:, len(before)].float().cpu())
-        save_file({"rows": torch.cat(rows)}, partial / "rows.safetensors")
+        def compute(partial: Path) -> None:
+            log.info("student: computing the teacher's output for each of %d tokens", len(missing))
+            rows = _compute_outputs(teacher, missing, batch_size)
+            save_file({"ids": missing, "rows": rows}, partial / "rows.safetensors")
 
-    get_or_create(folder, compute)
-    return load_file(folder / "rows.safetensors")["rows"]
+        content = cache_key(tokens=missing.tolist())
+        get_or_create(folder / f"{key}-{content}", compute)
+        rows = load_file(folder / f"{key}-{content}" / "rows.safetensors")["rows"]
+        known.update(zip(missing.tolist(), rows, strict=True))
+    return torch.stack([known[token] for token in ids.tolist()])
+
+
+def _compute_outputs(teacher: Teacher, ids: Tensor, batch_size: int) -> Tensor:
+    probe = teacher.processor("a", return_special_tokens_mask=True)
+    inner = [i for i, special in enumerate(probe["special_tokens_mask"]) if not special]
+    before, after = probe["input_ids"][: inner[0]], probe["input_ids"][inner[-1] + 1 :]
+    model = teacher.pretrained_model
+    encoder = model.base_model.eval()
+    rows = []
+    with torch.inference_mode():
+        for tokens in ids.to(model.device).split(batch_size):
+            left, right = (
+                tokens.new_tensor(special).expand(len(tokens), -1) for special in (before, after)
+            )
+            inputs = {"input_ids": torch.cat([left, tokens[:, None], right], dim=1)}
+            inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+            rows.append(call_model(encoder, inputs)[0][:, len(before)].float().cpu())
+    return torch.cat(rows)
+
+
+def scale_rows(table: Tensor) -> Tensor:
+    """Scale all rows together to a root mean square of :data:`SCALE`."""
+    return table * (SCALE / table.square().mean().sqrt().clamp(min=1e-12))
 
 
 def reduce_width(table: Tensor, width: int) -> Tensor:

@@ -117,6 +117,22 @@ def test_pairs(command, small, tmp_path, corpus):
     assert code == 0, err
 
 
+@pytest.mark.parametrize("student", ["fast", "fastest"])
+def test_a_student_brings_its_settings_and_what_the_user_sets_counts(student):
+    usual, own = composed(), composed(f"student={student}")
+    assert own.student.name == student
+    assert own.optimizer.learning_rate is not None and usual.optimizer.learning_rate is None
+    assert own.trainer.max_epochs != usual.trainer.max_epochs
+    given = composed(
+        f"student={student}", "optimizer.learning_rate=1e-3", "trainer.max_epochs=2",
+        "student.vocabulary=full", "objective=dkd",
+    )  # fmt: skip
+    assert (given.optimizer.learning_rate, given.trainer.max_epochs) == (1e-3, 2)
+    assert given.student.vocabulary == "full" and given.objective.name == "dkd"
+    # An experiment and debug=fast come after the student.
+    assert composed(f"student={student}", "debug=fast").trainer.max_epochs == 1
+
+
 def test_every_option_of_the_contract_exists():
     config = composed("data=files", "data.path=folder")
     for option in (

@@ -17,6 +17,7 @@ from distill.pipeline import compatibility
 from distill.pipeline.compatibility import RULES, check_compatibility
 from distill.student.base import StudentFactory
 from distill.student.bilstm import BiLSTMFactory
+from distill.student.cnn import CNNFactory
 from distill.student.from_layers import LayersFactory
 from distill.student.static import StaticFactory
 from distill.tasks.base import Task
@@ -53,13 +54,25 @@ HIDDEN = Objective("hidden", hidden_states=HiddenStates(1.0))
 # By rule: components that violate it, and what the message names; components that satisfy it.
 VIOLATED = [
     (
-        compatibility.token_level_task_needs_token_logits,
+        compatibility.task_needs_a_head_of_the_student,
         replace(USUAL, task=task, student=student),
         (f"student={student.name}", f"task={task.name}"),
     )
     for task in (TokenClassification(), QuestionAnswering(), MaskedLM())
     for student in (BiLSTMFactory(name="bilstm"), StaticFactory(name="static"))
 ] + [
+    (
+        compatibility.token_level_task_needs_one_length,
+        replace(
+            USUAL, task=TokenClassification(), student=CNNFactory(name="cnn", max_length=300)
+        ),
+        ("student.max_length=300", "task=token_classification"),
+    ),
+    (
+        compatibility.task_needs_a_head_of_the_student,
+        replace(USUAL, task=QuestionAnswering(), student=CNNFactory(name="cnn")),
+        ("student=cnn", "task=question_answering"),
+    ),
     (
         compatibility.masked_lm_needs_unfactorized_embeddings,
         replace(
@@ -122,9 +135,17 @@ VIOLATED = [
     ),
 ]  # fmt: skip
 SATISFIED = [
-    (compatibility.token_level_task_needs_token_logits, replace(USUAL, task=TokenClassification())),
     (
-        compatibility.token_level_task_needs_token_logits,
+        compatibility.token_level_task_needs_one_length,
+        replace(USUAL, student=CNNFactory(name="cnn", max_length=300)),
+    ),
+    (compatibility.task_needs_a_head_of_the_student, replace(USUAL, task=TokenClassification())),
+    (
+        compatibility.task_needs_a_head_of_the_student,
+        replace(USUAL, task=TokenClassification(), student=CNNFactory(name="cnn")),
+    ),
+    (
+        compatibility.task_needs_a_head_of_the_student,
         replace(USUAL, student=StaticFactory(name="static")),
     ),
     (compatibility.masked_lm_needs_unfactorized_embeddings, replace(USUAL, task=MaskedLM())),

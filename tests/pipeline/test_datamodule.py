@@ -27,16 +27,13 @@ def test_texts_that_are_cut_are_said():
     assert notes([7] * 100) == []
 
 
-# Lightning asks torch in a way that torch 2.13 deprecates; batches come from memory-mapped files.
-@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
-@pytest.mark.filterwarnings("ignore:.*number of training batches.*smaller than.*")
-def test_a_lightning_trainer_of_ones_own_takes_the_datamodule(small, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    config, _ = compose_run([*map(str, small), "trainer.max_epochs=1"], "config")
+def built(small, *overrides):
+    """Return components, student and datamodule of a run that is about to train."""
+    config, _ = compose_run([*map(str, small), *overrides], "config")
     components = RunComponents.from_config(config)
     data = prepare_data(components.source, components.task.schema, components.cache_dir)
     components.bind_objective(len(data.label_names))
+    Path("logs").mkdir()  # as a run's folder is there before its teacher
     teacher = prepare_teacher(
         components.teacher,
         TeacherPreparation(
@@ -49,6 +46,24 @@ def test_a_lightning_trainer_of_ones_own_takes_the_datamodule(small, tmp_path, m
         StudentContext(teacher.primary, components.task, data, components.cache_dir)
     )
     datamodule = DistillationDataModule(components, data, teacher, student)
+    return components, student, datamodule
+
+
+def test_a_student_may_read_more_of_a_text_than_its_teacher(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, _, datamodule = built(small, "student=static", "data.max_length=6", "student.max_length=30")
+    assert max(datamodule.teacher_evaluation.examples.lengths) == 6
+    for dataset in (datamodule.test, datamodule.validation, datamodule.control_train):
+        assert max(dataset.lengths) > 6
+
+
+# Lightning asks torch in a way that torch 2.13 deprecates; batches come from memory-mapped files.
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+@pytest.mark.filterwarnings("ignore:.*number of training batches.*smaller than.*")
+def test_a_lightning_trainer_of_ones_own_takes_the_datamodule(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    components, student, datamodule = built(small, "trainer.max_epochs=1")
     before = {key: value.clone() for key, value in student.model.state_dict().items()}
     module = DistillationModule(
         student.model.train(), components.stages[0].objective, components.task,

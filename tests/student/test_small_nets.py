@@ -15,15 +15,24 @@ from transformers import AutoModelForSequenceClassification
 from distill.core.errors import UserError
 from distill.modeling import loading
 from distill.modeling.architectures.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from distill.modeling.architectures.cnn import (
+    CnnConfig,
+    CnnForSequenceClassification,
+    CnnForTokenClassification,
+)
 from distill.modeling.architectures.compact import (
     CompactBertConfig,
     CompactBertForSequenceClassification,
 )
+from distill.modeling.architectures.ngram import NgramConfig, NgramForSequenceClassification
 from distill.modeling.architectures.static import StaticConfig, StaticForSequenceClassification
 from distill.modeling.families import layer_stack
+from distill.modeling.forward import forward_at_positions
 from distill.modeling.size import count_parameters
 from distill.student import embedding_tables
 from distill.student.bilstm import BiLSTMFactory
+from distill.student.cnn import CNNFactory
+from distill.student.ngram import NgramFactory
 from distill.student.static import StaticFactory
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
@@ -47,6 +56,31 @@ def static(**settings):
     shape = {"vocab_size": 20, "hidden_size": 6, "head_size": 5, "skipped_ids": [2, 3]}
     config = StaticConfig(**shape | {"num_labels": 3, "separator_id": 3} | settings)
     return _lively(StaticForSequenceClassification(config))
+
+
+def cnn(**settings):
+    torch.manual_seed(0)
+    shape = {"vocab_size": 20, "embedding_size": 6, "channels": 4, "widths": [2, 3], "head_size": 5}
+    config = CnnConfig(
+        **shape | {"num_labels": 3, "separator_id": 3, "skipped_ids": [2, 3]} | settings
+    )
+    return _lively(CnnForSequenceClassification(config))
+
+
+def ngram(**settings):
+    torch.manual_seed(0)
+    shape = {"vocab_size": 20, "hidden_size": 6, "head_size": 5, "skipped_ids": [2, 3]}
+    shape |= {"orders": [2, 3], "buckets": 50, "character_buckets": 9, "pieces": 4}
+    model = NgramForSequenceClassification(
+        NgramConfig(**shape | {"num_labels": 3, "separator_id": 3} | settings)
+    )
+    if model.config.character_buckets:
+        model.encoder.pieces[5:, :2] = torch.randint(1, 9, (model.config.vocab_size - 5, 2))
+        model.encoder.pieces[9:, 2] = 4
+    _lively(model)
+    if model.config.character_buckets:
+        model.encoder.characters.weight.data[0] = 0  # padding, as it stays in training
+    return model
 
 
 def _lively(model):
@@ -140,13 +174,125 @@ def test_static_equals_a_mean_by_hand_whatever_the_padding(pairs):
         np.testing.assert_allclose(together[row].numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
+def pools(pooling):
+    """Pool rows ``(L, H)`` by hand; 0 without rows."""
+
+    def pool(rows, width=None):
+        if not len(rows):
+            rows = np.zeros((1, width))
+        parts = {"mean": [rows.mean(axis=0)], "max": [rows.max(axis=0)]}
+        return np.concatenate(parts.get(pooling) or parts["mean"] + parts["max"])
+
+    return pool
+
+
+def pooled_by_hand(states, ids, pairs, pooling):
+    """Features of states ``(L, H)`` of all tokens, those of 2 and 3 left out."""
+    pool = pools(pooling)
+    kept = [place for place, token in enumerate(ids) if token not in (2, 3)]
+    cut = ids.index(3) + 1 if pairs else len(ids)
+    parts = [
+        pool(states[[place for place in kept if (place < cut) == first]], states.shape[1])
+        for first in (True, False)
+    ]
+    if not pairs:
+        return parts[0]
+    u, v = parts
+    return np.concatenate([u, v, u * v, abs(u - v)])
+
+
+def filtered_by_hand(weights, ids, widths):
+    """Filters by numpy's own convolution, one channel and one coordinate at a time."""
+    rows, columns = weights["encoder.embeddings.weight"][ids], []
+    for index, width in enumerate(widths):
+        kernels = weights[f"encoder.filters.{index}.weight"].reshape(-1, width, rows.shape[1])
+        before = (width - 1) // 2
+        padded = np.pad(rows, ((before, width - 1 - before), (0, 0)))
+        for kernel, bias in zip(kernels, weights[f"encoder.filters.{index}.bias"], strict=True):
+            sums = sum(
+                np.correlate(padded[:, column], kernel[:, column], "valid")
+                for column in range(rows.shape[1])
+            )
+            columns.append(np.maximum(0, sums + bias))
+    return np.stack(columns, axis=1)
+
+
+def ngrams_by_hand(model, weights, ids):
+    states = weights["encoder.embeddings.weight"][ids].copy()
+    for place, token in enumerate(ids):
+        pieces = [int(piece) for piece in model.encoder.pieces[token] if piece]
+        if pieces:
+            states[place] += weights["encoder.characters.weight"][pieces].mean(axis=0)
+        for order in (2, 3):
+            if place + order <= len(ids):
+                hashed = order
+                for other in ids[place : place + order]:
+                    hashed = (hashed * 1000003 + other + 1) % (2**31 - 1)
+                states[place] += weights["encoder.ngrams.weight"][hashed % 50]
+    return states
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "mean_max"])
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("kind", ["static", "cnn", "ngram"])
+def test_small_networks_equal_loops_whatever_the_padding(kind, pairs, pooling):
+    model = {"static": static, "cnn": cnn, "ngram": ngram}[kind](pairs=pairs, pooling=pooling)
+    weights = numbers(model)
+    with torch.no_grad():
+        together = model(**padded(IDS)).logits
+    for row, ids in enumerate(IDS):
+        states = {
+            "static": lambda ids: weights["encoder.embeddings.weight"][ids],
+            "cnn": lambda ids: filtered_by_hand(weights, ids, [2, 3]),
+            "ngram": lambda ids: ngrams_by_hand(model, weights, ids),
+        }[kind](ids)
+        expected = head_by_hand(weights, pooled_by_hand(states, ids, pairs, pooling))
+        np.testing.assert_allclose(together[row].numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_tagger_reads_each_token_through_its_filters():
+    torch.manual_seed(0)
+    config = {"vocab_size": 20, "embedding_size": 6, "channels": 4, "widths": [2, 3]}
+    model = _lively(CnnForTokenClassification(CnnConfig(**config, head_size=5, num_labels=3)))
+    weights = numbers(model)
+    with torch.no_grad():
+        together = model(**padded(IDS)).logits
+        positions = torch.tensor([[1, 4], [1, -1], [3, 2]])
+        some = forward_at_positions(model, padded(IDS) | {"positions": positions}).logits
+    for row, ids in enumerate(IDS):
+        states = filtered_by_hand(weights, ids, [2, 3])
+        expected = np.stack([head_by_hand(weights, state) for state in states])
+        np.testing.assert_allclose(
+            together[row, : len(ids)].numpy(), expected, rtol=1e-4, atol=1e-5
+        )
+    wanted = [together[0, 1], together[0, 4], together[1, 1], together[2, 3], together[2, 2]]
+    torch.testing.assert_close(some, torch.stack(wanted))
+
+
+@pytest.mark.parametrize("make", [static, cnn, ngram])
+def test_word_dropout_leaves_words_out_in_training_alone(make):
+    model, inputs = make(word_dropout=0.5, dropout=0.0), padded(IDS[:1])
+    with torch.no_grad():
+        whole = model(**inputs).logits
+        assert torch.equal(model(**inputs).logits, whole)
+        model.train()
+        drawn = {tuple(model(**inputs).logits[0].tolist()) for _ in range(20)}
+        assert len(drawn) > 5
+        # Whatever is drawn is the text with some of its tokens masked.
+        masks = torch.tensor([[(n >> bit) & 1 for bit in range(8)] for n in range(256)])
+        ids = inputs["input_ids"].expand(256, -1)
+        possible = model.eval()(input_ids=ids, attention_mask=masks).logits
+    for logits in drawn:
+        assert (possible - torch.tensor(logits)).abs().amax(dim=1).min() < 1e-5
+
+
 def test_bilstm_refuses_padding_on_the_left():
     mask = torch.tensor([[0, 1, 1]])
     with pytest.raises(ValueError, match="right"):
         bilstm()(input_ids=torch.tensor([[0, 4, 5]]), attention_mask=mask)
 
 
-@pytest.mark.parametrize("make", [bilstm, static])
+@pytest.mark.parametrize("make", [bilstm, static, cnn, ngram])
 def test_gradients_reach_every_weight_and_no_padding(make):
     model = make(pad_token_id=0).train()
     output = model(**padded(IDS), labels=torch.tensor([0, 1, 2]))
@@ -180,7 +326,7 @@ def test_parameters_without_embeddings():
     assert (total, rest) == (20 * 6 + 6 * 5 + 5 + 5 * 3 + 3, 6 * 5 + 5 + 5 * 3 + 3)
 
 
-@pytest.mark.parametrize("make", [bilstm, static])
+@pytest.mark.parametrize("make", [bilstm, static, cnn, ngram])
 def test_the_rest_of_the_program_takes_them(make):
     model = make()
     assert loading.check_max_length(model.config, 5000) == 5000
@@ -207,14 +353,33 @@ def teacher_of(tokenizer, family="bert"):
 
 def test_outputs_alone_are_those_of_each_token_between_the_special_ones(tokenizer, tmp_path):
     teacher = teacher_of(tokenizer)
-    rows = embedding_tables.token_outputs(teacher, tmp_path, batch_size=5)
+    everything = torch.arange(len(tokenizer))
+    rows = embedding_tables.token_outputs(teacher, everything, tmp_path, batch_size=5)
     assert rows.shape == (len(tokenizer), 32)
     for token in (7, 19):
         with torch.no_grad():
             states = teacher.model.bert(input_ids=torch.tensor([[2, token, 3]])).last_hidden_state
         torch.testing.assert_close(rows[token], states[0, 1])
     teacher.model.requires_grad_(False).bert.embeddings.word_embeddings.weight.zero_()
-    assert torch.equal(embedding_tables.token_outputs(teacher, tmp_path), rows)  # kept
+    assert torch.equal(embedding_tables.token_outputs(teacher, everything, tmp_path), rows)  # kept
+
+
+def test_only_the_tokens_that_are_asked_for_are_computed_and_each_once(
+    tokenizer, tmp_path, monkeypatch
+):
+    teacher, computed = teacher_of(tokenizer), []
+    compute = embedding_tables._compute_outputs
+    monkeypatch.setattr(
+        embedding_tables, "_compute_outputs",
+        lambda teacher, ids, size: computed.append(ids.tolist()) or compute(teacher, ids, size),
+    )  # fmt: skip
+    some, others = torch.tensor([19, 7]), torch.tensor([7, 5, 19])
+    first = embedding_tables.token_outputs(teacher, some, tmp_path)
+    second = embedding_tables.token_outputs(teacher, others, tmp_path)
+    assert computed == [[19, 7], [5]]
+    torch.testing.assert_close(second[[2, 0]], first)
+    whole = embedding_tables.token_outputs(teacher, torch.arange(len(tokenizer)), tmp_path / "new")
+    torch.testing.assert_close(second, whole[others])
 
 
 def test_reduction_keeps_distances_where_the_rows_have_so_few_directions():
@@ -234,7 +399,12 @@ def test_reduction_keeps_the_most_variance():
 
 
 @pytest.mark.parametrize(
-    "recipe", [BiLSTMFactory(name="s"), StaticFactory(name="s", weighting="none")]
+    "recipe",
+    [
+        BiLSTMFactory(name="s"),
+        StaticFactory(name="s", weighting="none"),
+        CNNFactory(name="s", weighting="none"),
+    ],
 )
 def test_embeddings_start_from_the_teachers(recipe, tokenizer, data, tmp_path):
     teacher = teacher_of(tokenizer)
@@ -266,7 +436,7 @@ def test_frequent_words_weigh_less(tokenizer, tmp_path):
         torch.testing.assert_close(weighted[index], plain[index] * 1e-3 / (1e-3 + p))
 
 
-@pytest.mark.parametrize("recipe", [BiLSTMFactory, StaticFactory])
+@pytest.mark.parametrize("recipe", [BiLSTMFactory, StaticFactory, CNNFactory, NgramFactory])
 def test_pairs_are_told_apart(recipe, tokenizer, tmp_path):
     rows = [{"text": "the film", "text_pair": "a story", "label": 0}]
     student = recipe(name="s").build(
@@ -278,7 +448,7 @@ def test_pairs_are_told_apart(recipe, tokenizer, tmp_path):
     other = model(**tokenizer("good film bad", "plot", return_tensors="pt")).logits
     assert not torch.allclose(one, other)
     tokenizer = type("WithoutSeparator", (), {"sep_token_id": None, "pad_token_id": 0})
-    from distill.student.bilstm import pair_settings
+    from distill.student.small_network import pair_settings
 
     with pytest.raises(UserError, match="separator"):
         pair_settings(prepared(rows), tokenizer)
@@ -298,6 +468,15 @@ def test_pairs_are_told_apart(recipe, tokenizer, tmp_path):
         (StaticFactory, {"weighting": "idf"}, "weighting=idf"),
         (StaticFactory, {"start": "elsewhere"}, "start=elsewhere"),
         (StaticFactory, {"dropout": -0.1}, "dropout=-0.1"),
+        (StaticFactory, {"word_dropout": 1.0}, "word_dropout=1"),
+        (StaticFactory, {"pooling": "last"}, "pooling=last"),
+        (CNNFactory, {"embedding_size": 0}, "embedding_size=0"),
+        (CNNFactory, {"channels": 0}, "channels=0"),
+        (CNNFactory, {"widths": []}, r"widths=\[\]"),
+        (CNNFactory, {"widths": [3, 3]}, r"widths=\[3, 3\]"),
+        (NgramFactory, {"orders": [1]}, r"orders=\[1\]"),
+        (NgramFactory, {"buckets": 0}, "buckets=0"),
+        (NgramFactory, {"character_buckets": 1}, "character_buckets=1"),
     ],
 )
 def test_refuses_what_does_not_exist(recipe, settings, option):
@@ -340,7 +519,7 @@ def compact(**settings):
     return _lively(CompactBertForSequenceClassification(CompactBertConfig(**shape | settings)))
 
 
-@pytest.mark.parametrize("make", [bilstm, static, compact])
+@pytest.mark.parametrize("make", [bilstm, static, cnn, ngram, compact])
 def test_a_saved_one_loads_here_by_its_folder_and_elsewhere_with_its_code(
     make, tokenizer, tmp_path
 ):
@@ -377,11 +556,12 @@ def test_a_new_head_where_the_classes_are_others(tmp_path):
 # --- the command -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("choice", ["bilstm", "static"])
+@pytest.mark.parametrize("choice", ["bilstm", "static", "cnn"])
 def test_learns_and_is_reported(choice, command, small, corpus):
+    width = f"student.{'channels' if choice == 'cnn' else 'hidden_size'}=16"
     code, _, err = command(
         *small, f"student={choice}", "trainer.max_epochs=4", "optimizer.learning_rate=1e-2",
-        "student.hidden_size=16", "output_dir=run",
+        width, "output_dir=run",
     )  # fmt: skip
     assert code == 0, err
     report = json.loads(Path("run/report.json").read_text())
@@ -407,7 +587,7 @@ def test_learns_and_is_reported(choice, command, small, corpus):
     assert "no transformer layers" in err
     code, _, err = command(
         *small, "teacher.path=run", f"student={choice}", "student.start=embeddings",
-        "student.hidden_size=16", "control=false", "debug=fast", "output_dir=taught",
+        width, "control=false", "debug=fast", "output_dir=taught",
     )  # fmt: skip
     assert code == 0, err
 

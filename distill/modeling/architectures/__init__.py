@@ -16,7 +16,13 @@ from transformers import (
 )
 
 from distill.modeling.architectures.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from distill.modeling.architectures.cnn import (
+    CnnConfig,
+    CnnForSequenceClassification,
+    CnnForTokenClassification,
+)
 from distill.modeling.architectures.compact import CLASSES, FAMILIES
+from distill.modeling.architectures.ngram import NgramConfig, NgramForSequenceClassification
 from distill.modeling.architectures.static import StaticConfig, StaticForSequenceClassification
 from distill.modeling.families import COMPACT_PREFIX
 
@@ -37,6 +43,14 @@ _AUTO = {
 
 _CLASSES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (BiLstmConfig, {"ForSequenceClassification": BiLstmForSequenceClassification}),
+    (
+        CnnConfig,
+        {
+            "ForSequenceClassification": CnnForSequenceClassification,
+            "ForTokenClassification": CnnForTokenClassification,
+        },
+    ),
+    (NgramConfig, {"ForSequenceClassification": NgramForSequenceClassification}),
     (StaticConfig, {"ForSequenceClassification": StaticForSequenceClassification}),
     *COMPACT.values(),
 )

@@ -1,0 +1,99 @@
+"""Small networks as arrays and the file that runs them, with numpy and tokenizers alone."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill.export.formats.base import (
+    ExportFormat,
+    ExportSource,
+    Text,
+    register_export_format,
+)
+from distill.modeling.architectures.small_network import SmallNetwork
+from distill.runtime import numpy_runtime
+
+# Modules without weights of their own in the exported folder: folded into others.
+_FOLDED = ("encoder.characters.weight", "encoder.pieces")
+
+
+@register_export_format
+class NumpyFormat(ExportFormat):
+    """``config.json``, ``weights.npz``, ``tokenizer.json`` and ``predictor.py``."""
+
+    name = "numpy"
+
+    def obstacle(self, source: ExportSource) -> str | None:
+        """Name the students that numpy can run where the model is none of them."""
+        model = source.model
+        if not isinstance(model, SmallNetwork) or (
+            model.config.model_type not in numpy_runtime.ENCODERS
+        ):
+            return (
+                f"{type(model).__name__} does not run in numpy: student=fastest, fast, static, cnn "
+                "and ngram do"
+            )
+        if getattr(source.processor, "backend_tokenizer", None) is None:
+            return f"{type(source.processor).__name__} is no fast tokenizer, which it takes"
+        return None
+
+    def write(self, source: ExportSource, folder: Path) -> None:
+        """Write configuration, weights, tokenizer and runtime."""
+        config: Any = source.model.config
+        own = {
+            name: getattr(config, name) for name in ("widths", "orders") if hasattr(config, name)
+        }
+        settings = {
+            "format": numpy_runtime.FORMAT,
+            "labels": list(source.labels),
+            "problem_type": config.problem_type or "single_label_classification",
+            "max_length": source.max_length,
+            "network": {
+                "architecture": config.model_type,
+                "pooling": config.pooling,
+                "pairs": config.pairs,
+                "separator_id": config.separator_id,
+                "skipped_ids": config.skipped_ids,
+                **own,
+            },
+        }
+        text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+        (folder / "config.json").write_text(text, encoding="utf-8")
+        np.savez(folder / "weights.npz", allow_pickle=False, **network_weights(source.model))
+        tokenizer = source.processor.backend_tokenizer
+        tokenizer = type(tokenizer).from_str(tokenizer.to_str())
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(source.max_length)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        shutil.copyfile(numpy_runtime.__file__, folder / "predictor.py")
+
+    def load(self, folder: Path) -> Callable[[Sequence[Text]], np.ndarray]:
+        """Return the logits of the exported network."""
+        return numpy_runtime.Predictor(folder).logits
+
+
+def network_weights(model: Any) -> dict[str, np.ndarray]:
+    """Return the arrays that :class:`~distill.runtime.numpy_runtime.Network` reads.
+
+    The mean of a token's character n-grams is the same in every text: it is added to the token's
+    embedding.
+    """
+    weights = {
+        name.removeprefix("encoder."): value.detach().cpu().float().numpy()
+        for name, value in model.state_dict().items()
+        if name not in _FOLDED
+    }
+    embeddings = torch.from_numpy(weights.pop("embeddings.weight"))
+    if hasattr(model.base_model, "characters"):
+        with torch.no_grad():
+            tokens = torch.arange(len(embeddings))
+            embeddings = embeddings + model.character_part(tokens).cpu()
+    weights["embeddings"] = embeddings.numpy()
+    if "ngrams.weight" in weights:
+        weights["ngrams"] = weights.pop("ngrams.weight")
+    return weights

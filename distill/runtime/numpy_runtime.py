@@ -1,0 +1,250 @@
+"""Run an exported small student with numpy and tokenizers alone.
+
+    from predictor import Predictor
+
+    model = Predictor("FOLDER")
+    model.predict(["a lovely film", "dull"])    # [{"label": "positive", "score": 0.98, ...}, ...]
+
+    python predictor.py FOLDER < texts.txt      # one text a line in, one JSON object a line out
+
+A folder holds ``config.json``, ``weights.npz``, ``tokenizer.json`` and this file as
+``predictor.py``. Logits are those of the student in torch up to rounding (1e-5). Each text is
+computed by itself: no answer depends on others, and there is no padding.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+# Of the hash of n-grams.
+FACTOR, MODULUS = 1000003, 2**31 - 1
+Text = str | tuple[str, str]
+
+
+class Predictor:
+    """An exported student: texts in, logits or answers out.
+
+    Args:
+        folder: an exported folder; by default the one that this file lies in.
+
+    Raises:
+        ValueError: for a folder that a later version has written.
+    """
+
+    def __init__(self, folder: str | Path | None = None):
+        from tokenizers import Tokenizer
+
+        folder = Path(__file__).parent if folder is None else Path(folder)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config["format"] > FORMAT:
+            raise ValueError(f"{folder}: format {config['format']}, this file reads {FORMAT}")
+        with np.load(folder / "weights.npz", allow_pickle=False) as stored:
+            weights = {name: stored[name] for name in stored.files}
+        self.labels: list[str] = config["labels"]
+        self.problem_type: str = config["problem_type"]
+        self.network = Network(config["network"], weights)
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(config["max_length"])
+
+    def logits(self, texts: Sequence[Text]) -> np.ndarray:
+        """Return the logits of texts or pairs of texts, ``(N, C)``."""
+        encode, network = self.tokenizer.encode, self.network
+        rows = [
+            network(encode(*text).ids if isinstance(text, tuple | list) else encode(text).ids)
+            for text in texts
+        ]
+        return np.stack(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
+
+    def predict(self, texts: Sequence[Text]) -> list[dict[str, Any]]:
+        """Return an answer for each text or pair of texts.
+
+        Single label: ``label``, its ``score``, and the ``scores`` of all. Multi-label: the
+        ``labels`` above one half, and the ``scores`` of all. Regression: ``value``.
+        """
+        return [self._answer(row) for row in self.logits(texts)]
+
+    def _answer(self, logits: np.ndarray) -> dict[str, Any]:
+        if self.problem_type == "regression":
+            return {"value": float(logits[0])}
+        if self.problem_type == "multi_label_classification":
+            scores = dict(zip(self.labels, _sigmoid(logits).tolist(), strict=True))
+            return {"labels": [name for name, p in scores.items() if p > 0.5], "scores": scores}
+        p = np.exp(logits - logits.max())
+        p /= p.sum()
+        best = int(p.argmax())
+        scores = dict(zip(self.labels, p.tolist(), strict=True))
+        return {"label": self.labels[best], "score": float(p[best]), "scores": scores}
+
+
+class Network:
+    """Embeddings, an encoder, pooling and a head; see each architecture's file for the formulas.
+
+    Args:
+        config: ``architecture`` and its settings.
+        weights: arrays by name.
+    """
+
+    def __init__(self, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]):
+        self.embeddings = weights["embeddings"]
+        self.pooling, self.pairs = config["pooling"], config["pairs"]
+        self.separator = config["separator_id"]
+        self.pooled = np.ones(len(self.embeddings), dtype=bool)
+        self.pooled[config["skipped_ids"]] = False
+        self.hidden = (weights["hidden.weight"].T, weights["hidden.bias"]) if (
+            "hidden.weight" in weights
+        ) else None  # fmt: skip
+        self.output = weights["classifier.weight"].T, weights["classifier.bias"]
+        self.encode: Callable[[np.ndarray], np.ndarray] = ENCODERS[config["architecture"]](
+            config, weights
+        )
+
+    def __call__(self, token_ids: Sequence[int]) -> np.ndarray:
+        """Return the logits ``(C,)`` of the tokens of one text or pair."""
+        ids = np.array(token_ids)
+        states = self.encode(ids)
+        features = self._features(states, ids, self.pooled[ids])
+        if self.hidden is not None:
+            weight, bias = self.hidden
+            features = np.maximum(features @ weight + bias, 0)
+        weight, bias = self.output
+        logits: np.ndarray = features @ weight + bias
+        return logits
+
+    def _features(self, states: np.ndarray, ids: np.ndarray, pooled: np.ndarray) -> np.ndarray:
+        if not self.pairs:
+            return self._pool(states[pooled])
+        separators = ids == self.separator
+        second = (np.cumsum(separators) - separators) > 0
+        u, v = self._pool(states[pooled & ~second]), self._pool(states[pooled & second])
+        return np.concatenate([u, v, u * v, np.abs(u - v)])
+
+    def _pool(self, states: np.ndarray) -> np.ndarray:
+        """Pool ``(L, H)`` to ``(H,)`` or ``(2 H,)``; 0 for a text without tokens."""
+        if not len(states):
+            width = states.shape[1] * (2 if self.pooling == "mean_max" else 1)
+            return np.zeros(width, np.float32)
+        parts = []
+        if self.pooling != "max":
+            parts.append(np.add.reduce(states) / np.float32(len(states)))
+        if self.pooling != "mean":
+            parts.append(np.maximum.reduce(states))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _static(config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> Callable[..., Any]:
+    """Embeddings as they are."""
+    return weights["embeddings"].__getitem__
+
+
+class _Cnn:
+    """Filters over neighboring tokens, then ReLU.
+
+    A filter of width w is a sum of w linear maps, one for each place in its window. Their results
+    for a token are the same in every text: they are computed when a token is met for the first
+    time, and looked up from then on.
+    """
+
+    def __init__(self, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]):
+        self.embeddings = weights["embeddings"]
+        self.widths: list[int] = config["widths"]
+        count, size = self.embeddings.shape
+        filters = [weights[f"filters.{index}.weight"] for index in range(len(self.widths))]
+        self.channels = len(filters[0])
+        # (F, w E) -> (E, w F): all places of all widths side by side.
+        self.maps = np.concatenate(
+            [
+                weight.reshape(self.channels, width, size).transpose(2, 1, 0).reshape(size, -1)
+                for weight, width in zip(filters, self.widths, strict=True)
+            ],
+            axis=1,
+        )
+        self.bias = np.concatenate(
+            [weights[f"filters.{index}.bias"] for index in range(len(self.widths))]
+        )
+        self.mapped = np.empty((count, self.maps.shape[1]), np.float32)
+        self.known = np.zeros(count, dtype=bool)
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        """Return the filters' outputs ``(L, H)`` of ids ``(L,)``."""
+        known = self.known[ids]
+        if not known.all():
+            # One at a time: the last bit of a product of matrices depends on its other rows.
+            for token in ids[~known].tolist():
+                self.mapped[token] = self.embeddings[token] @ self.maps
+            self.known[ids] = True
+        rows, channels, length = self.mapped[ids], self.channels, len(ids)
+        states = np.empty((length, len(self.bias)), np.float32)
+        states[:] = self.bias
+        place = 0
+        for index, width in enumerate(self.widths):
+            target = states[:, index * channels : (index + 1) * channels]
+            for shift in range(-((width - 1) // 2), width - (width - 1) // 2):
+                part = rows[:, place * channels : (place + 1) * channels]
+                first, last = max(0, -shift), min(length, length - shift)
+                if first < last:
+                    target[first:last] += part[first + shift : last + shift]
+                place += 1
+        return np.maximum(states, 0, out=states)
+
+
+class _Ngram:
+    """Token embeddings plus hashed n-grams that start at each token."""
+
+    def __init__(self, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]):
+        self.embeddings = weights["embeddings"]
+        self.orders: list[int] = config["orders"]
+        self.ngrams = weights["ngrams"] if self.orders else self.embeddings[:0]
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        """Return the sums ``(L, H)`` of ids ``(L,)``."""
+        states: np.ndarray = self.embeddings[ids]
+        for order in self.orders:
+            if len(ids) >= order:
+                states[: len(ids) - order + 1] += self.ngrams[
+                    ngram_buckets(ids, order, len(self.ngrams))
+                ]
+        return states
+
+
+def ngram_buckets(ids: np.ndarray, order: int, buckets: int) -> np.ndarray:
+    """Return the bucket of each n-gram of ids ``(L,)``: ``(L - order + 1,)``.
+
+    A polynomial hash modulo 2^31 - 1 and then modulo the number of buckets; it never overflows.
+    """
+    hashed = np.full(len(ids) - order + 1, order, dtype=np.int64)
+    for place in range(order):
+        hashed = (hashed * FACTOR + ids[place : len(ids) - order + 1 + place] + 1) % MODULUS
+    return hashed % buckets
+
+
+ENCODERS: dict[str, Callable[..., Callable[[np.ndarray], np.ndarray]]] = {
+    "distill_static": _static,
+    "distill_cnn": _Cnn,
+    "distill_ngram": _Ngram,
+}
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    result: np.ndarray = 1 / (1 + np.exp(-values))
+    return result
+
+
+def main(arguments: Sequence[str], lines: Iterable[str] = sys.stdin) -> int:
+    """Answer each line of standard input; a tab separates the texts of a pair."""
+    predictor = Predictor(arguments[0] if arguments else None)
+    for line in lines:
+        text = line.rstrip("\n")
+        first, _, second = text.partition("\t")
+        given: Text = (first, second) if predictor.network.pairs else text
+        print(json.dumps(predictor.predict([given])[0], ensure_ascii=False), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

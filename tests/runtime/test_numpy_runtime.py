@@ -1,0 +1,118 @@
+"""Small networks in numpy: the answers of torch, whatever the text; the folder by itself."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from distill.export.export import torch_predictor
+from distill.export.formats import EXPORT_FORMATS, ExportSource
+from distill.runtime.numpy_runtime import Predictor
+from tests.factories import BAD, FILLER, GOOD, make_tokenizer
+from tests.student.test_small_nets import cnn, ngram, static
+
+LABELS = ["a", "b", "c"]
+MAX_LENGTH = 12
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+MAKERS = {
+    "static": static,
+    "cnn": cnn,
+    "cnn of one and many": lambda **settings: cnn(widths=[1, 4, 7], **settings),
+    "ngram": ngram,
+    "tokens alone": lambda **settings: ngram(orders=[], character_buckets=0, **settings),
+    "linear": lambda **settings: static(head_size=0, **settings),
+}
+
+
+@pytest.fixture(scope="module")
+def words():
+    return make_tokenizer([*FILLER, *GOOD, *BAD, *LETTERS, *(f"##{letter}" for letter in LETTERS)])
+
+
+def texts(pairs: bool) -> list:
+    """Return texts of every length, with known and unknown words; also empty and too long."""
+    draw = random.Random(0)
+    known = [*FILLER, *GOOD, *BAD, "zebra", "ß", "[SEP]", "日本", "!?"]
+    single = ["", " ", "good", *(" ".join(draw.choices(known, k=k)) for k in range(1, 30))]
+    if not pairs:
+        return single
+    return [(first, draw.choice(single)) for first in single]
+
+
+def source_of(model, tokenizer) -> ExportSource:
+    return ExportSource(model.eval(), tokenizer, LABELS, MAX_LENGTH)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("pooling", ["mean", "max", "mean_max"])
+@pytest.mark.parametrize("kind", MAKERS)
+def test_answers_are_those_of_torch(kind, pooling, pairs, words, tmp_path):
+    model = MAKERS[kind](vocab_size=len(words), pooling=pooling, pairs=pairs)
+    source, format_ = source_of(model, words), EXPORT_FORMATS["numpy"]
+    assert format_.obstacle(source) is None
+    format_.write(source, tmp_path)
+    given = texts(pairs)
+    expected = np.concatenate([torch_predictor(source)([text]) for text in given])
+    found = format_.load(tmp_path)(given)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert found.dtype == np.float32
+    # Once more, in another order: an answer depends on nothing but its text.
+    again = format_.load(tmp_path)(given[::-1])[::-1]
+    np.testing.assert_array_equal(again, found)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels"),
+    [("single_label_classification", 3), ("multi_label_classification", 3), ("regression", 1)],
+)
+def test_answers_read_as_the_task_means_them(problem_type, labels, words, tmp_path):
+    model = static(vocab_size=len(words), num_labels=labels, problem_type=problem_type)
+    source = ExportSource(model, words, LABELS[:labels], MAX_LENGTH)
+    EXPORT_FORMATS["numpy"].write(source, tmp_path)
+    logits = torch_predictor(source)(["the good film"])[0].astype(float)
+    (answer,) = Predictor(tmp_path).predict(["the good film"])
+    if problem_type == "regression":
+        assert answer == {"value": pytest.approx(logits[0], rel=1e-4)}
+        return
+    if problem_type.startswith("multi"):
+        scores = dict(zip(LABELS, 1 / (1 + np.exp(-logits)), strict=True))
+        assert answer["labels"] == [name for name in LABELS if scores[name] > 0.5]
+    else:
+        scores = dict(zip(LABELS, np.exp(logits) / np.exp(logits).sum(), strict=True))
+        assert answer["label"] == max(scores, key=scores.__getitem__)
+        assert answer["score"] == pytest.approx(max(scores.values()), rel=1e-4)
+    assert answer["scores"] == pytest.approx(scores, rel=1e-4)
+
+
+def test_the_folder_needs_numpy_and_tokenizers_alone(words, tmp_path):
+    model = cnn(vocab_size=len(words))
+    source = source_of(model, words)
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    EXPORT_FORMATS["numpy"].write(source, folder)
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'distill'): sys.modules[name] = None\n"
+        "import predictor\n"
+        "sys.exit(predictor.main([]))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, input="the good film\n\nzebra\n",
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert answers == Predictor(folder).predict(["the good film", "", "zebra"])
+
+
+def test_a_folder_of_a_later_version_is_refused(words, tmp_path):
+    EXPORT_FORMATS["numpy"].write(source_of(static(vocab_size=len(words)), words), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"format": 99}))
+    with pytest.raises(ValueError, match="format 99"):
+        Predictor(tmp_path)

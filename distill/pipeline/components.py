@@ -25,7 +25,7 @@ from distill.pipeline.compatibility import check_compatibility
 from distill.student.base import StudentFactory
 from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
-from distill.teacher.ensemble import EnsembleConfig
+from distill.teacher.ensemble import EnsembleConfig, expand_seeds
 from distill.training.optimizer import AdamW
 from distill.training.trainer import TrainerFactory
 
@@ -77,7 +77,7 @@ class RunComponents:
         components = cls(
             task=parts["task"],
             source=parts["data"],
-            teacher=parts["teacher"],
+            teacher=expand_seeds(parts["teacher"]),
             student=parts["student"],
             objective=parts["objective"],
             stages=training_stages(parts["objective"]),

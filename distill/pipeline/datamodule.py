@@ -32,6 +32,12 @@ _CONTROL_NOTE = (
 )
 
 
+_MEMBERS_NOTE = (
+    "The teacher is an ensemble. Alone its members reach {} {}: a student of all of them may pass "
+    "a single one."
+)
+
+
 class DistillationDataModule(pl.LightningDataModule):
     """Encoded splits, and loaders for each stage of the student's training.
 
@@ -157,7 +163,18 @@ class DistillationDataModule(pl.LightningDataModule):
         members = [logits for (logits,) in self._teacher_logits([split])]
         if not isinstance(teacher.model, Ensemble):
             return members[0]
+        if split == "test":
+            self.notes.append(self._members_note(split, members))
         return combine_logits(teacher.model, members, task.criterion)
+
+    def _members_note(self, split: str, logits: Sequence[ArrayOrJagged]) -> str:
+        """Return what each member of an ensemble reaches alone."""
+        evaluator, members = self._components.task.evaluator, self._teacher.members
+        scores = []
+        for (name, member), rows in zip(members.items(), logits, strict=True):
+            inputs = evaluator.metric_inputs(rows, self._examples_of(member, [split]))
+            scores.append(f"{evaluator.selection_metric(*inputs):.3f} ({name})")
+        return _MEMBERS_NOTE.format(evaluator.metric_name, ", ".join(scores))
 
     def _teacher_examples(self, splits: Sequence[str]) -> DistillationDataset:
         """Return splits, concatenated, as the teacher reads them, or every member of an ensemble.

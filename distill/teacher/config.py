@@ -21,6 +21,9 @@ class TeacherConfig:
         batch_size: batch size of fine-tuning.
         seed: seed of fine-tuning, independent of the run's, so that runs with different seeds share
             a teacher.
+        seeds: an ensemble of this model fine-tuned with several seeds, see
+            :func:`~distill.teacher.ensemble.expand_seeds`: their number, counted from ``seed``, or
+            a list of them; ``None``: one teacher.
         outputs: ``cached`` computes the teacher's logits once and stores them; ``live`` runs the
             teacher on every batch; ``auto`` stores them unless the objective needs more than
             logits.
@@ -33,11 +36,21 @@ class TeacherConfig:
     learning_rate: float | None = None
     batch_size: int = 32
     seed: int = 0
+    seeds: int | list[int] | None = None
     outputs: Literal["auto", "cached", "live"] = "auto"
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:
             raise UserError(f"teacher.seed={self.seed}: it must be 0 or above, below 2147483648")
+        if self.seeds is not None and (
+            self.seeds < 1
+            if isinstance(self.seeds, int)
+            else not self.seeds or len(set(self.seeds)) < len(self.seeds)
+        ):
+            raise UserError(
+                f"teacher.seeds={self.seeds}: give a number of 1 or more, or a list of different "
+                "seeds"
+            )
         for key in ("epochs", "batch_size"):
             if getattr(self, key) < 1:
                 raise UserError(f"teacher.{key}={getattr(self, key)}: it must be 1 or more")

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -154,6 +154,36 @@ class EnsembleConfig:
             dict(members),
             [file for member in members.values() for file in member.weight_files],
         )
+
+
+def expand_seeds(config: TeacherConfig | EnsembleConfig) -> TeacherConfig | EnsembleConfig:
+    """Return an ensemble of the seeds of a single teacher that has ``seeds``; others unchanged.
+
+    Members are fine-tuned and cached as single teachers of these seeds are, and their softened
+    probabilities are averaged. One seed alone is a single teacher.
+
+    Raises:
+        UserError: if the teacher's head is not fine-tuned, so that all seeds are the same model.
+    """
+    if not isinstance(config, TeacherConfig) or config.seeds is None:
+        return config
+    given = config.seeds
+    seeds = list(range(config.seed, config.seed + given)) if isinstance(given, int) else given
+    if not isinstance(given, int) and config.seed != 0:
+        raise UserError(f"teacher.seed={config.seed} would be ignored beside teacher.seeds={given}")
+    if len(seeds) == 1:
+        return replace(config, seed=seeds[0], seeds=None)
+    if config.labels is not None or config.fine_tune is False:
+        option = "labels" if config.labels is not None else "fine_tune"
+        raise UserError(
+            f"teacher.seeds={given} fine-tunes one teacher per seed, and teacher.{option} asks for "
+            "the head as it is: leave one of them out"
+        )
+    return EnsembleConfig(
+        paths=[config.path] * len(seeds), seeds=seeds, fine_tune=config.fine_tune,
+        epochs=config.epochs, learning_rate=config.learning_rate, batch_size=config.batch_size,
+        outputs=config.outputs,
+    )  # fmt: skip
 
 
 def combine_logits(

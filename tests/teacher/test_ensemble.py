@@ -12,7 +12,8 @@ from distill.core.errors import UserError
 from distill.modeling.ensemble import Ensemble
 from distill.modeling.features import ModelOutputs
 from distill.tasks.sequence_classification import CrossEntropyCriterion
-from distill.teacher.ensemble import EnsembleConfig, combine_logits
+from distill.teacher.config import TeacherConfig
+from distill.teacher.ensemble import EnsembleConfig, combine_logits, expand_seeds
 from tests.factories import FILLER, GOOD, make_model, make_tokenizer
 
 
@@ -185,3 +186,65 @@ def test_members_may_be_called_anything():
     models = {"half": make_model(layers=1), "train": make_model(layers=2)}
     model = Ensemble(models, "logits", {"half": 0.5, "train": 0.5})
     assert list(model.members) == ["half", "train"]
+
+
+# --- seeds of one model --------------------------------------------------------------------------
+
+
+def test_seeds_of_a_single_teacher_are_an_ensemble_of_it():
+    settings = {"path": "package:minilm", "epochs": 5, "learning_rate": 1e-4, "batch_size": 8}
+    for seeds, expected in ((3, [4, 5, 6]), (2, [4, 5])):
+        ensemble = expand_seeds(TeacherConfig(**settings, seed=4, seeds=seeds))
+        # Each member is what a single teacher of that seed is, so both share the cache.
+        assert list(ensemble.members.values()) == [
+            TeacherConfig(**settings, seed=seed) for seed in expected
+        ]
+        assert ensemble.combine == "probabilities"
+    chosen = expand_seeds(TeacherConfig(**settings, seeds=[7, 2]))
+    assert [member.seed for member in chosen.members.values()] == [7, 2]
+
+
+def test_one_seed_or_none_is_a_single_teacher():
+    assert expand_seeds(TeacherConfig(path="a", seed=3, seeds=1)) == TeacherConfig(path="a", seed=3)
+    assert expand_seeds(TeacherConfig(path="a", seeds=[3])) == TeacherConfig(path="a", seed=3)
+    for config in (TeacherConfig(path="a"), EnsembleConfig(paths=["a", "b"])):
+        assert expand_seeds(config) is config
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"seeds": 0}, "teacher.seeds=0: give a number of 1 or more"),
+        ({"seeds": -2}, "teacher.seeds=-2"),
+        ({"seeds": []}, "or a list of different seeds"),
+        ({"seeds": [1, 1]}, "or a list of different seeds"),
+        ({"seeds": 2, "fine_tune": False}, "teacher.fine_tune asks for the head as it is"),
+        ({"seeds": 2, "labels": ["a", "b"]}, "teacher.labels asks for the head as it is"),
+        ({"seeds": [1, 2], "seed": 5}, "teacher.seed=5 would be ignored"),
+        ({"seeds": [1, -2]}, "teacher.seed=-2: it must be 0 or above"),
+    ],
+)
+def test_seeds_that_make_no_ensemble_are_refused(settings, says):
+    with pytest.raises(UserError, match=says):
+        expand_seeds(TeacherConfig(path="a", **settings)).members  # noqa: B018
+
+
+def test_the_command_with_seeds(command, small):
+    code, _, err = command(
+        *small, "teacher.seeds=2", "teacher.epochs=1", "trainer.max_epochs=1", "control=false",
+        "output_dir=run",
+    )  # fmt: skip
+    assert code == 0, err
+    report = json.loads(Path("run/report.json").read_text())
+    assert report["models"][0]["name"] == "tinybert-1+tinybert-2"
+    note = next(note for note in report["data"]["notes"] if "ensemble" in note)
+    alone = [float(part.split()[-1]) for part in note.split("(")[:-1]]
+    assert note.count("tinybert-") == len(alone) == 2
+    code, _, err = command(
+        *small, "teacher.seed=1", "teacher.epochs=1", "trainer.max_epochs=1", "control=false",
+        "output_dir=single",
+    )  # fmt: skip
+    assert code == 0, err
+    single = json.loads(Path("single/report.json").read_text())
+    assert single["reused"]["teacher"]
+    assert round(single["models"][0]["quality"]["accuracy"]["value"], 3) == alone[1]

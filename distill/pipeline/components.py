@@ -1,7 +1,7 @@
 """Everything that a configuration describes, built and checked before anything is trained."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,10 @@ class RunComponents:
         if not self.task.criterion.caches_logits:
             return True
         return self.teacher.outputs == "live" or bool(objective.needs - {Need.LOGITS})
+
+    def optimizer_for(self, stage: Stage) -> AdamW:
+        """Return the optimizer's settings, with those that a stage has of its own."""
+        return replace(self.optimizer, **stage.optimizer_settings)
 
     @property
     def max_epochs(self) -> int:

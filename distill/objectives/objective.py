@@ -1,7 +1,7 @@
 """Objectives: weighted sums of loss terms, and recipes of several objectives one after another."""
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
@@ -11,6 +11,8 @@ from distill.modeling.needs import Need, as_needs
 from distill.objectives.pair import ModelPair
 from distill.objectives.schedules import Schedule, schedule_bounds, value_at
 from distill.objectives.terms.base import Batch, Term
+
+DECAYS = ("linear", "cosine", "constant")
 
 
 class Objective(nn.Module):
@@ -158,13 +160,21 @@ class Stage:
     Args:
         epochs: maximum number of epochs; ``None``: ``trainer.max_epochs``.
         learning_rate: peak learning rate; ``None``: the optimizer's.
+        warmup: fraction of its steps over which the rate rises from 0; ``None``: the optimizer's.
+        decay: ``linear``, ``cosine`` or ``constant``; ``None``: the optimizer's.
         terms: terms of the objective.
     """
 
     def __init__(
-        self, epochs: int | None = None, learning_rate: float | None = None, **terms: Term | None
+        self,
+        epochs: int | None = None,
+        learning_rate: float | None = None,
+        warmup: float | None = None,
+        decay: Literal["linear", "cosine", "constant"] | None = None,
+        **terms: Term | None,
     ):
         self.name, self.epochs, self.learning_rate = "", epochs, learning_rate
+        self.warmup, self.decay = warmup, decay
         self.objective = Objective("", **terms)
 
     def check(self, path: str) -> None:
@@ -177,7 +187,17 @@ class Stage:
             raise UserError(f"{path}.epochs={self.epochs}: it must be 1 or more")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise UserError(f"{path}.learning_rate={self.learning_rate}: it must be above 0")
+        if self.warmup is not None and not 0 <= self.warmup < 1:
+            raise UserError(f"{path}.warmup={self.warmup}: a fraction from 0 to below 1")
+        if self.decay not in (None, *DECAYS):
+            raise UserError(f"{path}.decay={self.decay}: choose {', '.join(DECAYS)}")
         self.objective.check(path)
+
+    @property
+    def optimizer_settings(self) -> dict[str, Any]:
+        """Settings of the optimizer that the stage has of its own, by name."""
+        own = {"learning_rate": self.learning_rate, "warmup": self.warmup, "decay": self.decay}
+        return {name: value for name, value in own.items() if value is not None}
 
     @classmethod
     def from_objective(cls, objective: Objective) -> "Stage":

@@ -197,7 +197,7 @@ class FLSW(Schedule):
 
     def __call__(self, progress: float, *logits: Tensor) -> Tensor:
         """Return temperatures ``(N, 1)``; no gradient flows through them."""
-        student, teacher = (x.detach().float() for x in logits)
+        student, teacher = (_without_ruled_out(x.detach().float()) for x in logits)
         # A norm of 0 stays finite: TextBrewer adds the same constant to both norms.
         student = student / (student.norm(dim=-1, keepdim=True) + 1e-4)
         teacher = teacher / (teacher.norm(dim=-1, keepdim=True) + 1e-4)
@@ -236,6 +236,11 @@ class CWSM(Schedule):
         # TextBrewer's constant.
         weight = 1 / (confidence + 1e-3)
         return _around_mean(self.base, self.beta, weight, self.lowest)
+
+
+def _without_ruled_out(logits: Tensor) -> Tensor:
+    """Return logits whose minus infinities are 0, so that a norm is that of the others."""
+    return logits.masked_fill(logits == -torch.inf, 0.0)
 
 
 def _around_mean(base: float, beta: float, weight: Tensor, lowest: float) -> Tensor:

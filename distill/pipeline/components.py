@@ -117,6 +117,10 @@ class RunComponents:
             return True
         return self.teacher.outputs == "live" or bool(objective.needs - {Need.LOGITS})
 
+    def optimizer_for(self, stage: Stage) -> AdamW:
+        """Return the optimizer's settings, with those that a stage has of its own."""
+        return replace(self.optimizer, **stage.optimizer_settings)
+
     @property
     def max_epochs(self) -> int:
         """Maximum number of epochs of the student, all stages together."""

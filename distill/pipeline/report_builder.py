@@ -138,7 +138,9 @@ def hyperparameters(
         "student": student.name,
         "objective": components.objective.name,
         **terms,
-        "learning_rate": components.optimizer.learning_rate_for(student.model),
+        "learning_rate": components.optimizer_for(components.stages[-1]).learning_rate_for(
+            student.model
+        ),
         "epochs": components.max_epochs,
         "batch_size": components.source.batch_size,
         "seed": components.seed,

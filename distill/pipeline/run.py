@@ -275,12 +275,11 @@ def _train_stage(
     if not is_last and (result := directory.finished_stage(stage.name, model)) is not None:
         log.info("%s: done before the run was interrupted", stage.name)
         return result
-    learning_rate = stage.learning_rate or components.optimizer.learning_rate
     module = DistillationModule(
         model,
         stage.objective,
         components.task,
-        replace(components.optimizer, learning_rate=learning_rate),
+        components.optimizer_for(stage),
         teacher=teacher.model if components.runs_teacher_live(stage.objective) else None,
         prefix="" if is_last else f"{stage.name}/",
         read_logits=teacher.outputs_from_logits,
@@ -316,7 +315,8 @@ def train_control(
 
     It starts from the same weights and sees the same batches in the same order with the same
     dropout; only the objective differs. (Beside a recipe of several stages it trains for as many
-    epochs as all of them, in an order of its own after the first.) It does not depend on the
+    epochs as all of them, in an order of its own after the first, at the learning rate of the last,
+    which trains the head as well.) It does not depend on the
     student's objective, so runs that differ in that alone share one. It cannot use unlabeled
     inputs: it repeats the labeled examples for as many steps, see
     :class:`~distill.pipeline.datamodule.DistillationDataModule`.
@@ -332,7 +332,7 @@ def train_control(
         train=datamodule.control_train,
         validation=datamodule.validation,
         task=components.task,
-        optimizer=components.optimizer,
+        optimizer=components.optimizer_for(components.stages[-1]),
         epochs=components.max_epochs,
         batch_size=components.source.batch_size,
         seed=components.seed,

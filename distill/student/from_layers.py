@@ -39,7 +39,7 @@ class LayersFactory(StudentFactory):
     Attributes:
         name: name in reports.
         layers: indices of the teacher's layers to copy, from 0; or ``all``, ``half`` (every second
-            layer), ``third`` (every third) or ``single`` (the first).
+            layer), ``third`` (every third), ``lower`` (the lower half) or ``single`` (the first).
         hidden_size: width of the hidden states: a number, a fraction of the teacher's (0.5), or
             ``None`` for the teacher's.
         heads: number of attention heads of each layer, likewise; their width does not change.
@@ -54,7 +54,7 @@ class LayersFactory(StudentFactory):
     """
 
     name: str
-    layers: list[int] | Literal["all", "half", "third", "single"]
+    layers: list[int] | Literal["all", "half", "third", "lower", "single"]
     hidden_size: int | float | None = None
     heads: int | float | None = None
     intermediate_size: int | float | None = None
@@ -111,10 +111,12 @@ class LayersFactory(StudentFactory):
                 return list(range(depth))
             if self.layers == "single":
                 return [0]
+            if self.layers == "lower":
+                return list(range((depth + 1) // 2))
             if self.layers not in LAYER_STRIDES:
                 raise UserError(
-                    f"student.layers={self.layers}: choose all, half, third, single or a list of "
-                    "layers"
+                    f"student.layers={self.layers}: choose all, half, third, lower, single or a "
+                    "list of layers"
                 )
             return list(range(0, depth, LAYER_STRIDES[self.layers]))
         indices = list(self.layers)

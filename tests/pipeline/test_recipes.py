@@ -31,6 +31,11 @@ def test_stages_run_one_after_the_other_and_the_control_gets_as_many_epochs(comm
         assert losses[-1] < losses[0]
         assert f"train/loss/{term}" not in scalars
     assert "train/loss/soft_labels" in scalars
+    # The first stage keeps its rate; the last decays, and the control learns at the same rate.
+    assert {round(rate, 9) for rate in scalars["learning_rate/intermediate"]} == {1e-3}
+    assert max(scalars["learning_rate"]) == pytest.approx(1e-3, rel=0.2)
+    assert scalars["learning_rate"][-1] < 0.5 * max(scalars["learning_rate"])
+    assert max(scalars["learning_rate/control"]) == pytest.approx(1e-3, rel=0.2)
     assert Path("run/checkpoints/intermediate/finished.ckpt").is_file()
     assert Path("run/checkpoints/last.ckpt").is_file()
 

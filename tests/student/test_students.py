@@ -54,6 +54,7 @@ def test_all_layers_give_the_teacher_itself(tokenizer, tmp_path):
     ("layers", "depth", "expected"),
     [
         ("half", 6, [0, 2, 4]), ("third", 6, [0, 3]), ("single", 6, [0]),
+        ("lower", 6, [0, 1, 2]), ("lower", 5, [0, 1, 2]), ("lower", 1, [0]),
         ("half", 12, [0, 2, 4, 6, 8, 10]), ("third", 12, [0, 3, 6, 9]), ("half", 1, [0]),
     ],
 )  # fmt: skip

@@ -51,7 +51,7 @@ def decoupled_kd(
     parts = [_log_target_and_rest(logs, is_target) for logs in (student, teacher)]
     (student_pair, student_rest), (teacher_pair, teacher_rest) = parts
     divergence = target_weight * kl_by_class(teacher_pair, student_pair).sum(-1, keepdim=True)
-    rest = kl_by_class(teacher_rest, student_rest).masked_fill(is_target, 0.0)
+    rest = kl_by_class(teacher_rest, student_rest)
     divergence = divergence + non_target_weight * rest.sum(-1, keepdim=True)
     return sum_classes_mean_examples(divergence, temperature)
 
@@ -61,9 +61,9 @@ def _log_target_and_rest(logs: Tensor, is_target: Tensor) -> tuple[Tensor, Tenso
 
     Returns:
         Of the target and of all other classes together, ``(N, 2)``; and of each class given that it
-        is not the target, ``(N, C)``, meaningless at the target.
+        is not the target, ``(N, C)``, 0 at the target.
     """
     lowest = torch.finfo(logs.dtype).min
     target = logs.masked_fill(~is_target, lowest).amax(-1, keepdim=True)
     others = torch.logsumexp(logs.masked_fill(is_target, lowest), -1, keepdim=True)
-    return torch.cat([target, others], -1), logs - others
+    return torch.cat([target, others], -1), (logs - others).masked_fill(is_target, 0.0)

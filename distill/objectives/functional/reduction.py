@@ -1,10 +1,25 @@
 """Softened distributions and the reduction that the losses on logits have in common."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Temperature = float | Tensor
 """T > 0: a number, or one per example ``(N, 1)``. No gradient flows into it."""
+
+
+RULED_OUT = -1e30
+"""Logit that stands for minus infinity: probability 0, and no NaN from 0 times infinity."""
+
+
+def finite_logits(logits: Tensor) -> Tensor:
+    """Return logits in fp32 in which those of minus infinity are :data:`RULED_OUT`.
+
+    Such a class has the probability 0 and gets no gradient. A divergence is 0 in a class that both
+    models rule out, and very large, but finite, where only the second one does.
+    """
+    logits = logits.float()
+    return logits.masked_fill(logits == -torch.inf, RULED_OUT)
 
 
 def log_softmaxes(
@@ -13,10 +28,10 @@ def log_softmaxes(
     """Return the log-probabilities of both models at a temperature, ``(N, C)`` in fp32.
 
     Logits are converted to fp32 first: gradients of these losses in bf16 are wrong by several
-    percent.
+    percent. Logits of minus infinity are those of :func:`finite_logits`.
     """
-    student = F.log_softmax(student_logits.float() / temperature, dim=-1)
-    teacher = F.log_softmax(teacher_logits.detach().float() / temperature, dim=-1)
+    student = F.log_softmax(finite_logits(student_logits) / temperature, dim=-1)
+    teacher = F.log_softmax(finite_logits(teacher_logits.detach()) / temperature, dim=-1)
     return student, teacher
 
 

@@ -4,11 +4,13 @@ Temperatures are numbers or one per example, ``(N, 1)``. No gradient flows into 
 temperature. Logits are converted to fp32 first.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from distill.objectives.functional.reduction import (
     Temperature,
+    finite_logits,
     kl_by_class,
     log_softmaxes,
     sum_classes_mean_examples,
@@ -36,7 +38,6 @@ def soft_target_kl(
     Returns:
         Scalar in nats; 0 where both logits are equal up to a constant.
 
-    >>> import torch
     >>> soft_target_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]]), 2.0)
     tensor(0.4438)
     """
@@ -64,12 +65,11 @@ def binary_soft_target_kl(
     Returns:
         Scalar in nats.
 
-    >>> import torch
     >>> binary_soft_target_kl(torch.tensor([[0.0]]), torch.tensor([[2.0]]), 1.0)
     tensor(0.3278)
     """
-    student = student_logits.float() / temperature
-    teacher = teacher_logits.detach().float() / temperature
+    student = finite_logits(student_logits) / temperature
+    teacher = finite_logits(teacher_logits.detach()) / temperature
     log_p, log_not_p = F.logsigmoid(teacher), F.logsigmoid(-teacher)
     divergence = log_p.exp() * (log_p - F.logsigmoid(student))
     divergence = divergence + log_not_p.exp() * (log_not_p - F.logsigmoid(-student))
@@ -95,7 +95,6 @@ def soft_cross_entropy(
     Returns:
         Scalar in nats; at least the teacher's entropy times T^2.
 
-    >>> import torch
     >>> soft_cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]]), 1.0)
     tensor(0.6931)
     """
@@ -118,11 +117,10 @@ def hard_teacher_labels(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
     Returns:
         Scalar in nats.
 
-    >>> import torch
     >>> hard_teacher_labels(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]]))
     tensor(0.6931)
     """
-    return F.cross_entropy(student_logits.float(), teacher_logits.detach().argmax(-1))
+    return F.cross_entropy(finite_logits(student_logits), teacher_logits.detach().argmax(-1))
 
 
 def logits_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -133,7 +131,8 @@ def logits_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?", eq. 1; Kim et al. 2021, "Comparing
     Kullback-Leibler Divergence and Mean Squared Error Loss in Knowledge Distillation" (code:
     github.com/jhoon-oh/kd_data), who find it at least as good as the divergence. Unlike the
-    divergence, it depends on a constant added to all logits. Without temperature.
+    divergence, it depends on a constant added to all logits. Without temperature. A logit of minus
+    infinity in either model is no number to be near to: it adds 0 to the sum, but counts in C.
 
     Args:
         student_logits: ``(N, C)``.
@@ -142,11 +141,12 @@ def logits_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     Returns:
         Scalar; also for regression, where C is 1.
 
-    >>> import torch
     >>> logits_mse(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]]))
     tensor(2.)
     """
-    return F.mse_loss(student_logits.float(), teacher_logits.detach().float())
+    student, teacher = student_logits.float(), teacher_logits.detach().float()
+    ruled_out = (student == -torch.inf) | (teacher == -torch.inf)
+    return F.mse_loss(student.masked_fill(ruled_out, 0.0), teacher.masked_fill(ruled_out, 0.0))
 
 
 def standardize(logits: Tensor) -> Tensor:
@@ -159,16 +159,25 @@ def standardize(logits: Tensor) -> Tensor:
     ``normalize``): the student need not match the teacher's shift and scale.
 
     Args:
-        logits: ``(N, C)``; where all logits of an example are equal, the result is 0.
+        logits: ``(N, C)``; where all logits of an example are equal, the result is 0. Those of
+            minus infinity stay so, and mean and deviation are of the others.
 
     Returns:
         ``(N, C)`` in fp32.
 
-    >>> import torch
     >>> standardize(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[-1.0000,  0.0000,  1.0000]])
     """
     logits = logits.float()
+    ruled_out = logits == -torch.inf
+    if ruled_out.any():
+        count = (~ruled_out).sum(-1, keepdim=True)
+        mean = logits.masked_fill(ruled_out, 0.0).sum(-1, keepdim=True) / count.clamp(min=1)
+        error = (logits - mean).masked_fill(ruled_out, 0.0)
+        squares = error.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)
+        # The gradient of the root is infinite at 0.
+        deviation = squares.clamp(min=1e-14).sqrt()
+        return (error / (deviation + 1e-7)).masked_fill(ruled_out, -torch.inf)
     deviation = logits.std(-1, keepdim=True)
     # The reference code adds 1e-7 to the deviation as well.
     return (logits - logits.mean(-1, keepdim=True)) / (deviation + 1e-7)

@@ -7,6 +7,7 @@ gradient accumulation or several processes each part is compared on its own.
 from abc import abstractmethod
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from distill.core.errors import UserError
@@ -67,7 +68,8 @@ class RelationTerm(Term):
     def _vectors(self, outputs: ModelOutputs) -> Tensor:
         """Return one vector per example, ``(N, D)``."""
         if self.vector == "logits":
-            return outputs.logits
+            # A class that the model rules out is no coordinate.
+            return outputs.logits.masked_fill(outputs.logits == -torch.inf, 0.0)
         assert outputs.hidden_states is not None
         last = outputs.hidden_states[-1].float()
         if self.vector == "first":
@@ -82,7 +84,10 @@ class RelationTerm(Term):
 
 
 class RKDDistance(RelationTerm):
-    """Distances between examples (Park et al. 2019, RKD; the paper's weight is 1).
+    """Distances between examples (Park et al. 2019, RKD).
+
+    The paper's weight is 1 for metric learning (section 4.1) and 25 beside the cross-entropy of
+    classification (section 4.2).
 
     Args:
         weight: factor of this term in the objective, a number or a schedule.
@@ -97,7 +102,10 @@ class RKDDistance(RelationTerm):
 
 
 class RKDAngle(RelationTerm):
-    """Angles between triples of examples (Park et al. 2019, RKD; the paper's weight is 2).
+    """Angles between triples of examples (Park et al. 2019, RKD).
+
+    The paper's weight is 2 for metric learning (section 4.1) and 50 beside the cross-entropy of
+    classification (section 4.2).
 
     Args:
         weight: factor of this term in the objective, a number or a schedule.

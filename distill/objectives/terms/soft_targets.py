@@ -48,7 +48,8 @@ class SoftCrossEntropy(LogitTerm):
     """Cross-entropy against the teacher's softened distribution, scaled by T^2.
 
     The gradient is that of :class:`SoftTargets` (TinyBERT's prediction loss, Jiao et al. 2020, eq.
-    10, at T = 1).
+    10, at T = 1). Regression: squared error to the teacher's numbers; TinyBERT's code
+    (``task_distill.py``) takes that to the labels, as :class:`.HardLabels` does.
 
     Args:
         weight: factor of this term in the objective, a number or a schedule.
@@ -57,12 +58,14 @@ class SoftCrossEntropy(LogitTerm):
         teacher: name of the ensemble member to learn from; ``None``: the whole ensemble.
     """
 
-    distributions = CATEGORICAL_FORMS
+    distributions = (*CATEGORICAL_FORMS, "gaussian")
 
     def compare(
         self, student: Tensor, teacher: Tensor, temperature: Temperature, batch: Batch
     ) -> Tensor:
-        """Compute :func:`.soft_cross_entropy`."""
+        """Compute :func:`.soft_cross_entropy`, or the squared error of numbers."""
+        if self.distribution == "gaussian":
+            return functional.logits_mse(student, teacher)
         return functional.soft_cross_entropy(student, teacher, temperature)
 
 

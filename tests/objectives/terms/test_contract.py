@@ -22,7 +22,9 @@ from distill.modeling.needs import Need
 from distill.modeling.shape import ModelShape
 from distill.objectives.objective import Objective
 from distill.objectives.pair import ModelPair
+from distill.objectives.schedules import CWSM, FLSW
 from distill.objectives.terms.base import Term
+from distill.objectives.terms.logit_term import LogitTerm
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = "distill.objectives.terms"
@@ -236,3 +238,61 @@ def test_needs_may_be_written_as_strings():
 def test_a_term_without_forward_is_refused():
     with pytest.raises(TypeError, match="forward"):
         type("Odd", (Term,), {})()
+
+
+LOGIT_TERMS = [cls for cls in TERMS if issubclass(cls, LogitTerm)]
+# Classes of the four that student and teacher give the logit minus infinity, by example.
+RULED_OUT = {
+    "neither": ([], []),
+    "both": ([0], [0]),
+    "teacher": ([], [1]),
+    "student": ([2], []),
+    "each another": ([0], [3]),
+    "all but one": ([0, 1, 2], [0, 1, 2]),
+    "all": ([0, 1, 2, 3], [0, 1, 2, 3]),
+}
+
+
+@pytest.mark.parametrize("cls", LOGIT_TERMS, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("student_classes", RULED_OUT.values(), ids=RULED_OUT)
+@pytest.mark.parametrize("temperature", [0.5, 4.0])
+def test_a_class_that_is_ruled_out_makes_no_nan(cls, student_classes, temperature):
+    """Logits of minus infinity give a finite loss and finite gradients, with any setting."""
+    options = inspect.signature(cls).parameters
+    for standardized in (False, True):
+        settings = {"standardize": standardized} if "standardize" in options else {}
+        if "temperature" in options:
+            settings["temperature"] = temperature
+        student, teacher = random_outputs(0), random_outputs(1)
+        logits = [outputs.logits.detach().clone() for outputs in (student, teacher)]
+        for values, classes in zip(logits, student_classes, strict=True):
+            values[1:4, classes] = -math.inf
+            values.requires_grad_()
+        student.logits, teacher.logits = logits
+        loss = bound(cls, **settings)(student, teacher, BATCH)
+        assert torch.isfinite(loss), loss
+        loss.backward()
+        assert torch.isfinite(student.logits.grad).all()
+        assert student.logits.grad[0].abs().sum() > 0  # examples without such a class are learned
+
+
+@pytest.mark.parametrize("cls", LOGIT_TERMS, ids=lambda cls: cls.__name__)
+def test_a_class_that_both_rule_out_adds_nothing(cls):
+    """Equal models stay equal, and the loss is that of a class with a very low logit."""
+    values = []
+    for lowest in (-math.inf, -200.0):
+        student, teacher = random_outputs(0), random_outputs(1)
+        with torch.no_grad():
+            student.logits[:, 0] = teacher.logits[:, 0] = lowest
+        batch = {"labels": torch.tensor([1, 2, 3, 1, 2, 3])}
+        values.append(bound(cls)(student, teacher, batch).item())
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+def test_adaptive_temperatures_are_finite_beside_a_class_that_is_ruled_out():
+    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    without = logits.clone()
+    without[:, 2] = -math.inf
+    for schedule in (FLSW(), CWSM()):
+        assert torch.isfinite(schedule(0.0, without, logits)).all()
+        assert torch.isfinite(schedule(0.0, logits, without)).all()

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from distill.core.errors import UserError
 from distill.data.collate import PaddingCollator
@@ -29,6 +30,7 @@ from distill.objectives.terms.logits_mse import LogitsMSE
 from distill.objectives.terms.relations import RKDAngle, RKDDistance, SimilarityPreserving
 from distill.objectives.terms.soft_targets import HardTeacherLabels, SoftCrossEntropy, SoftTargets
 from distill.tasks.question_answering import QuestionAnswering
+from distill.tasks.regression import Regression
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.training.module import DistillationModule
 from distill.training.optimizer import AdamW
@@ -356,3 +358,37 @@ def test_any_of_them_may_standardize_the_logits(kind):
     value = term(ModelOutputs(student), ModelOutputs(teacher), batch)
     moved = term(ModelOutputs(student * 3 + 5), ModelOutputs(teacher * 2 - 1), batch)
     assert moved.item() == pytest.approx(value.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+def test_label_smoothing_is_that_of_torch_over_the_labeled_rows(smoothing):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 3, generator=generator, requires_grad=True)
+    labels = torch.tensor([0, 2, 1, 1, -100, 0])
+    term = HardLabels(1.0, smoothing)
+    term.bind(ModelPair(SequenceClassification(), 3), "objective.hard_labels")
+    expected = F.cross_entropy(
+        logits, labels, ignore_index=-100, label_smoothing=smoothing, reduction="sum"
+    )
+    loss = term(ModelOutputs(logits), None, {"labels": labels})
+    assert loss.item() == pytest.approx(expected.item() / 6, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "task", "message"),
+    [
+        (1.0, SequenceClassification(), "label_smoothing=1.0: it must be 0 or above and below 1"),
+        (-0.1, SequenceClassification(), "label_smoothing=-0.1"),
+        (0.1, Regression(), "label_smoothing has no form for regression"),
+    ],
+)
+def test_label_smoothing_that_cannot_be_is_refused(smoothing, task, message):
+    with pytest.raises(UserError, match=message):
+        HardLabels(1.0, smoothing).bind(ModelPair(task, 3), "objective.hard_labels")
+
+
+def test_soft_cross_entropy_of_numbers_is_the_squared_error_to_the_teacher():
+    term = SoftCrossEntropy()
+    term.bind(ModelPair(Regression(), 1), "objective.soft_labels")
+    student, teacher = torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [4.0]])
+    assert term(ModelOutputs(student), ModelOutputs(teacher), {}).item() == 2.0

@@ -116,6 +116,9 @@ def _translate_hydra_message(text: str) -> str:
     group = re.search(r"Could not override '?(\S+?)'?\.?\s*No match in the defaults list", text)
     if group:
         return _unknown_option_message(group[1].split("@")[0].split("=")[0])
+    merging = re.search(r"Error merging override (\S+?)=", text)
+    if merging:
+        return f"{merging[1]} takes named values: +{merging[1].lstrip('+')}.NAME=..."
     missing = re.search(r"Missing mandatory value: (\S+)", text)
     if missing:
         return f"{missing[1]} has no value: set {missing[1]}=..."

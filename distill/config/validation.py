@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from distill.core.errors import UserError
 
+# Packages whose loggers and callbacks may be named without asking.
+TRUSTED = ("pytorch_lightning", "lightning", "distill")
 GROUPS = ("task", "data", "teacher", "student", "objective", "optimizer", "trainer")
 TYPES: Mapping[str, Any] = {
     "seed": int, "repeats": int, "control": bool, "resume": str | None, "overwrite": bool | None,
+    "allow_code": list[str] | None,
 }  # fmt: skip
 
 
@@ -39,6 +43,7 @@ def validate_config(
     assert isinstance(plain, dict)
     if "repeats" in types:
         plain.setdefault("repeats", 1)  # a config.yaml of an earlier version has none
+    _validate_top_level(config, {*groups, *types})
     for key, wanted in types.items():
         _validate_type(key, plain.get(key), wanted)
     if "seed" in types:
@@ -51,6 +56,57 @@ def validate_config(
         if not isinstance(plain.get(group), Mapping) or "_target_" not in plain[group]:
             raise UserError(f"{group}={plain.get(group)}: it is a group, see distill --help")
         validate_node(group, plain[group])
+    _validate_code("trainer", plain["trainer"], (*TRUSTED, *(plain.get("allow_code") or [])))
+
+
+def _validate_top_level(config: DictConfig, known: set[str]) -> None:
+    """Refuse what no part of the program reads: neither an option, nor one that options name."""
+    known = known | PROGRAM_OPTIONS
+    unknown = [str(key) for key in config if key not in known]
+    if not unknown:
+        return
+    text = OmegaConf.to_yaml(config)
+    for key in unknown:
+        if re.search(rf"\$\{{{re.escape(key)}[.\[}}]", text):
+            continue
+        in_groups = [group for group in sorted(known) if key in (config.get(group) or {})]
+        if in_groups:
+            raise UserError(f"there is no option {key}: did you mean {in_groups[0]}.{key}?")
+        raise UserError(unknown_option(key, "", sorted(known - HIDDEN_OPTIONS)))
+
+
+# Options of the commands that are no groups, and those of them that nobody is to set.
+PROGRAM_OPTIONS = frozenset(
+    {
+        "seed", "control", "output_dir", "cache_dir", "resume", "overwrite", "allow_code", "name",
+        "overrides", "augmentation", "experiment", "debug", "search", "model", "labels",
+        "reference",
+    }
+)  # fmt: skip
+HIDDEN_OPTIONS = frozenset({"name", "overrides", "search", "model", "labels", "reference"})
+
+
+def _validate_code(path: str, node: Any, trusted: Sequence[str]) -> None:
+    """Refuse classes below a node of packages that the user has not allowed.
+
+    What a name leads to counts, not the name: a module's attributes may come from anywhere.
+    """
+    children = node.items() if isinstance(node, Mapping) else enumerate(node)
+    for key, child in children:
+        if not isinstance(child, Mapping | list):
+            continue
+        where = f"{path}.{key}"
+        if isinstance(child, Mapping) and "_target_" in child:
+            called = get_object(child["_target_"])
+            package = str(getattr(called, "__module__", None)).split(".")[0]
+            if not inspect.isclass(called) or package not in trusted:
+                given = str(child["_target_"]).split(".")[0]
+                raise UserError(
+                    f"{where}._target_={child['_target_']}: only classes of "
+                    f"{', '.join(TRUSTED)} are used without asking; allow_code=[{given}] allows "
+                    "those of another package"
+                )
+        _validate_code(where, child, trusted)
 
 
 def validate_seed(option: str, seed: int) -> None:
@@ -73,9 +129,7 @@ def validate_node(path: str, node: Mapping[str, Any]) -> None:
     Raises:
         UserError: Naming the first option that is missing, unknown or of the wrong type.
     """
-    for key, value in node.items():
-        if isinstance(value, Mapping) and "_target_" in value:
-            validate_node(f"{path}.{key}", value)
+    _validate_children(path, node)
     target = node["_target_"]
     try:
         called = get_object(target)
@@ -104,6 +158,15 @@ def validate_node(path: str, node: Mapping[str, Any]) -> None:
         )
         if required and name not in node:
             raise UserError(f"{path}.{name} has no value: set {path}.{name}=...")
+
+
+def _validate_children(path: str, node: Any) -> None:
+    """Validate the nodes with a ``_target_`` below a node."""
+    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+        if isinstance(value, Mapping) and "_target_" in value:
+            validate_node(f"{path}.{key}", value)
+        elif isinstance(value, Mapping | list):
+            _validate_children(f"{path}.{key}", value)
 
 
 def unknown_option(option: str, path: str, known: typing.Iterable[str]) -> str:

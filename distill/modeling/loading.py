@@ -58,13 +58,25 @@ def resolve_model_path(path: str, option: str) -> str:
             # The folder of a run stands for the student trained in it.
             if (folder / "student" / "config.json").is_file():
                 return str(folder / "student")
-            raise UserError(f"{option}={path}: there is no model in it (config.json is missing)")
+            raise UserError(f"{option}={path}: {_what_is_in(folder)}")
         if not any((folder / name).is_file() for name in _WEIGHTS):
             raise UserError(f"{option}={path}: there are no weights in it (model.safetensors)")
         return str(folder)
     if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
         raise UserError(f"{option}={path}: there is no such folder")
     return path
+
+
+def _what_is_in(folder: Path) -> str:
+    """Return what a folder without config.json holds instead of a model."""
+    if (folder / "adapter_config.json").is_file():
+        return (
+            "it holds an adapter (LoRA) without its model: merge them (peft: merge_and_unload) and "
+            "give the folder of the result"
+        )
+    below = sorted(file.parent.name for file in folder.glob("*/config.json"))
+    hint = f"; {below[-1]} below it has one" if below else ""
+    return f"there is no model in it (config.json is missing){hint}"
 
 
 _WEIGHTS = (
@@ -161,6 +173,13 @@ def load_config(path: str, description: str) -> PreTrainedConfig:
         UserError: if it cannot be loaded.
     """
     config: PreTrainedConfig = _load_pretrained(AutoConfig, path, description)
+    quantization = getattr(config, "quantization_config", None)
+    if quantization:
+        method = dict(quantization).get("quant_method") if isinstance(quantization, dict) else None
+        raise UserError(
+            f"{description}: its weights are quantized ({method or type(quantization).__name__}), "
+            "and it is used in fp32: give the model before its quantization"
+        )
     return config
 
 
@@ -191,7 +210,7 @@ def _load_pretrained(
     reachable = local or hub.hub_reachable()
     try:
         return auto_class.from_pretrained(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever a reader of somebody's file raises
         if not reachable:
             reason = "there is no such folder, and the hub cannot be reached"
         else:

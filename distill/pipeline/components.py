@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from transformers import PreTrainedConfig
 
+from distill.config.error_messages import user_message
 from distill.core.cache import cache_key
 from distill.core.errors import UserError
-from distill.data.prepare import PreparedData
+from distill.data.prepare import UNLABELED, PreparedData
 from distill.data.sources.base import DataSource
 from distill.modeling import loading
 from distill.modeling.features import attention_projections
@@ -73,7 +75,9 @@ class RunComponents:
         Raises:
             UserError: for the first mistake that can be seen without reading the data.
         """
-        parts = {group: instantiate(config[group], _convert_="all") for group in GROUPS}
+        parts = {group: _instantiate(group, config[group]) for group in GROUPS}
+        for package in config.get("allow_code") or []:
+            log.warning("allow_code: code of the package %s is run", package)
         components = cls(
             task=parts["task"],
             source=parts["data"],
@@ -145,6 +149,18 @@ class RunComponents:
         if student.processor_path is not None:
             hashes["the pretrained student"] = loading.files_hash(student.processor_path)
         return hashes
+
+    def check_training_length(self, data: PreparedData) -> None:
+        """Refuse limits and intervals by which the student would not be trained or validated."""
+        sizes = data.sizes
+        for stage in self.stages:
+            uses_all = bool(stage.objective.needs)
+            self.trainer.check_length(
+                "trainer.max_epochs" if stage.epochs is None else "objective.*.epochs",
+                sizes["train"] + (sizes.get(UNLABELED, 0) if uses_all else 0),
+                sizes["validation"], self.source.batch_size,
+                stage.epochs or self.trainer.max_epochs,
+            )  # fmt: skip
 
     def bind_objective(self, num_labels: int) -> None:
         """Validate teacher and student against each other, and bind the objective to them.
@@ -231,3 +247,16 @@ class RunComponents:
                 f"trainer.max_epochs would be ignored: objective={self.objective.name} says how "
                 f"long its stages are (set {names}, to null for trainer.max_epochs)"
             )
+
+
+def _instantiate(group: str, node: DictConfig) -> Any:
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        # A logger or callback of somebody else's, whose constructor may refuse anything.
+        others = node.get("logger") or node.get("callbacks")
+        if group != "trainer" or not others or user_message(error) is not None:
+            raise
+        raise UserError(
+            f"trainer.logger or trainer.callbacks: {error.__cause__ or error}"
+        ) from error

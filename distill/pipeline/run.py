@@ -90,6 +90,7 @@ def _run(
         return finished
     logger = TensorBoardLogger(directory.path)
 
+    components.check_training_length(data)
     components.student.check_weights(task.head, data.label_names)
     preparation = TeacherPreparation(
         data, task, components.trainer, components.source.max_length, components.cache_dir, logger
@@ -291,10 +292,10 @@ def _train_stage(
         batch_size=components.source.batch_size,
         seed=components.seed + number,
         checkpoint_dir=directory.checkpoints if is_last else directory.checkpoints / stage.name,
-        logger=logger,
+        logger=[logger, *components.trainer.loggers],
         max_epochs=stage.epochs,
         description=f"student, {stage.name}" if stage.name else "student",
-        callbacks=callbacks if is_last else (),
+        callbacks=(*callbacks, *components.trainer.callbacks) if is_last else (),
         keep="best" if stage.objective.trains_head else "last",
     )
     result = components.trainer.fit(plan)

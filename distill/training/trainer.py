@@ -3,10 +3,11 @@
 import copy
 import difflib
 import inspect
+import math
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,15 @@ from distill.training.module import DistillationModule
 
 # Arguments of Lightning's Trainer that this program sets itself: a user's value would be ignored.
 RESERVED_ARGUMENTS = (
-    "callbacks", "logger", "default_root_dir", "enable_checkpointing", "enable_progress_bar",
+    "default_root_dir", "enable_checkpointing", "enable_progress_bar",
     "enable_model_summary", "fast_dev_run", "num_sanity_val_steps", "use_distributed_sampler",
     "overfit_batches", "profiler", "plugins", "barebones", "max_time", "max_steps", "min_steps",
+)  # fmt: skip
+
+# Arguments that change nothing here: there is no test loop of Lightning's, no registry.
+IDLE_ARGUMENTS = (
+    "limit_test_batches", "limit_predict_batches", "reload_dataloaders_every_n_epochs",
+    "model_registry", "enable_autolog_hparams", "sync_batchnorm",
 )  # fmt: skip
 
 # Warnings of Lightning that do not apply while it trains here.
@@ -131,6 +138,8 @@ class TrainerFactory:
         strategy: ``auto`` (one process), ``ddp`` or ``fsdp``: see
             :class:`distill.distributed.launcher.ProcessLauncher`.
         num_nodes: machines.
+        logger: further loggers of the student's training: one, a list, or by any names.
+        callbacks: further callbacks of it, likewise.
         **lightning: any other argument of ``pytorch_lightning.Trainer`` except those that this
             program sets itself.
 
@@ -147,23 +156,78 @@ class TrainerFactory:
         devices: int | Literal["auto"] = 1,
         strategy: str = "auto",
         num_nodes: int = 1,
+        logger: Any = None,
+        callbacks: Any = None,
         **lightning: Any,
     ):
         if max_epochs < 1:
             raise UserError(f"trainer.max_epochs={max_epochs}: it must be 1 or more")
         if patience is not None and patience < 1:
             raise UserError(f"trainer.patience={patience}: 1 or more, or null to never stop early")
+        _check_numbers(max_epochs, lightning)
         _check_lightning_arguments(lightning)
+        self.loggers: list[Logger] = _instances("trainer.logger", logger, Logger)
+        self.callbacks: list[Callback] = _instances("trainer.callbacks", callbacks, Callback)
         self.max_epochs, self.patience = max_epochs, patience
         self.hardware = hardware.resolve_hardware(accelerator, precision)
         self.launcher = ProcessLauncher(strategy, devices, num_nodes, self.hardware.accelerator)
         self.lightning = lightning
+
+    def check_length(
+        self, option: str, train: int, validation: int, batch_size: int, epochs: int
+    ) -> None:
+        """Refuse limits and intervals by which a training would not train or never validate.
+
+        Args:
+            option: option of the number of epochs.
+            train: number of training examples.
+            validation: number of validation examples.
+            batch_size: examples of a batch, over all processes.
+            epochs: maximum number of epochs.
+
+        Raises:
+            UserError: naming the setting.
+        """
+        batches = -(-train // batch_size)
+        for name, available in (("train", batches), ("val", -(-validation // batch_size))):
+            limit = self.lightning.get(f"limit_{name}_batches")
+            if isinstance(limit, float) and int(limit * available) < 1:
+                raise UserError(
+                    f"trainer.limit_{name}_batches={limit}: of {available} batches none is left"
+                )
+            if limit is not None and name == "train":
+                batches = (
+                    int(limit * available) if isinstance(limit, float) else min(limit, batches)
+                )
+        every = self.lightning.get("check_val_every_n_epoch", 1)
+        interval = self.lightning.get("val_check_interval")
+        if every is None:
+            batches *= epochs
+        elif every > epochs:
+            raise UserError(
+                f"trainer.check_val_every_n_epoch={every}: the training has {epochs} epochs "
+                f"({option}) and would never be validated"
+            )
+        if isinstance(interval, int) and not isinstance(interval, bool) and interval > batches:
+            raise UserError(
+                f"trainer.val_check_interval={interval}: the training has {batches} batches"
+                f"{'' if every is None else ' an epoch'} and would never be validated"
+            )
+        if isinstance(interval, float) and int(interval * batches) < 1:
+            raise UserError(
+                f"trainer.val_check_interval={interval}: it is less than one of {batches} batches"
+            )
 
     def fit(self, plan: TrainingPlan) -> TrainingResult:
         """Train a module and leave the weights in it that the plan says.
 
         Continues from ``last.ckpt`` if there is one, to the bit as if it had never stopped.
         """
+        self.check_length(
+            "trainer.max_epochs" if plan.max_epochs is None else "epochs",
+            plan.train.examples_per_epoch or len(plan.train), len(plan.validation),
+            plan.batch_size, plan.max_epochs or self.max_epochs,
+        )  # fmt: skip
         # transformers loads in evaluation mode, and Lightning keeps the mode it finds.
         plan.module.train()
         started = time.perf_counter()
@@ -255,12 +319,89 @@ class TrainerFactory:
             raise KeyboardInterrupt from None
 
 
+def _instances(option: str, given: Any, wanted: type) -> list[Any]:
+    """Return one, several or named objects as a list.
+
+    Raises:
+        UserError: if one of them is of another type.
+    """
+    if given is None:
+        return []
+    found = list(given.values()) if isinstance(given, Mapping) else given
+    found = found if isinstance(found, list) else [found]
+    for each in found:
+        if not isinstance(each, wanted):
+            kind = wanted.__name__
+            raise UserError(
+                f"{option}={each!r}: it is no {kind} of pytorch_lightning; name its class, such as "
+                f"+{option}.mine._target_=pytorch_lightning."
+                + ("loggers.CSVLogger" if wanted is Logger else "callbacks.LearningRateMonitor")
+            )
+    return found
+
+
+def _check_numbers(max_epochs: int, arguments: Mapping[str, Any]) -> None:
+    """Refuse numbers that Lightning would take for something else, or ignore.
+
+    Raises:
+        UserError: naming the first one.
+    """
+    clip = arguments.get("gradient_clip_val")
+    if clip is not None and not _is_number(clip, 0):
+        raise UserError(
+            f"trainer.gradient_clip_val={clip}: it must be above 0, or null for no clipping"
+        )
+    if not clip and arguments.get("gradient_clip_algorithm") is not None:
+        raise UserError(
+            "trainer.gradient_clip_algorithm would be ignored without trainer.gradient_clip_val"
+        )
+    for name, smallest in (
+        ("accumulate_grad_batches", 1), ("check_val_every_n_epoch", 1), ("log_every_n_steps", 0),
+        ("min_epochs", 1),
+    ):  # fmt: skip
+        value = arguments.get(name)
+        if value is not None and not (_is_number(value, smallest) and isinstance(value, int)):
+            raise UserError(
+                f"trainer.{name}={value}: it must be a whole number, {smallest} or more"
+            )
+    if (least := arguments.get("min_epochs")) is not None and least > max_epochs:
+        raise UserError(f"trainer.min_epochs={least}: trainer.max_epochs={max_epochs} is smaller")
+    for name in ("limit_train_batches", "limit_val_batches", "val_check_interval"):
+        value = arguments.get(name)
+        if value is None:
+            continue
+        is_share = isinstance(value, float) and 0 < value <= 1
+        if not is_share and not (isinstance(value, int) and _is_number(value, 1)):
+            raise UserError(
+                f"trainer.{name}={value}: a number of batches, 1 or more, or a share of an epoch "
+                "above 0.0 and up to 1.0"
+            )
+    if arguments.get("check_val_every_n_epoch", 1) is None and not isinstance(
+        arguments.get("val_check_interval"), int
+    ):
+        raise UserError(
+            "trainer.check_val_every_n_epoch=null counts batches over all epochs: give "
+            "trainer.val_check_interval a number of batches"
+        )
+
+
+def _is_number(value: Any, smallest: float) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value >= smallest
+    )
+
+
 def _check_lightning_arguments(arguments: dict[str, Any]) -> None:
     """Refuse what Lightning's Trainer would refuse, and what would be ignored."""
     known = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
     for name in arguments:
         if name in RESERVED_ARGUMENTS:
             raise UserError(f"trainer.{name} is set by distill itself and cannot be given")
+        if name in IDLE_ARGUMENTS:
+            raise UserError(f"trainer.{name} would be ignored: leave it out")
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f": did you mean trainer.{close[0]}?" if close else ""

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from distill.reporting.conclusion import SIGNIFICANCE
 from distill.reporting.quantities import quantity
-from distill.reporting.text import score, short
+from distill.reporting.text import percent, score, short
 
 if TYPE_CHECKING:
     from distill.reporting.compare import RunComparison
     from distill.reporting.comparison_rows import Row
+    from distill.reporting.gain import Gain
 
 
 def summarize(comparison: RunComparison) -> list[str]:
@@ -33,12 +34,15 @@ def summarize(comparison: RunComparison) -> list[str]:
                 f"Neighbors on it whose intervals of {y.label} overlap, so that the better one"
                 f" may be so by luck: {which}."
             )
-    if comparison.hypervolume is not None and comparison.reference is not None:
+    is_front = len(comparison.candidates) > 1
+    if is_front and comparison.hypervolume is not None and comparison.reference is not None:
         cost, worst = comparison.reference
         sentences.append(
-            f"Hypervolume {comparison.hypervolume:.3f}: the share that the front dominates of the"
-            f" box from {x.label} {short(cost)} and {y.label} {score(worst)} to"
-            f" {x.label} 0 and {y.label} {score(comparison.ideal)}."
+            f"Hypervolume {comparison.hypervolume:.3f}, a single number for the whole front: of all"
+            f" combinations of {x.label} from 0 to {short(cost)} and {y.label} from {score(worst)}"
+            f" to {score(comparison.ideal)}, some model of the front is at least as good in both"
+            f" in {percent(comparison.hypervolume)}. It serves to compare fronts over the same"
+            " ranges; larger is better."
         )
     sentences.append(_teaching(comparison))
     return [sentence for sentence in sentences if sentence]
@@ -65,7 +69,17 @@ def footnotes(comparison: RunComparison) -> list[str]:
             f" without the teacher{f', in{unit}' if unit else ''}; paired test, Holm-corrected over"
             f" {tests} comparison{'s' if tests != 1 else ''}."
         )
+        if any(_excludes_0(gain) and (gain.p_holm or 0) >= SIGNIFICANCE for gain in gains):
+            notes.append(
+                "The interval of a gain is that of a single comparison, before the correction: it"
+                " may exclude 0 beside a p (Holm) that shows nothing, because among many"
+                " comparisons some such intervals arise by chance."
+            )
     return notes + comparison.notes
+
+
+def _excludes_0(gain: Gain) -> bool:
+    return gain.low is not None and gain.high is not None and (gain.low > 0 or gain.high < 0)
 
 
 def front_title(comparison: RunComparison) -> str:

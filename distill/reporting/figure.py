@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from distill.reporting.files import replacing
+from distill.reporting.fonts import drawable, font_families, use_fonts
 from distill.reporting.quantities import quantity
 from distill.reporting.schema import Report, Role
 from distill.reporting.text import short
@@ -240,6 +241,7 @@ def _write_labels(
 
     figure = ax.figure
     assert isinstance(figure, Figure)
+    use_fonts(figure)
     renderer = cast(Any, FigureCanvasAgg(figure)).get_renderer()
     figure.draw_without_rendering()  # settles the layout: boxes below are in its pixels
     pixel = figure.dpi / 72
@@ -260,7 +262,7 @@ def _write_labels(
         if not point.label:
             continue
         text = ax.annotate(
-            point.label,
+            drawable(point.label),
             (point.x, point.y),
             xycoords=place,
             xytext=(0, 0),
@@ -269,7 +271,10 @@ def _write_labels(
             fontsize=8,
             zorder=4,
         )
+        if not text.get_text().isascii():
+            text.set_fontfamily(font_families())
         text.set_in_layout(False)
+        text.set_parse_math(False)
 
         def put(candidate: Place, text: Any = text) -> Any:
             dx, dy, horizontal, vertical = candidate

@@ -38,7 +38,7 @@ def write(report: Report, directory: Path) -> str:
 def markdown(report: Report) -> str:
     """Return the whole report.md: table, conclusion, figure, details."""
     sections = [
-        f"# {report.run.name}",
+        f"# {text.escape_markdown(report.run.name)}",
         *table_and_conclusion(report),
         "![Size and latency against quality](tradeoff.png)",
         *_by_seed(report),
@@ -84,7 +84,7 @@ def _per_class(models: Sequence[ModelReport]) -> list[str]:
             for of_class in found
             for score in CLASS_SCORES
         ]
-        rows.append([name, str(first.support), *scores])
+        rows.append([text.escape_markdown(name), str(first.support), *scores])
     return ["## By class", "\n".join(text.markdown_table(header, rows))]
 
 
@@ -92,17 +92,18 @@ def _details(report: Report) -> list[str]:
     run, data = report.run, report.data
     counts = ", ".join(f"{count:,} {split}" for split, count in data.examples.items() if count)
     lines = [
-        f"- Task: {text.words(report.task)}, data: {data.name} ({counts} examples), measured"
-        f" on {data.evaluated_on}, fingerprint `{data.fingerprint}`. Intervals are 95 %"
+        f"- Task: {text.words(report.task)}, data: {_escaped(data.name)} ({counts} examples),"
+        f" measured on {_escaped(data.evaluated_on)}, fingerprint"
+        f" {text.code_span(str(data.fingerprint))}. Intervals are 95 %"
         " bootstrap intervals over the examples.",
     ]
     others = {"labels": data.labels, **data.extra}
     lines += [
-        f"- {text.words(name).capitalize()}: {_plain(value)}"
+        f"- {text.words(name).capitalize()}: {_escaped(_plain(value))}"
         for name, value in others.items()
         if value not in (None, (), [], {}, "")
     ]
-    lines += [f"- {note}" for note in data.notes]
+    lines += [f"- {_escaped(note)}" for note in data.notes]
     lines += [f"- {line}" for line in _speed_conditions(report.models)]
     lines += [f"- {line}" for line in _speedup(report)]
     reused = [text.words(name) for name, is_reused in _items(report.reused) if is_reused]
@@ -118,10 +119,14 @@ def _details(report: Report) -> list[str]:
         + "."
     )
     environment = {name: value for name, value in _items(report.environment) if value is not None}
-    lines.append(f"- Environment: {_plain(environment)}.")
+    lines.append(f"- Environment: {_escaped(_plain(environment))}.")
     seed = "" if run.seed is None else f" seed {run.seed},"
-    lines.append(f"- Started {run.started},{seed} in `{run.directory}`.")
+    lines.append(f"- Started {run.started},{seed} in {text.code_span(str(run.directory))}.")
     return lines
+
+
+def _escaped(value: object) -> str:
+    return text.escape_markdown(str(value))
 
 
 def _items(record: Any) -> list[tuple[str, Any]]:
@@ -134,10 +139,12 @@ def _commands(run: RunInfo) -> str:
     folder = run.directory or ""
     folder = shlex.quote(folder) if Path(folder).is_absolute() else f'"$PWD"/{shlex.quote(folder)}'
     command = run.extra.get("command", "distill")
-    return (
-        f"```\n{shlex.join([command, *run.overrides])}\n```\n\n"
-        "or, should a default have changed since,\n\n"
-        f"```\n{command} --config-path {folder} --config-name config\n```"
+    return "\n\n".join(
+        [
+            text.code_block(shlex.join([command, *run.overrides])),
+            "or, should a default have changed since,",
+            text.code_block(f"{command} --config-path {folder} --config-name config"),
+        ]
     )
 
 

@@ -36,12 +36,14 @@ def overview(report: Report) -> str:
     cells = {name: [cell(model) for model in report.models] for name, cell in columns.items()}
     shown = [name for name, column in cells.items() if set(column) != {text.ABSENT}]
     table = text.plain_table(shown, list(zip(*(cells[name] for name in shown), strict=True)))
-    return "\n".join([report.run.name, *table, "", *textwrap.wrap(conclude(report), WIDTH)])
+    name, conclusion = text.one_line(report.run.name), text.one_line(conclude(report))
+    return "\n".join([name, *table, "", *textwrap.wrap(conclusion, WIDTH)])
 
 
 def markdown_overview(report: Report) -> str:
     """Return name, table and conclusion as Markdown, as a notebook shows a report."""
-    return "\n\n".join([f"**{report.run.name}**", *table_and_conclusion(report)])
+    name = text.escape_markdown(report.run.name)
+    return "\n\n".join([f"**{name}**", *table_and_conclusion(report)])
 
 
 def table_and_conclusion(report: Report) -> tuple[str, str]:
@@ -53,7 +55,7 @@ def table_and_conclusion(report: Report) -> tuple[str, str]:
     metrics = list(dict.fromkeys(name for model in models for name in model.quality))
     metrics.sort(key=lambda name: name != first)
     rows = [
-        ["model", *(model.name or text.ABSENT for model in models)],
+        ["model", *(text.escape_markdown(model.name or text.ABSENT) for model in models)],
         *_rows(report, of_kinds("size", "speed")),
         *(
             [quantity(name).label, *(_interval(model.metric(name)) for model in models)]
@@ -62,8 +64,9 @@ def table_and_conclusion(report: Report) -> tuple[str, str]:
         *_rows(report, of_kinds("quality", "calibration", "fidelity")),
     ]
     rows = [row for row in rows if set(row[1:]) != {text.ABSENT}]
-    table = text.markdown_table(["", *(model.role for model in models)], rows)
-    return "\n".join(table), conclude(report)
+    roles = [text.escape_markdown(model.role) for model in models]
+    table = text.markdown_table(["", *roles], rows)
+    return "\n".join(table), text.escape_markdown(conclude(report))
 
 
 def _rows(report: Report, quantities: list[Quantity]) -> list[list[str]]:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
+from distill.reporting import text
 from distill.reporting.event_file import EventFile, Layout
 from distill.reporting.quantities import of_kinds
 from distill.reporting.schema import Report
@@ -77,8 +78,8 @@ def write_sweep(directory: Path, markdown: str, figure: Path, part: str = "") ->
     A sweep over several test sets has a comparison for each: ``part`` distinguishes them.
     """
     with EventFile(directory) as file:
-        text, image = (f"{name}/{part}".rstrip("/") for name in ("comparison", "front"))
-        _write_page(file, text, markdown, image, figure)
+        comparison, image = (f"{name}/{part}".rstrip("/") for name in ("comparison", "front"))
+        _write_page(file, comparison, markdown, image, figure)
 
 
 def final_scalars(report: Report) -> dict[str, float]:
@@ -130,9 +131,26 @@ def _charts(report: Report) -> Layout:
     }
 
 
+def aligned_tables(markdown: str) -> str:
+    """Return Markdown whose tables are aligned text in code blocks.
+
+    TensorBoard breaks the words of wide tables to make them narrower; a code block can be scrolled.
+    """
+    return re.sub(r"^\|.*\|\n\|[-:|]+\|$(?:\n\|.*\|$)*", _aligned, markdown, flags=re.MULTILINE)
+
+
+def _aligned(table: re.Match[str]) -> str:
+    header, rule, *rows = [
+        [text.unescape_markdown(cell.strip()) for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in table[0].splitlines()
+    ]
+    left = sum(not cell.endswith(":") for cell in rule)
+    return text.code_block("\n".join(text.plain_table(header, rows, left)))
+
+
 def _write_page(
     file: EventFile, text_tag: str, markdown: str, image_tag: str, figure: Path
 ) -> None:
     # Links to image files do not work within TensorBoard.
-    file.add_text(text_tag, re.sub(r"!\[[^]]*\]\([^)]*\)\n*", "", markdown))
+    file.add_text(text_tag, aligned_tables(re.sub(r"!\[[^]]*\]\([^)]*\)\n*", "", markdown)))
     file.add_png(image_tag, figure)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 
 ABSENT = "–"
 # Differences below are 0 up to the order of summation.
 ROUNDING = 1e-9
+# Line breaks of any kind and tabs; other control characters and marks of direction, which could
+# hide or rearrange what stands around a name.
+_LINE_BREAKS = re.compile("[\t\n\v\f\r\x85\u2028\u2029]+")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Characters that Markdown would read as markup where they stand: underscores within words and
+# brackets without a target are text.
+_MARKUP = re.compile(r"[\\`*]|~~|(?<![^\W_])_|_(?![^\W_])|<(?=[\w/!?])|&(?=#?\w+;)|\]\(")
 
 
 def finite(value: object) -> float | None:
@@ -118,13 +128,72 @@ def duration(seconds: float) -> str:
     )
 
 
+def one_line(value: str) -> str:
+    """Return text on one line, without control characters and marks that reverse its direction."""
+    return _CONTROL.sub("\ufffd", _LINE_BREAKS.sub(" ", value))
+
+
+def escape_markdown(value: str) -> str:
+    """Return plain text as Markdown that shows it as it is, also where HTML is allowed.
+
+    Numbers, intervals and sentences stay readable as they are; ``|`` is escaped by
+    :func:`markdown_table`.
+
+    >>> print(escape_markdown("<b>*x*</b> a_b _c_ p < 0.1 [0, 1] [y](z)"))
+    &lt;b>\\*x\\*&lt;/b> a_b \\_c\\_ p < 0.1 [0, 1] [y]\\(z)
+    """
+    return _MARKUP.sub(_escape, one_line(value))
+
+
+def _escape(found: re.Match[str]) -> str:
+    character = found[0]
+    return {"<": "&lt;", "&": "&amp;", "](": "]\\(", "~~": "&#126;" * 2}.get(
+        character, f"\\{character}"
+    )
+
+
+def unescape_markdown(value: str) -> str:
+    """Invert :func:`escape_markdown` and the escaping of table cells."""
+    return html.unescape(re.sub(r"\\([\\`*_|(])", r"\1", value))
+
+
+def code_span(value: str) -> str:
+    """Return text as a code span of Markdown, whatever backticks it has."""
+    value, fence = one_line(value), "`" * (1 + _longest_run_of_backticks(value))
+    pad = " " if value.startswith("`") or value.endswith("`") else ""
+    return f"{fence}{pad}{value}{pad}{fence}"
+
+
+def code_block(value: str) -> str:
+    """Return text as a fenced code block of Markdown, whatever backticks it has."""
+    fence = "`" * max(3, 1 + _longest_run_of_backticks(value))
+    return f"{fence}\n{value}\n{fence}"
+
+
+def _longest_run_of_backticks(value: str) -> int:
+    return max((len(run) for run in re.findall("`+", value)), default=0)
+
+
+def display_width(value: str) -> int:
+    """Return the columns that text takes in a terminal: East Asian wide characters take two."""
+    return sum(
+        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in value
+    )
+
+
 def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """Return aligned lines, the header first; the first ``left`` columns are left-aligned."""
-    table = [list(header), *map(list, rows)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    table = [[one_line(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(display_width(row[i]) for row in table) for i in range(len(header))]
+
+    def padded(cell: str, width: int, is_left: bool) -> str:
+        space = " " * (width - display_width(cell))
+        return cell + space if is_left else space + cell
+
     return [
         "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
+            padded(cell, width, i < left)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in table
@@ -134,10 +203,10 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int 
 def markdown_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
 ) -> list[str]:
-    """Return the lines of a Markdown table; ``|`` in a cell is escaped."""
+    """Return the lines of a Markdown table; of the cells, which are Markdown, ``|`` is escaped."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in cells) + " |"
 
     rule = "|" + "|".join("---" if i < left else "---:" for i in range(len(header))) + "|"
     return [line(header), rule, *map(line, rows)]

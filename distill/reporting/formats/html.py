@@ -37,7 +37,7 @@ class Html(TextFormat):
         columns = table_columns(comparison)
         return render_template(
             "page.html",
-            title=f"{data.name}: {len(comparison.candidates)} students compared",
+            title=f"{data.name}: {_count(len(comparison.candidates))}",
             about=(
                 f"{words(comparison.task).capitalize()} on {data.name},"
                 f" {tested if tested is not None else 'unknown number of'} {data.evaluated_on}"
@@ -52,6 +52,10 @@ class Html(TextFormat):
             # "<" could end the script element early.
             data=json.dumps(_figure_data(comparison), allow_nan=False).replace("<", "\\u003c"),
         )
+
+
+def _count(students: int) -> str:
+    return "1 student" if students == 1 else f"{students} students compared"
 
 
 @dataclass(frozen=True)

@@ -25,20 +25,25 @@ class Markdown(TextFormat):
         columns = table_columns(comparison)
         # A control is part of its student's gain and has no row.
         rows = [
-            [column.cell(row) for column in columns]
+            [
+                text.escape_markdown(column.cell(row)) if column.is_text else column.cell(row)
+                for column in columns
+            ]
             for row in comparison.rows
             if not row.is_control
         ]
         left = sum(column.is_text or not column.head for column in columns)
         data = comparison.data
+        escape = text.escape_markdown
+        heads = [escape(column.head) for column in columns]
         sections = [
-            f"# {data.name}, {data.evaluated_on} set: comparison",
-            *([f"**{comparison.answer.text}**"] if comparison.answer else []),
-            "\n".join(text.markdown_table([column.head for column in columns], rows, left)),
-            "\n\n".join(summarize(comparison)),
-            " ".join(["\\* On the front.", *footnotes(comparison)]),
+            f"# {escape(f'{data.name}, {data.evaluated_on} set: comparison')}",
+            *([f"**{escape(comparison.answer.text)}**"] if comparison.answer else []),
+            "\n".join(text.markdown_table(heads, rows, left)),
+            "\n\n".join(map(escape, summarize(comparison))),
+            " ".join(map(escape, ["* On the front.", *footnotes(comparison)])),
         ]
         if comparison.unfinished:
             sections.append("## Not in the comparison")
-            sections.append("\n".join(f"- {run}" for run in comparison.unfinished))
+            sections.append("\n".join(f"- {escape(str(run))}" for run in comparison.unfinished))
         return "\n\n".join(sections) + "\n"

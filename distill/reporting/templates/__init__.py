@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from distill.reporting.text import escape_markdown
+
 FOLDER = Path(__file__).parent
 
 
 def render_template(name: str, **values: Any) -> str:
-    """Fill in a template; in HTML, values are escaped.
+    """Fill in a template; in HTML, values are escaped, in Markdown by the filter ``markdown``.
 
     Raises:
         jinja2.UndefinedError: The template uses a value that is not given.
@@ -24,4 +26,5 @@ def render_template(name: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["markdown"] = escape_markdown
     return environment.get_template(name).render(**values)

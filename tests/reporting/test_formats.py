@@ -143,3 +143,22 @@ def test_png_of_every_cost(tmp_path, x):
 def test_svg_is_xml(comparison, tmp_path):
     save(comparison, tmp_path / "front.svg")
     assert ElementTree.parse(tmp_path / "front.svg").getroot().tag.endswith("}svg")
+
+
+def test_the_page_of_one_student_says_so_and_has_no_hypervolume(tmp_path):
+    write_run(tmp_path / "one", report("one"))
+    page = render(compare(*gather([tmp_path])), "html")
+    assert "<title>docstrings: 1 student</title>" in page
+    assert "Hypervolume" not in page
+
+
+def test_an_interval_without_0_beside_a_large_p_is_explained(tmp_path):
+    for index in range(4):
+        gain = (0.012, 0.001, 0.023, 0.03)
+        write_run(
+            tmp_path / str(index), report(f"run-{index}", overrides=[f"x={index}"], gain=gain)
+        )
+    several = render(compare(*gather([tmp_path])), "markdown")
+    assert "may exclude 0 beside a p (Holm) that shows nothing" in several
+    alone = render(compare(*gather([tmp_path / "0"])), "markdown")
+    assert "may exclude 0" not in alone

@@ -6,11 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.core.errors import UserError
-from distill.data.labels import IGNORED_LABEL
 from distill.modeling.features import ModelOutputs
 from distill.objectives.pair import ModelPair
 from distill.objectives.schedules import Schedule
 from distill.objectives.terms.base import Batch, Term
+
+# How torch's own losses and the tasks mark a row without a label.
+IGNORED_LABEL = -100
 
 
 class HardLabels(Term):

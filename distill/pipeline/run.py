@@ -317,10 +317,9 @@ def train_control(
     It starts from the same weights and sees the same batches in the same order with the same
     dropout; only the objective differs. (Beside a recipe of several stages it trains for as many
     epochs as all of them, in an order of its own after the first, at the learning rate of the last,
-    which trains the head as well.) It does not depend on the
-    student's objective, so runs that differ in that alone share one. It cannot use unlabeled
-    inputs: it repeats the labeled examples for as many steps, see
-    :class:`~distill.pipeline.datamodule.DistillationDataModule`.
+    which trains the head as well.) It does not depend on the student's objective otherwise, so runs
+    that differ in that alone share one. It cannot use unlabeled inputs: it repeats the labeled
+    examples for as many steps, see :class:`~distill.pipeline.datamodule.DistillationDataModule`.
     """
     model = copy.deepcopy(student.model)
     plan = FineTuningPlan(

@@ -5,9 +5,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from huggingface_hub import ModelCard
 from markdown import markdown as to_html
 
 from distill.reporting import text
+from distill.reporting.card import Provenance, write_model_card
 from distill.reporting.run_report import markdown
 from distill.reporting.run_table import overview
 from distill.reporting.tensorboard import aligned_tables
@@ -114,3 +116,21 @@ def test_tables_of_tensorboard_are_aligned_text_that_breaks_no_word():
 def test_wide_characters_are_aligned():
     lines = text.plain_table(["name", "n"], [["한국", "1"], ["abcd", "22"]])
     assert {text.display_width(line) for line in lines} == {8}
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_model_card_with_any_name_has_the_usual_elements(value, tmp_path):
+    def body(name):
+        report = typed_report()
+        report = replace(
+            report,
+            data=replace(report.data, name=name, labels=(name, "other")),
+            models=tuple(replace(model, name=name) for model in report.models),
+        )
+        (tmp_path / "config.json").write_text("{}")
+        write_model_card(tmp_path, report, report.models[1], Provenance(f"layers of {name}"))
+        return ModelCard.load(tmp_path / "README.md").text
+
+    usual, found = rendered(body("half")), rendered(body(value))
+    assert found.tags == usual.tags
+    assert found.content.count(text.one_line(value)[:6]) >= 4

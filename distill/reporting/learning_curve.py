@@ -57,7 +57,7 @@ def learning_curves(comparison: RunComparison, runs: Sequence[Run]) -> list[Lear
     for row in comparison.rows:
         value, low, high = row.interval(comparison.y)
         used = {amounts[run.directory] for run in row.runs}
-        if row.is_teacher or value is None or len(used) > 1:
+        if not (row.is_candidate or row.is_control) or value is None or len(used) > 1:
             continue
         amount = used.pop()
         point = CurvePoint(amount, value, low, high)

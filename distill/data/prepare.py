@@ -15,6 +15,7 @@ from datasets import Dataset, List, Value
 from distill.core.cache import cache_key, get_or_create
 from distill.core.errors import UserError
 from distill.data.columns import content_hash, iter_chunks
+from distill.data.retrieval import TextEncoder, check_retrieval
 from distill.data.row_hashes import row_hashes
 from distill.data.schema import LABEL, DataSchema, Targets
 from distill.data.sources.base import DataSource
@@ -93,10 +94,22 @@ def prepare_data(source: DataSource, schema: DataSchema, cache_dir: Path) -> Pre
             if role in rows.column_names:
                 kind.validate(role, split, rows.features[role])
     unlabeled = read_unlabeled(source, columns, read, schema, cache_dir)
-    folder = cache_dir / "prepared" / _prepared_key(source, columns, schema, splits, unlabeled)
+    encoder = None
+    if unlabeled is not None and source.unlabeled_select == "nearest":
+        check_retrieval(schema)
+        if source.unlabeled_encoder is None:
+            raise UserError(
+                "data.unlabeled_select=nearest: name a model, data.unlabeled_encoder=..."
+            )
+        encoder = TextEncoder(source.unlabeled_encoder, source.max_length, cache_dir)
+    folder = (
+        cache_dir / "prepared" / _prepared_key(source, columns, schema, splits, unlabeled, encoder)
+    )
     get_or_create(
         folder,
-        lambda partial: _prepare_splits(source, schema, splits, unlabeled, cache_dir, partial),
+        lambda partial: _prepare_splits(
+            source, schema, splits, unlabeled, encoder, cache_dir, partial
+        ),
     )
     stored = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     rows = {split: Dataset.from_file(str(folder / f"{split}.arrow")) for split in stored["hashes"]}
@@ -139,6 +152,7 @@ def _prepared_key(
     schema: DataSchema,
     splits: Mapping[str, Dataset],
     unlabeled: Dataset | None,
+    encoder: TextEncoder | None,
 ) -> str:
     """Return the cache key of everything that determines what is prepared."""
     settings = {
@@ -146,6 +160,8 @@ def _prepared_key(
         for option in fields(DataSource)
         if option.name not in ("name", "max_length", "batch_size", "augmentation")
     }
+    if encoder is not None:
+        settings["unlabeled_encoder"] = [encoder.hash, encoder.max_length]
     augmentation = source.augmentation
     return cache_key(
         kind="prepared", format=3, settings=settings, columns=dict(columns),
@@ -174,6 +190,7 @@ def _prepare_splits(
     schema: DataSchema,
     splits: Mapping[str, Dataset],
     unlabeled: Dataset | None,
+    encoder: TextEncoder | None,
     cache_dir: Path,
     folder: Path,
 ) -> None:
@@ -190,7 +207,7 @@ def _prepare_splits(
     keys = {split: hashes for split, (_, hashes) in hashed.items()}
     names = schema.label_names(splits, source.labels)
     targets = {split: _targets(split, rows, names, schema, notes) for split, rows in splits.items()}
-    more = build_unlabeled(source, unlabeled, splits, schema, cache_dir, notes)
+    more = build_unlabeled(source, unlabeled, splits, schema, cache_dir, notes, encoder)
     if more is not None:
         splits[UNLABELED], keys[UNLABELED] = more, row_hashes(more, schema)[0]
         targets[UNLABELED] = _repeat_label(schema.missing_label(names), len(more), targets["train"])

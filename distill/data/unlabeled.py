@@ -14,6 +14,7 @@ from datasets import Dataset, Features, concatenate_datasets
 
 from distill.core.errors import UserError
 from distill.data.augmentation.base import augment
+from distill.data.retrieval import TextEncoder, nearest_rows
 from distill.data.row_hashes import near_duplicate_keys
 from distill.data.schema import LABEL, DataSchema
 from distill.data.sources.base import DataSource
@@ -23,6 +24,8 @@ from distill.data.splits import has_no_labels
 
 log = logging.getLogger(__name__)
 
+# Number of neighbors of each training example where the user gives none.
+DEFAULT_NEIGHBORS = 10
 # Splits of the labeled data whose texts may serve without labels.
 UNLABELED_SPLITS = ("train", "test")
 # Names of the split without labels in data sets of the hub, tried in this order.
@@ -54,7 +57,7 @@ def read_unlabeled(
     Raises:
         UserError: if there is nothing to read.
     """
-    if source.unlabeled is None:
+    if source.unlabeled is None or source.unlabeled_limit == 0:
         return None
     reader = _UnlabeledReader(source, columns, splits, schema, cache_dir)
     return concatenate_datasets([reader.read(name) for name in unlabeled_names(source)])
@@ -73,6 +76,7 @@ def build_unlabeled(
     schema: DataSchema,
     cache_dir: Path,
     notes: list[str],
+    encoder: TextEncoder | None = None,
 ) -> Dataset | None:
     """Return everything unlabeled that the student learns from, without duplicates.
 
@@ -86,10 +90,11 @@ def build_unlabeled(
         schema: says when two inputs are equal.
         cache_dir: where augmented rows are kept.
         notes: numbers of rows used and left out are appended.
+        encoder: of ``unlabeled_select=nearest``.
 
     Returns:
         Rows with the input columns of ``splits``; those of either origin in the order of a hash of
-        their inputs. ``None`` if the source has none.
+        their inputs, the nearest first if they were selected so. ``None`` if the source has none.
 
     Raises:
         UserError: if nothing remains.
@@ -102,6 +107,8 @@ def build_unlabeled(
     if rows is not None:
         origin = f"data.unlabeled={','.join(unlabeled_names(source))}"
         rows = _drop_known(rows, schema, known, origin, notes)
+        if encoder is not None:
+            rows = _select_nearest(rows, splits["train"], encoder, source, schema, notes)
         if source.unlabeled_limit is not None and source.unlabeled_limit < len(rows):
             notes.append(
                 f"{source.unlabeled_limit} of {len(rows)} texts without labels are used "
@@ -118,6 +125,28 @@ def build_unlabeled(
         notes.append(_UNLABELED_NOTE.format(len(augmented), origin))
         parts.append(augmented)
     return concatenate_datasets(parts)
+
+
+def _select_nearest(
+    rows: Dataset,
+    train: Dataset,
+    encoder: TextEncoder,
+    source: DataSource,
+    schema: DataSchema,
+    notes: list[str],
+) -> Dataset:
+    """Return the rows that are nearest to the training examples, the nearest first."""
+    neighbors = source.unlabeled_neighbors or DEFAULT_NEIGHBORS
+    selected = nearest_rows(
+        encoder.encode(train, schema, "train"),
+        encoder.encode(rows, schema, "data.unlabeled"),
+        neighbors,
+    )
+    notes.append(
+        f"{len(selected)} of {len(rows)} texts without labels are among the {neighbors} nearest to "
+        f"a training text by the vectors of {encoder.path} (data.unlabeled_select=nearest)."
+    )
+    return rows.select(selected)
 
 
 def _input_features(rows: Dataset, schema: DataSchema) -> Features:

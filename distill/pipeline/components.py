@@ -78,10 +78,14 @@ class RunComponents:
         parts = {group: _instantiate(group, config[group]) for group in GROUPS}
         for package in config.get("allow_code") or []:
             log.warning("allow_code: code of the package %s is run", package)
+        source, teacher = parts["data"], expand_seeds(parts["teacher"])
+        if source.unlabeled_select == "nearest" and source.unlabeled_encoder is None:
+            first = next(iter(getattr(teacher, "members", {"": teacher}).values()))
+            source = replace(source, unlabeled_encoder=first.path)
         components = cls(
             task=parts["task"],
-            source=parts["data"],
-            teacher=expand_seeds(parts["teacher"]),
+            source=source,
+            teacher=teacher,
             student=parts["student"],
             objective=parts["objective"],
             stages=training_stages(parts["objective"]),

@@ -9,6 +9,7 @@ import numpy as np
 import pytorch_lightning as pl
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
 
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
@@ -32,6 +33,11 @@ _CONTROL_NOTE = (
 )
 
 
+_NO_TEXT_NOTE = (
+    "A student without attention layers lives on text that the teacher labels, and gets none: "
+    " data.unlabeled=... names a file, a folder or a hub id, augmentation=combined makes "
+    "some."
+)
 _MEMBERS_NOTE = (
     "The teacher is an ensemble. Alone its members reach {} {}: a student of all of them may pass "
     "a single one."
@@ -89,6 +95,13 @@ class DistillationDataModule(pl.LightningDataModule):
             self._collate,
             examples_per_epoch=len(self._train_rows) if has_unlabeled else None,
         )
+        if (
+            _learns_from_text_alone(student.model)
+            and not has_unlabeled
+            and components.objective.needs
+        ):
+            self.notes.append(_NO_TEXT_NOTE)
+            log.info("data: %s", _NO_TEXT_NOTE)
         if has_unlabeled and components.control:
             self.notes.append(_CONTROL_NOTE.format(len(rows["train"])))
         self.validation, self.test = (
@@ -216,3 +229,8 @@ class DistillationDataModule(pl.LightningDataModule):
         self.seconds += seconds
         self.reused &= reused
         return logits
+
+
+def _learns_from_text_alone(model: PreTrainedModel) -> bool:
+    """Return whether a student has no attention layers, which pretraining would have filled."""
+    return not getattr(model.config, "num_attention_heads", 0)

@@ -188,8 +188,11 @@ def _without_training_data(source: DataSource, overrides: Sequence[str]) -> Data
     Raises:
         UserError: if the user has given one, which would be ignored.
     """
-    for option in ("limit", "unlabeled", "unlabeled_limit", "augmentation"):
+    for option in ("limit", "unlabeled", "unlabeled_limit", "unlabeled_select", "augmentation"):
         given = any(override.lstrip("+").startswith(f"data.{option}=") for override in overrides)
         if given and getattr(source, option) is not None:
             raise UserError(f"data.{option} is about training: leave it out of an evaluation")
-    return replace(source, limit=None, unlabeled=None, unlabeled_limit=None, augmentation=None)
+    return replace(
+        source, limit=None, augmentation=None, unlabeled=None, unlabeled_limit=None,
+        unlabeled_select="random", unlabeled_neighbors=None, unlabeled_encoder=None,
+    )  # fmt: skip

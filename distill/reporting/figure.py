@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from distill.reporting.files import replacing
 from distill.reporting.fonts import drawable, font_families, use_fonts
+from distill.reporting.learning_curve import LearningCurve
 from distill.reporting.quantities import quantity
 from distill.reporting.schema import Report, Role
 from distill.reporting.text import short
@@ -146,6 +147,55 @@ def draw_front(
     if points:
         figure.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     _write_labels(ax, points, steps)
+    return figure
+
+
+def draw_learning_curves(
+    curves: Sequence[LearningCurve], teachers: Sequence[float], y: str | None, title: str
+) -> Figure:
+    """Draw quality against the number of unlabeled texts, 1200 x 800 pixels.
+
+    The axis is linear up to the smallest amount above 0, and logarithmic from there.
+
+    Args:
+        curves: the curves of students and controls.
+        teachers: values of the teachers, drawn as horizontal lines.
+        y: name of the metric.
+        title: title of the figure.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    figure = Figure(figsize=(1200 / DPI, 800 / DPI), dpi=DPI, layout="constrained")
+    ax = figure.subplots()
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(color=FAINT, linewidth=0.6)
+    styles = role_styles(curve.role for curve in curves)
+    amounts = sorted({point.amount for curve in curves for point in curve.points})
+    for number, curve in enumerate(curves):
+        color, marker = styles[curve.role]
+        x = [point.amount for point in curve.points]
+        line = ("-", "--", ":", "-.")[number % 4] if len(curves) > 2 else "-"
+        label = f"{curve.role}, {curve.label}" if curve.label else curve.role
+        ax.plot(x, [point.value for point in curve.points], line, color=color, marker=marker,
+                markersize=5, linewidth=1.2, label=label)  # fmt: skip
+        for point in curve.points:
+            if point.low is not None and point.high is not None:
+                ax.plot([point.amount] * 2, [point.low, point.high], color=color, alpha=0.4,
+                        linewidth=1.2)  # fmt: skip
+    for number, value in enumerate(teachers):
+        color, _ = styles[Role.TEACHER]
+        ax.axhline(value, color=color, linewidth=1, linestyle="--",
+                   label="" if number else "teacher")  # fmt: skip
+    ax.set_xscale("symlog", linthresh=max(1, next((a for a in amounts if a > 0), 1)))
+    ax.set_xticks(amounts)
+    ax.minorticks_off()
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    ax.tick_params(labelsize=8, colors=INK)
+    ax.set_xlabel("unlabeled texts", size=9, color=INK)
+    ax.set_ylabel(f"{quantity(y).label if y else 'quality'}, 95 % interval", size=9, color=INK)
+    figure.suptitle(title, fontsize=9, color=INK)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
 
 

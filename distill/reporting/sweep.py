@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from distill.reporting.compare import compare
+from distill.reporting.comparison_summary import front_title
+from distill.reporting.figure import draw_learning_curves, save_figure
 from distill.reporting.formats import render, save, terminal_width
 from distill.reporting.gather import Run, gather
+from distill.reporting.learning_curve import describe_curves, learning_curves
 
 SUFFIXES = (".md", ".csv", ".json", ".html")
 
@@ -16,7 +19,8 @@ def write_sweep(directory: Path, out: Path | None = None, x: str = "parameters")
     """Write sweep.md, .csv, .json, .html and front.png for the runs under ``directory``.
 
     Called after each finished job of a sweep: runs that are not finished are listed. A sweep over
-    several test sets has a set of files for each, ``sweep-DATA.md`` and so on.
+    several test sets has a set of files for each, ``sweep-DATA.md`` and so on. Where the runs
+    differ in their amount of unlabeled text, unlabeled.png shows what it brings.
 
     Args:
         directory: The sweep's folder.
@@ -38,6 +42,19 @@ def write_sweep(directory: Path, out: Path | None = None, x: str = "parameters")
     for test_set, members in by_test_set.items():
         comparison = compare(members, unfinished, x)
         name = f"-{_name(test_set, by_test_set)}" if len(by_test_set) > 1 else ""
+        if curves := learning_curves(comparison, members):
+            figure = out / f"unlabeled{name}.png"
+            teachers = [row.value(comparison.y) for row in comparison.rows if row.is_teacher]
+            save_figure(
+                draw_learning_curves(
+                    curves,
+                    [value for value in teachers if value is not None],
+                    comparison.y,
+                    front_title(comparison),
+                ),
+                figure,
+            )
+            comparison.notes.append(describe_curves(curves, comparison, figure.name))
         for suffix in SUFFIXES:
             save(comparison, out / f"sweep{name}{suffix}")
         save(comparison, out / f"front{name}.png")

@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
 from datasets import Dataset, concatenate_datasets
@@ -13,9 +14,11 @@ from distill.core.errors import UserError
 from distill.data.dataset import DistillationDataset
 from distill.data.labels import IGNORED_LABEL
 from distill.data.prepare import prepare_data
+from distill.data.retrieval import TextEncoder, check_retrieval, nearest_rows
 from distill.data.sampler import LengthGroupedBatchSampler
 from distill.data.sources.files import FileSource
 from distill.tasks.sequence_classification import SequenceClassification
+from distill.tasks.token_classification import TokenClassification
 from tests.factories import collator, encoded, sentences, write_csv
 
 TASK = SequenceClassification()
@@ -276,6 +279,103 @@ def test_a_split_goes_before_a_folder_of_its_name_which_is_said(
     assert split_files("./train", limit=10).sizes["unlabelled"] == 1
 
 
+def test_a_limit_of_none(prepared, folder, tmp_path, texts):
+    """The beginning of a learning curve."""
+    data = prepared(lines(tmp_path / "more.txt", texts), unlabeled_limit=0)
+    assert "unlabelled" not in data.sizes
+    assert not any("without labels" in note for note in data.notes)
+
+
+# --- the nearest ---------------------------------------------------------------------------------
+
+
+def test_the_nearest_rows_are_those_of_a_search_by_hand():
+    random = np.random.default_rng(0)
+    queries, pool = (random.normal(size=(count, 5)).astype(np.float32) for count in (7, 60))
+    for vectors in (queries, pool):
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    order = np.argsort(-queries @ pool.T, axis=1)
+    for neighbors in (1, 4):
+        found = nearest_rows(queries, pool, neighbors)
+        assert len(set(found)) == len(found)
+        assert set(found) == set(order[:, :neighbors].ravel())
+    # The nearest come first, and fewer neighbors are a beginning of more.
+    assert list(found[: len(set(order[:, 0]))]) == sorted(set(order[:, 0]))
+    assert list(nearest_rows(queries, pool, 1)) == list(found[: len(set(order[:, 0]))])
+    assert sorted(nearest_rows(queries, pool, 1000)) == list(range(60))
+
+
+def test_blocks_do_not_change_the_neighbors(monkeypatch):
+    random = np.random.default_rng(1)
+    queries, pool = (random.normal(size=(count, 4)).astype(np.float32) for count in (9, 30))
+    whole = nearest_rows(queries, pool, 3)
+    monkeypatch.setattr("distill.data.retrieval.MAX_PRODUCTS", 65)
+    assert list(nearest_rows(queries, pool, 3)) == list(whole)
+
+
+@pytest.fixture
+def nearest(folder, tmp_path, pretrained):
+    def run(unlabelled, **settings):
+        source = FileSource(
+            name="films", path=str(folder), unlabeled=str(unlabelled), limit=5,
+            unlabeled_select="nearest", unlabeled_encoder=str(pretrained), max_length=24,
+            **settings,
+        )  # fmt: skip
+        return prepare_data(source, TASK.schema, tmp_path / "cache")
+
+    return run
+
+
+def test_texts_like_the_training_texts_are_selected(nearest, prepared, folder, tmp_path, texts):
+    train = prepared(folder / "train.csv", limit=5).splits["train"]["text"]
+    likes = [f"{text} ." for text in train]  # nearer than any other
+    held = pandas.read_csv(folder / "test.csv")["text"].tolist()
+    file = lines(tmp_path / "more.txt", [*texts, *likes, *held])
+    data = nearest(file, unlabeled_neighbors=2)
+    found = data.splits["unlabelled"]["text"][:]
+    assert set(likes) <= set(found)
+    assert len(found) <= 10
+    assert not set(found) & set(held)
+    assert any(f"{len(found)} of " in note and "2 nearest" in note for note in data.notes)
+    first = nearest(file, unlabeled_neighbors=2, unlabeled_limit=3).splits["unlabelled"]["text"][:]
+    assert first == found[:3]
+
+
+def test_vectors_are_computed_once(nearest, tmp_path, texts, monkeypatch):
+    file = lines(tmp_path / "more.txt", texts)
+    one = nearest(file, unlabeled_neighbors=1)
+    monkeypatch.setattr(
+        "distill.data.retrieval.TextEncoder._compute", lambda *_: pytest.fail("computed again")
+    )
+    assert nearest(file, unlabeled_neighbors=1).hashes == one.hashes
+    assert nearest(file, unlabeled_neighbors=3).sizes["unlabelled"] > one.sizes["unlabelled"]
+    pool = len(texts)
+    whole = nearest(file, unlabeled_neighbors=10 * pool)
+    assert whole.sizes["unlabelled"] <= pool
+
+
+def test_vectors_are_means_over_tokens_whatever_the_batch(pretrained, tmp_path):
+    encoder = TextEncoder(str(pretrained), 12, tmp_path)
+    texts = ["good film", "bad", "the film was good and not bad at all"]
+    vectors = encoder._compute(texts)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    for text, vector in zip(texts, vectors, strict=True):
+        ids = encoder.tokenizer(text, truncation=True, max_length=12, return_tensors="pt")
+        mean = encoder.model(**ids).last_hidden_state[0].mean(0).detach().numpy()
+        assert np.allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_nearest_without_a_model_or_texts_is_refused(folder, tmp_path, texts):
+    file = lines(tmp_path / "more.txt", texts)
+    source = FileSource(
+        name="films", path=str(folder), unlabeled=str(file), unlabeled_select="nearest"
+    )
+    with pytest.raises(UserError, match=r"name a model, data\.unlabeled_encoder"):
+        prepare_data(source, TASK.schema, tmp_path / "cache")
+    with pytest.raises(UserError, match="which task=token_classification does not read"):
+        check_retrieval(TokenClassification().schema)
+
+
 @pytest.mark.parametrize(
     ("unlabeled", "settings", "says"),
     [
@@ -298,8 +398,6 @@ def test_splits_that_cannot_serve(split_files, unlabeled, settings, says):
 def test_a_labelled_and_an_unlabelled_example_bring_their_own_logits(tokenizer):
     rows = encoded(tokenizer, 20)
     more = encoded(tokenizer, 10, seed=4).map(lambda row: {"label": IGNORED_LABEL})
-    import numpy as np
-
     said = [np.full((20, 2), 1, np.float32), np.full((10, 2), 2, np.float32)]
     batch = DistillationDataset(
         concatenate_datasets([rows, more]),
@@ -378,6 +476,22 @@ def test_the_command(few, command):
     assert again["models"][1]["quality"] == report["models"][1]["quality"]
 
 
+def test_the_nearest_to_the_teacher_and_a_tiny_student_without_text(few, command):
+    run = [*few, "control=false", "trainer.max_epochs=1", "student=static"]
+    code, _, err = command(
+        *run, "data.unlabeled_select=nearest", "data.unlabeled_neighbors=1", "output_dir=nearest"
+    )
+    assert code == 0, err
+    report = json.loads(Path("nearest/report.json").read_text())
+    assert 0 < report["data"]["examples"]["unlabelled"] <= 40
+    assert any("vectors of" in note for note in report["data"]["notes"])
+    assert not any("without attention layers" in note for note in report["data"]["notes"])
+    code, _, err = command(*run, "data.unlabeled=null", "output_dir=none")
+    assert code == 0, err
+    notes = json.loads(Path("none/report.json").read_text())["data"]["notes"]
+    assert any("without attention layers" in note for note in notes)
+
+
 def test_a_live_teacher_gives_the_same_student_as_the_stored_outputs(few, command):
     import torch
     from safetensors.torch import load_file
@@ -437,7 +551,11 @@ def refused(command, few, monkeypatch):
         ("data.unlabeled=docstrings", "data.unlabeled=docstrings: there is no such file or"),
         ("data.unlabeled=someone/unheard-of", "someone/unheard-of from the hub"),
         ("data.unlabeled=3", "data.unlabeled=3: it must be text or a list of text or null"),
-        ("data.unlabeled_limit=0", "data.unlabeled_limit=0: it must be 1 or more"),
+        ("data.unlabeled_limit=-1", "data.unlabeled_limit=-1: it must be 0 or more"),
+        (
+            "data.unlabeled_select=nearest data.unlabeled_encoder=nowhere/at/all",
+            "data.unlabeled_encoder=nowhere/at/all: there is no such folder",
+        ),
         ("data.unlabeled=null data.unlabeled_limit=9", "data.unlabeled_limit=9 limits nothing"),
         ("data.augmentation=masking", "it is a group, set augmentation=masking"),
         ("objective.soft_targets.weight=0", "data.unlabeled gives texts without labels, and this"),

@@ -37,7 +37,12 @@ class DataSource(ABC):
             several: a file, a folder of files, a hub id (``ID:SUBSET`` for one of several
             configurations), ``train`` (what ``limit`` leaves of it), ``test`` (if it has no
             labels), or a name that the source itself knows, see :meth:`unlabeled_split`.
-        unlabeled_limit: maximum number of them.
+        unlabeled_limit: maximum number of them; 0 leaves all of them out.
+        unlabeled_select: which of them: ``random``, by a hash, as many as there are; ``nearest``,
+            the nearest to each training example, see :mod:`distill.data.retrieval`.
+        unlabeled_neighbors: of ``nearest``, number of texts per training example; ``None``: 10.
+        unlabeled_encoder: of ``nearest``, the model whose vectors are compared; ``None``: the
+            teacher before fine-tuning.
         augmentation: generates further inputs without labels from the training examples.
         empty: handling of empty texts: ``error`` or ``drop``.
         max_length: maximum number of tokens of an example.
@@ -55,6 +60,9 @@ class DataSource(ABC):
     limit: int | None = None
     unlabeled: str | list[str] | None = None
     unlabeled_limit: int | None = None
+    unlabeled_select: Literal["random", "nearest"] = "random"
+    unlabeled_neighbors: int | None = None
+    unlabeled_encoder: str | None = None
     augmentation: Any = None
     empty: Literal["error", "drop"] = "error"
     max_length: int = 128
@@ -64,10 +72,21 @@ class DataSource(ABC):
         self.text, self.label = (
             str(column) if isinstance(column, int) else column for column in (self.text, self.label)
         )
-        for key in ("limit", "unlabeled_limit", "max_length", "batch_size"):
+        for key in ("limit", "unlabeled_neighbors", "max_length", "batch_size"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise UserError(f"data.{key}={value}: it must be 1 or more")
+        if self.unlabeled_limit is not None and self.unlabeled_limit < 0:
+            raise UserError(f"data.unlabeled_limit={self.unlabeled_limit}: it must be 0 or more")
+        if self.unlabeled_select not in ("random", "nearest"):
+            raise UserError(f"data.unlabeled_select={self.unlabeled_select}: random or nearest")
+        if self.unlabeled_select == "random":
+            for key in ("unlabeled_neighbors", "unlabeled_encoder"):
+                if getattr(self, key) is not None:
+                    raise UserError(
+                        f"data.{key}={getattr(self, key)} is about data.unlabeled_select=nearest, "
+                        "which is not set"
+                    )
         if self.label_separator == "":
             raise UserError("data.label_separator is empty: name the separator of labels")
         if self.empty not in ("error", "drop"):
@@ -77,6 +96,11 @@ class DataSource(ABC):
         if self.unlabeled_limit is not None and self.unlabeled is None:
             raise UserError(
                 f"data.unlabeled_limit={self.unlabeled_limit} limits nothing: "
+                "give texts with data.unlabeled=..."
+            )
+        if self.unlabeled_select != "random" and self.unlabeled is None:
+            raise UserError(
+                f"data.unlabeled_select={self.unlabeled_select} selects nothing: "
                 "give texts with data.unlabeled=..."
             )
         if isinstance(self.augmentation, str):

@@ -139,7 +139,25 @@ def test_unlabeled_rows_of_the_docstrings(make, tmp_path):
         ({"limit": 0}, r"data\.limit=0: it must be 1 or more"),
         ({"max_length": 0}, r"data\.max_length=0"),
         ({"batch_size": -1}, r"data\.batch_size=-1"),
-        ({"unlabeled": "more.txt", "unlabeled_limit": 0}, r"data\.unlabeled_limit=0"),
+        (
+            {"unlabeled": "more.txt", "unlabeled_limit": -1},
+            r"data\.unlabeled_limit=-1: .* 0 or more",
+        ),
+        ({"unlabeled": "more.txt", "unlabeled_select": "far"}, r"unlabeled_select=far: random or"),
+        ({"unlabeled_select": "nearest"}, r"unlabeled_select=nearest selects nothing"),
+        (
+            {"unlabeled": "a", "unlabeled_select": "nearest", "unlabeled_neighbors": 0},
+            r"data\.unlabeled_neighbors=0: it must be 1 or more",
+        ),
+        (
+            {"unlabeled": "a", "unlabeled_neighbors": 3},
+            r"neighbors=3 is about .*nearest, which is not",
+        ),
+        (
+            {"unlabeled": "a", "unlabeled_encoder": "b"},
+            r"encoder=b is about .*nearest, which is not",
+        ),
+        ({"unlabeled": []}, r"data\.unlabeled=\[\] names nothing"),
         ({"unlabeled_limit": 5}, r"data\.unlabeled_limit=5 limits nothing"),
         ({"empty": "keep"}, r"data\.empty=keep: choose error or drop"),
         ({"label_separator": ""}, r"data\.label_separator is empty"),

@@ -62,13 +62,14 @@ class Predictor:
         """Return an answer for each text or pair of texts.
 
         Single label: ``label``, its ``score``, and the ``scores`` of all. Multi-label: the
-        ``labels`` above one half, and the ``scores`` of all. Regression: ``value``.
+        ``labels`` above one half, and the ``scores`` of all. Regression: the ``value``, and what it
+        is a number of as ``label`` (``score / 100`` where labels were divided for training).
         """
         return [self._answer(row) for row in self.logits(texts)]
 
     def _answer(self, logits: np.ndarray) -> dict[str, Any]:
         if self.problem_type == "regression":
-            return {"value": float(logits[0])}
+            return {"label": self.labels[0], "value": float(logits[0])}
         if self.problem_type == "multi_label_classification":
             scores = dict(zip(self.labels, _sigmoid(logits).tolist(), strict=True))
             return {"labels": [name for name, p in scores.items() if p > 0.5], "scores": scores}

@@ -103,7 +103,7 @@ def test_answers_read_as_the_task_means_them(problem_type, labels, words, tmp_pa
     logits = torch_predictor(source)(["the good film"])[0].astype(float)
     (answer,) = Predictor(tmp_path).predict(["the good film"])
     if problem_type == "regression":
-        assert answer == {"value": pytest.approx(logits[0], rel=1e-4)}
+        assert answer == {"label": "a", "value": pytest.approx(logits[0], rel=1e-4)}
         return
     if problem_type.startswith("multi"):
         scores = dict(zip(LABELS, 1 / (1 + np.exp(-logits)), strict=True))

@@ -13,6 +13,7 @@ computed by itself: no answer depends on others, and there is no padding.
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ import numpy as np
 FORMAT = 1
 # Of the hash of n-grams.
 FACTOR, MODULUS = 1000003, 2**31 - 1
+# Printable ASCII and white space, its words and signs, and how many words are remembered.
+PLAIN, WORD = re.compile(r"[ -~\t\n\r]*"), re.compile(r"[0-9A-Za-z]+|[!-/:-@\[-`{-~]")
+CACHED_WORDS = 100_000
 Text = str | tuple[str, str]
 
 
@@ -37,8 +41,6 @@ class Predictor:
     """
 
     def __init__(self, folder: str | Path | None = None):
-        from tokenizers import Tokenizer
-
         folder = Path(__file__).parent if folder is None else Path(folder)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if config["format"] > FORMAT:
@@ -48,30 +50,26 @@ class Predictor:
         self.labels: list[str] = config["labels"]
         self.problem_type: str = config["problem_type"]
         self.network = Network(config["network"], weights)
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(config["max_length"])
+        self.encode = TextEncoder(folder / "tokenizer.json", config["max_length"])
 
     def logits(self, texts: Sequence[Text]) -> np.ndarray:
         """Return the logits of texts or pairs of texts, ``(N, C)``."""
-        encode, network = self.tokenizer.encode, self.network
-        rows = [
-            network(encode(*text).ids if isinstance(text, tuple | list) else encode(text).ids)
-            for text in texts
-        ]
+        encode, network = self.encode, self.network
+        rows = [network(encode(text)) for text in texts]
         return np.stack(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
 
     def predict(self, texts: Sequence[Text]) -> list[dict[str, Any]]:
         """Return an answer for each text or pair of texts.
 
         Single label: ``label``, its ``score``, and the ``scores`` of all. Multi-label: the
-        ``labels`` above one half, and the ``scores`` of all. Regression: ``value``.
+        ``labels`` above one half, and the ``scores`` of all. Regression: the ``value``, and what it
+        is a number of as ``label`` (``score / 100`` where labels were divided for training).
         """
         return [self._answer(row) for row in self.logits(texts)]
 
     def _answer(self, logits: np.ndarray) -> dict[str, Any]:
         if self.problem_type == "regression":
-            return {"value": float(logits[0])}
+            return {"label": self.labels[0], "value": float(logits[0])}
         if self.problem_type == "multi_label_classification":
             scores = dict(zip(self.labels, _sigmoid(logits).tolist(), strict=True))
             return {"labels": [name for name, p in scores.items() if p > 0.5], "scores": scores}
@@ -80,6 +78,68 @@ class Predictor:
         best = int(p.argmax())
         scores = dict(zip(self.labels, p.tolist(), strict=True))
         return {"label": self.labels[best], "score": float(p[best]), "scores": scores}
+
+
+class TextEncoder:
+    """Turns a text or a pair of texts into ids as the tokenizer does.
+
+    For a WordPiece of BERT's kind, the ids of a word are the same in every text: those of plain
+    ASCII texts are put together from words that were met before, which takes a tenth of the time.
+    Every other text, and one that is too long, goes through the tokenizer.
+
+    Args:
+        file: a ``tokenizer.json``.
+        max_length: maximum number of tokens.
+    """
+
+    def __init__(self, file: Path, max_length: int):
+        from tokenizers import Tokenizer
+
+        self.tokenizer = Tokenizer.from_file(str(file))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(max_length)
+        self.max_length = max_length
+        self.words: dict[str, list[int]] = {}
+        state = json.loads(file.read_text(encoding="utf-8"))
+        self.added = [token["content"] for token in state["added_tokens"]]
+        normalizer = state["normalizer"] or {}
+        self.separable = (
+            state["model"]["type"] == "WordPiece"
+            and (state["pre_tokenizer"] or {}).get("type") == "BertPreTokenizer"
+            and normalizer.get("type") == "BertNormalizer"
+            and not any(token["normalized"] for token in state["added_tokens"])
+        )
+        self.lowercase = bool(normalizer.get("lowercase"))
+        # What stands around a text: the ids of a word with it and without.
+        inner = self.tokenizer.encode("a", add_special_tokens=False).ids
+        whole = self.tokenizer.encode("a").ids
+        place = next((i for i in range(len(whole)) if whole[i : i + len(inner)] == inner), 0)
+        self.before, self.after = whole[:place], whole[place + len(inner) :]
+
+    def __call__(self, text: Text) -> list[int]:
+        """Return the ids of a text or pair."""
+        if not isinstance(text, str):
+            ids: list[int] = self.tokenizer.encode(*text).ids
+            return ids
+        if self.separable and (found := self._from_words(text)) is not None:
+            return found
+        ids = self.tokenizer.encode(text).ids
+        return ids
+
+    def _from_words(self, text: str) -> list[int] | None:
+        """Return the ids of a text put together from words; ``None`` where that may differ."""
+        if not PLAIN.fullmatch(text) or any(token in text for token in self.added):
+            return None
+        ids, words = self.before.copy(), self.words
+        for word in WORD.findall(text.lower() if self.lowercase else text):
+            pieces = words.get(word)
+            if pieces is None:
+                if len(words) >= CACHED_WORDS:
+                    words.clear()
+                pieces = words[word] = self.tokenizer.encode(word, add_special_tokens=False).ids
+            ids += pieces
+        ids += self.after
+        return ids if len(ids) <= self.max_length else None
 
 
 class Network:

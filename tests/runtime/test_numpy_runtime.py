@@ -8,10 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from distill.export.export import torch_predictor
 from distill.export.formats import EXPORT_FORMATS, ExportSource
-from distill.runtime.numpy_runtime import Predictor
+from distill.runtime.numpy_runtime import Predictor, TextEncoder
 from tests.factories import BAD, FILLER, GOOD, make_tokenizer
 from tests.student.test_small_nets import cnn, ngram, static
 
@@ -65,6 +66,32 @@ def test_answers_are_those_of_torch(kind, pooling, pairs, words, tmp_path):
     np.testing.assert_array_equal(again, found)
 
 
+@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_ids_are_those_of_the_tokenizer(kind, lowercase, words, tmp_path):
+    backend = Tokenizer.from_str(words.backend_tokenizer.to_str())
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    if kind == "roberta":
+        backend = Tokenizer(models.BPE({"a": 0, "<s>": 1, "</s>": 2, "b": 3}, [], unk_token="<s>"))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel()
+    backend.save(str(tmp_path / "tokenizer.json"))
+    backend.enable_truncation(MAX_LENGTH)
+    encode = TextEncoder(tmp_path / "tokenizer.json", MAX_LENGTH)
+    assert encode.separable == (kind == "bert")
+    draw = random.Random(1)
+    signs = "ab  cdefgzZGÀéß日\t\n\r\x00\x7f\u200b.,;:!?-_'\"[]{}()@#$%^&*+=|\\/<>~`0123456789"
+    parts = [*FILLER, *GOOD, "Good", "the-film", "[SEP]", "[sep]", "[MASK", "x" * 120, "can't"]
+    given = texts(False) + [
+        "".join(draw.choices(signs, k=draw.randrange(12))) + " ".join(draw.choices(parts, k=k % 9))
+        for k in range(2000)
+    ]
+    for text in given:
+        expected = backend.encode(text).ids
+        assert encode(text) == expected, text
+        assert encode(text) == expected, text  # from words that are known by now
+    assert encode(("good film", "bad")) == backend.encode("good film", "bad").ids
+
+
 @pytest.mark.parametrize(
     ("problem_type", "labels"),
     [("single_label_classification", 3), ("multi_label_classification", 3), ("regression", 1)],
@@ -76,7 +103,7 @@ def test_answers_read_as_the_task_means_them(problem_type, labels, words, tmp_pa
     logits = torch_predictor(source)(["the good film"])[0].astype(float)
     (answer,) = Predictor(tmp_path).predict(["the good film"])
     if problem_type == "regression":
-        assert answer == {"value": pytest.approx(logits[0], rel=1e-4)}
+        assert answer == {"label": "a", "value": pytest.approx(logits[0], rel=1e-4)}
         return
     if problem_type.startswith("multi"):
         scores = dict(zip(LABELS, 1 / (1 + np.exp(-logits)), strict=True))

@@ -34,6 +34,8 @@ from distill.student.bilstm import BiLSTMFactory
 from distill.student.cnn import CNNFactory
 from distill.student.ngram import NgramFactory
 from distill.student.static import StaticFactory
+from distill.tasks.multi_label import MultiLabel
+from distill.tasks.regression import Regression
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.teacher.prepare import Teacher
 from distill.training.optimizer import default_learning_rate
@@ -493,6 +495,31 @@ def test_refuses_embeddings_wider_than_the_teachers():
     BiLSTMFactory(name="s", embedding_size=500, start="random").check(config)
     with pytest.raises(UserError, match=r"hidden_size=40.*32 wide"):
         StaticFactory(name="s", hidden_size=40).check(config)
+
+
+@pytest.mark.parametrize("recipe", [StaticFactory, CNNFactory, NgramFactory])
+@pytest.mark.parametrize(
+    ("task", "names", "labels"),
+    [
+        (SequenceClassification(), ["a", "b", "c"], [2, 0]),
+        (MultiLabel(), ["a", "b", "c"], [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]),
+        (Regression(), ["score"], [0.5, 2.0]),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_every_task_with_one_answer_per_text(task, names, labels, recipe, tokenizer, tmp_path):
+    data = prepared([{"text": "the good film", "label": 0}] * 2, names)
+    student = recipe(name="s", vocabulary="corpus").build(
+        student_context(teacher_of(tokenizer), tmp_path, data, task)
+    )
+    assert student.model.config.id2label == dict(enumerate(names))
+    inputs = student.processor(["the film", "bad"], padding=True, return_tensors="pt")
+    output = student.model.train()(**inputs, labels=torch.tensor(labels))
+    assert output.logits.shape == (2, len(names))
+    expected = task.criterion.hard_label_loss(output.logits, torch.tensor(labels))
+    if task.name == "multi_label":  # a mean over the classes, the criterion's is a sum
+        expected = expected / len(names)
+    torch.testing.assert_close(output.loss, expected)
 
 
 # --- saved -------------------------------------------------------------------------------------

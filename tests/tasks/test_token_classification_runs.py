@@ -256,3 +256,19 @@ def test_parts_of_speech_from_columns(command, tagging):
     assert list(student["per_class"]) == ["LOC", "O", "PER"]
     assert student["quality"]["accuracy"]["value"] > 0.8
     assert " accuracy " in out
+
+
+def test_a_cnn_as_the_tagger(command, tagging):
+    """A tag is told by the words around it; both read the same tokens."""
+    student = ["student=fast", "student.channels=16", "student.widths=[3]"]
+    code, _, err = command(*tagging, *student, "output_dir=refused")
+    assert code == 2
+    assert "student.vocabulary=full" in err
+    code, _, err = command(
+        *tagging, *student, "student.vocabulary=full", "trainer.max_epochs=8", "control=false",
+        "optimizer.learning_rate=1e-2", "output_dir=run",
+    )  # fmt: skip
+    assert code == 0, err
+    report = json.loads(Path("run/report.json").read_text())
+    # Of whole entities: a tagger that has learned nothing finds none.
+    assert report["models"][1]["quality"]["f1"]["value"] > 0.2

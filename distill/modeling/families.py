@@ -44,26 +44,33 @@ class Family:
         model_type: transformers' name.
         projections: names of the attention projections.
         feed_forward_size: name of the configuration's feed-forward width.
-        positions_after_padding: whether position ids start after the padding id.
     """
 
     model_type: str
     projections: Projections
     feed_forward_size: str = "intermediate_size"
-    positions_after_padding: bool = False
 
 
 FAMILIES = {
     family.model_type: family
     for family in (
         Family("bert", BERT_PROJECTIONS),
-        Family("roberta", BERT_PROJECTIONS, positions_after_padding=True),
-        Family("xlm-roberta", BERT_PROJECTIONS, positions_after_padding=True),
-        Family("camembert", BERT_PROJECTIONS, positions_after_padding=True),
+        Family("roberta", BERT_PROJECTIONS),
+        Family("xlm-roberta", BERT_PROJECTIONS),
+        Family("camembert", BERT_PROJECTIONS),
         Family("electra", BERT_PROJECTIONS),
         Family("distilbert", DISTILBERT_PROJECTIONS, feed_forward_size="hidden_dim"),
     )
 }
+
+
+# Families whose position ids start after the padding id.
+POSITIONS_AFTER_PADDING = frozenset(
+    {
+        "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer",
+        "roberta-prelayernorm", "data2vec-text", "xmod", "ibert",
+    }
+)  # fmt: skip
 
 
 def config_of(model: nn.Module) -> PreTrainedConfig:

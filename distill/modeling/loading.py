@@ -1,5 +1,6 @@
 """Load transformers models, their configurations and tokenizers, and call them."""
 
+import copy
 import hashlib
 import inspect
 import json
@@ -24,7 +25,7 @@ from transformers import (
 from distill.core import hub
 from distill.core.errors import UserError
 from distill.modeling import architectures  # noqa: F401 - registers its classes for loading
-from distill.modeling.families import config_of, find_family
+from distill.modeling.families import POSITIONS_AFTER_PADDING, config_of, family_name
 
 # Models in packages of a package index: package, folder inside it, SHA-256 of the weights.
 PACKAGES = {
@@ -200,6 +201,11 @@ def load_tokenizer(path: str, description: str) -> PreTrainedTokenizerBase:
     tokenizer: PreTrainedTokenizerBase = _load_pretrained(
         AutoTokenizer, path, f"the tokenizer of {description}"
     )
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
+        raise UserError(
+            f"the tokenizer of {description} has no padding token: set one and save it "
+            "(tokenizer.pad_token = ...)"
+        )
     return tokenizer
 
 
@@ -236,18 +242,73 @@ def check_max_length(config: PreTrainedConfig, max_length: int) -> int:
     Raises:
         UserError: if it has fewer.
     """
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None:
-        return max_length
-    family = find_family(config)
-    if family is not None and family.positions_after_padding:
-        positions -= config.pad_token_id + 1
-    if max_length > positions:
+    positions = max_positions(config)
+    if positions is not None and max_length > positions:
         raise UserError(
             f"data.max_length={max_length}: {config.model_type} has positions for {positions} "
             "tokens"
         )
     return max_length
+
+
+def max_positions(config: PreTrainedConfig) -> int | None:
+    """Return how many tokens a model has positions for; ``None`` if there is no limit."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or positions < 1:
+        return None
+    if family_name(config) in POSITIONS_AFTER_PADDING:
+        # MPNet's padding position is fixed, that of the others is the padding id.
+        padding = 1 if config.model_type == "mpnet" else config.pad_token_id
+        positions -= (0 if padding is None else padding) + 1
+    return int(positions)
+
+
+def check_vocabulary(tokenizer: Any, config: PreTrainedConfig, description: str) -> None:
+    """Refuse a tokenizer with more tokens than its model has embeddings for.
+
+    Args:
+        tokenizer: a tokenizer; other processors are accepted.
+        config: the model's.
+        description: what messages call the model.
+
+    Raises:
+        UserError: with both numbers.
+    """
+    if not hasattr(tokenizer, "get_vocab") or not getattr(config, "vocab_size", None):
+        return
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= config.vocab_size:
+        raise UserError(
+            f"{description}: its tokenizer has {largest + 1} tokens and the model embeddings for "
+            f"{config.vocab_size}: the two do not belong together (after adding tokens, "
+            "resize_token_embeddings)"
+        )
+
+
+def fit_processor(processor: Any, config: PreTrainedConfig) -> Any:
+    """Return a model's own copy of a tokenizer that knows how long its texts may be.
+
+    The copy's ``model_max_length`` is at most the number of positions, and it makes no token types
+    for a model that has one only. Other processors are returned as they are.
+    """
+    if not hasattr(processor, "model_max_length"):
+        return processor
+    fitted = copy.deepcopy(processor)
+    if (positions := max_positions(config)) is not None:
+        fitted.model_max_length = min(positions, fitted.model_max_length)
+    if has_one_token_type(config):
+        names = [name for name in fitted.model_input_names if name != TOKEN_TYPES]
+        fitted.model_input_names = names
+        fitted.init_kwargs["model_input_names"] = names  # what is saved
+    return fitted
+
+
+def has_one_token_type(config: Any) -> bool:
+    """Return whether a model tells no token types apart, as RoBERTa."""
+    return getattr(config, "type_vocab_size", None) == 1
+
+
+TOKEN_TYPES = "token_type_ids"
 
 
 @cache
@@ -266,6 +327,8 @@ def call_model(model: nn.Module, inputs: Mapping[str, Tensor], **settings: Any) 
     accepted = _forward_parameters(model_type)
     if accepted is not None:
         inputs = {key: value for key, value in inputs.items() if key in accepted}
+    if TOKEN_TYPES in inputs and has_one_token_type(getattr(model, "config", None)):
+        inputs = {key: value for key, value in inputs.items() if key != TOKEN_TYPES}
     return model(**inputs, **settings)
 
 

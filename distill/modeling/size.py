@@ -71,8 +71,17 @@ def multiply_accumulates(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
     counter = FlopCounterMode(display=False, custom_mapping=_RECURRENT)
     training = model.training
     model.eval()
-    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
-        model(**{name: value.to(device) for name, value in inputs.items()})
+    # The counter asks where the gradient of a module's arguments comes from, and DeBERTa's layers
+    # are called with parameters.
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
+            model(**{name: value.to(device) for name, value in inputs.items()})
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
     model.train(training)
     return counter.get_total_flops() // 2
 

@@ -206,6 +206,10 @@ class RunComponents:
                 "tokenize differently: use a student with the teacher's tokenizer (student=half, "
                 "third, tiny, ...; student.vocabulary=full)"
             )
+        for name, path in paths.items():
+            loading.check_vocabulary(processors[name], configs[name], f"teacher.path={path}")
+        if student.processor_path is not None:
+            loading.check_vocabulary(processor, student_config, f"the student in {student_path}")
         for processor in processors.values():
             self.task.preprocessor.check_processor(processor, self.source.max_length)
         torch.manual_seed(self.seed)  # projections start from the run's seed

@@ -126,6 +126,7 @@ class _Evaluation:
         config = loading.load_config(found, given)
         processor = self.task.preprocessor.load_processor(found, given)
         loading.check_max_length(config, self.source.max_length)
+        loading.check_vocabulary(processor, config, given)
         self._check_head(config, given, labels)
         model_names = {
             int(index): name

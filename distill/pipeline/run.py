@@ -24,7 +24,7 @@ from distill.evaluation.evaluator import (
     repeated_models,
 )
 from distill.modeling.head import output_layer
-from distill.modeling.loading import weight_files
+from distill.modeling.loading import fit_processor, weight_files
 from distill.modeling.pretrained_weights import load_pretrained
 from distill.pipeline import report_builder
 from distill.pipeline.components import RunComponents
@@ -169,9 +169,10 @@ class TrainedSeed:
 def build_student(components: RunComponents, data: PreparedData, teacher: Teacher) -> Student:
     """Build the student with the initial weights of its seed."""
     torch.manual_seed(components.seed)
-    return components.student.build(
+    student = components.student.build(
         StudentContext(teacher.primary, components.task, data, components.cache_dir)
     )
+    return replace(student, processor=fit_processor(student.processor, student.model.config))
 
 
 def initialize_head(student: Student, datamodule: DistillationDataModule, task: Task) -> None:

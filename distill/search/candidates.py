@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 
@@ -21,14 +20,13 @@ from distill.data.prepare import PreparedData, prepare_data
 from distill.evaluation.speed import measure_speed
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
-from distill.pipeline.run import run
+from distill.pipeline.run import build_student, run
 from distill.reporting.files import write_text
 from distill.reporting.schema import Speed
 from distill.search.budget import BudgetConfig
 from distill.search.halving import Standing
 from distill.search.space import SHARED, Compose
 from distill.search.trial import StopTrial
-from distill.student.base import StudentContext
 from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
 from distill.training.loggers import TensorBoardLogger
 from distill.training.module import DistillationModule
@@ -300,10 +298,7 @@ class Candidates:
                 raise UserError(f"a candidate must not change {group}")
         components = RunComponents.from_config(config)
         components.bind_objective(len(data.label_names))
-        torch.manual_seed(components.seed)
-        student = components.student.build(
-            StudentContext(teacher.primary, components.task, data, components.cache_dir)
-        )
+        student = build_student(components, data, teacher)
         candidate.max_epochs = components.stages[-1].epochs or components.trainer.max_epochs
         return student.model, DistillationDataModule(components, data, teacher, student)
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -142,6 +143,7 @@ class LayersFactory(StudentFactory):
         self.layer_indices(teacher_config.num_hidden_layers)
         widths = self.resolve_widths(teacher_config)
         layer_stack(meta_model(teacher_config))
+        _check_layers_fit(teacher_config, self.layer_indices(teacher_config.num_hidden_layers))
         if self.embedding_size is not None:
             width = getattr(teacher_config, "embedding_size", None)
             if width in (None, teacher_config.hidden_size):
@@ -188,14 +190,49 @@ class LayersFactory(StudentFactory):
         return Student(self.name, model, tokenizer, origin)
 
 
+def _student_config(config: PreTrainedConfig, indices: list[int]) -> PreTrainedConfig:
+    """Return the configuration of a model with some of the layers, in this order."""
+    depth, result = config.num_hidden_layers, copy.deepcopy(config)
+    result.num_hidden_layers = len(indices)
+    # Settings of single layers (kinds and windows of attention) are copied with their layers.
+    for name, value in config.to_dict().items():
+        if name in PER_LAYER and isinstance(value, list | tuple) and len(value) == depth:
+            setattr(result, name, [value[layer] for layer in indices])
+    return result
+
+
+# Settings with one value for each layer.
+PER_LAYER = frozenset({"layer_types", "mlp_layer_types", "attention_window"})
+
+
+def _layer_weights(model: PreTrainedModel) -> list[dict[str, torch.Size]]:
+    """Return the shapes of each layer's weights by name."""
+    return [
+        {name: weight.shape for name, weight in layer.state_dict().items()}
+        for layer in layer_stack(model).layers
+    ]
+
+
+def _check_layers_fit(config: PreTrainedConfig, indices: list[int]) -> None:
+    """Refuse layers in places where the student has layers of other parts.
+
+    Raises:
+        UserError: naming the first one, as ModernBERT's, whose first layer lacks a normalization.
+    """
+    teacher = _layer_weights(meta_model(config))
+    student = _layer_weights(meta_model(_student_config(config, indices)))
+    for place, (layer, weights) in enumerate(zip(indices, student, strict=True)):
+        if teacher[layer] != weights:
+            raise UserError(
+                f"student.layers={indices}: layer {layer} of {config.model_type} has other parts "
+                f"than its layer {place} must have: keep the first layer first, as in "
+                "student.layers=[0,...]"
+            )
+
+
 def _copy_layers(model: PreTrainedModel, indices: list[int]) -> PreTrainedModel:
     """Return a copy of a model in fp32 that has some of its layers, in this order."""
-    config = copy.deepcopy(model.config)
-    config.num_hidden_layers = len(indices)
-    # Settings of single layers (decoders have them) are copied with their layers.
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[layer] for layer in indices]
-    result = type(model)(config).float()
+    result = type(model)(_student_config(model.config, indices)).float()
     new_index = {str(layer): str(index) for index, layer in enumerate(indices)}
     pattern = re.compile(rf"^({re.escape(layer_stack(model).path)}\.)(\d+)(\..*)$")
     weights: dict[str, Tensor] = {}

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.core.errors import UserError
 from distill.data.prepare import PreparedData
-from distill.modeling.families import find_family
+from distill.modeling.families import POSITIONS_AFTER_PADDING, family_name
 from distill.student.token_statistics import token_counts
 
 log = logging.getLogger(__name__)
@@ -152,9 +152,8 @@ def trim_model(model: PreTrainedModel, kept: Tensor, tokenizer: PreTrainedTokeni
     """
     new_id = {old: new for new, old in enumerate(kept.tolist())}
     padding = model.config.pad_token_id
-    family = find_family(model.config)
     # Position ids that start after the padding id require that this id does not change.
-    after_padding = family is not None and family.positions_after_padding
+    after_padding = family_name(model.config) in POSITIONS_AFTER_PADDING
     if after_padding and new_id.get(padding) != padding:
         raise UserError(
             "student.vocabulary: the id of the padding token, from which this teacher's positions "

@@ -39,6 +39,7 @@ class HydraCommand(ABC):
 
     def __init__(self) -> None:
         self._failure: Exception | None = None
+        self._has_begun = False
 
     def hydra_arguments(self, given: list[str]) -> list[str]:
         """Return the command line that Hydra is to see."""
@@ -65,7 +66,7 @@ class HydraCommand(ABC):
             sweep do not count: they are reported where they fail.
         """
         wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-        self._failure = None
+        self._failure, self._has_begun = None, False
         try:
             set_up_hydra()
             with legacy.rename_notices(), hydra_errors_raised():
@@ -83,6 +84,9 @@ class HydraCommand(ABC):
             return 1
         except Exception as error:
             message, code = one_line(error)
+            if isinstance(error, OSError) and not self._has_begun:  # Hydra makes the run's folder
+                reason = error.strerror or str(error)
+                message, code = f"output_dir: {error.filename} cannot be made: {reason}", 2
             if message is None or wants_traceback:
                 raise
             print(f"error: {message}", file=sys.stderr)
@@ -91,6 +95,7 @@ class HydraCommand(ABC):
 
     def _job(self, config: DictConfig) -> None:
         """Run once. Hydra must not see failures: it would add lines of its own."""
+        self._has_begun = True
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
         try:

@@ -46,7 +46,16 @@ def one_line(error: BaseException) -> tuple[str | None, int]:
         if isinstance(link, OSError) and link.errno in OUT_OF_PLACE:
             where = f" ({link.filename})" if link.filename else ""
             return f"{OUT_OF_PLACE[link.errno]}{where}: {os.strerror(link.errno)}", 1
+        # The writers of weights have exceptions of their own.
+        if match := WRITERS_REASONS.search(str(link)):
+            return f"a file cannot be written: {_single_line(match[0])}", 1
     return None, 1
+
+
+WRITERS_REASONS = re.compile(
+    r"No space left on device|File too large|Disk quota exceeded|Read-only file system"
+    r"|PytorchStreamWriter failed[^.\n]*|unexpected pos \d+ vs \d+"
+)
 
 
 # What the operating system refuses a program that writes, and what it means here.
@@ -59,6 +68,7 @@ OUT_OF_PLACE = {
     errno.EPERM: "a file cannot be read or written",
     errno.EMFILE: "too many files are open (ulimit -n)",
     errno.ENOTDIR: "a file stands where a folder should be",
+    errno.EEXIST: "a file stands where a folder should be",
     errno.EISDIR: "a folder stands where a file should be",
     errno.EIO: "a disk cannot be read or written",
 }

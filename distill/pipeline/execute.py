@@ -4,6 +4,7 @@ Nothing heavy is imported until the config is known to be valid.
 """
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,6 +55,7 @@ def execute_run(
         config = _config_to_run(config, overrides)
         config.output_dir = str(folder)
         validate_config(config)
+        _check_writable("cache_dir", Path(config.cache_dir).expanduser())
         if not config.get("overwrite"):
             run_identity.check_same_settings(folder, config)
         from distill.core.third_party_logging import silence_third_party_logging
@@ -80,14 +82,38 @@ def execute_evaluation(config: DictConfig, overrides: list[str], folder: Path) -
             raise UserError(f"output_dir={folder}: it holds another {name}, give a new folder")
     with run_identity.locked(folder), _recorded_failure(folder, keep_folder=False):
         config.overrides, config.output_dir = overrides, str(folder)
-        types = {"model": str, "labels": list[str] | None, "reference": str | None}
+        types = {
+            "cache_dir": str,
+            "model": str,
+            "labels": list[str] | None,
+            "reference": str | None,
+        }
         validate_config(config, ("task", "data", "trainer"), types)
+        _check_writable("cache_dir", Path(config.cache_dir).expanduser())
         from distill.core.third_party_logging import silence_third_party_logging
 
         silence_third_party_logging()
         from distill.pipeline.evaluate import evaluate
 
         return evaluate(config)
+
+
+def _check_writable(option: str, folder: Path) -> None:
+    """Refuse a folder that nothing can be written into.
+
+    Raises:
+        UserError: With the reason of the operating system.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
+            file.flush()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            reason = "a file stands in its place"
+        raise UserError(f"{option}={folder}: it cannot be written into: {reason}") from error
 
 
 def remove_if_untouched(folder: Path, untouched: frozenset[str] = UNTOUCHED) -> bool:

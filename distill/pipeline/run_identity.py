@@ -52,6 +52,10 @@ def locked(folder: Path) -> Iterator[None]:
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"output_dir={folder}: {error.filename} is a file, not a folder") from error
+    except OSError as error:
+        raise UserError(
+            f"output_dir={folder}: it cannot be written into: {error.strerror or error}"
+        ) from error
     try:
         yield
     finally:

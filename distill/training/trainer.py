@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
@@ -306,6 +307,9 @@ class TrainerFactory:
     ) -> None:
         # FSDP shards parameters by their shapes, which must be those of the checkpoint.
         ids = None if self.launcher.shards else plan.train.embedding_ids()
+        padding = getattr(getattr(module.student, "config", None), "pad_token_id", None)
+        if ids is not None and padding is not None and padding >= 0:
+            ids = np.union1d(ids, [padding])  # Longformer pads to its window by itself
         resume = plan.checkpoint_dir / "last.ckpt"
         try:
             with train_active_rows(module.student, ids), module.head_in_fp32():

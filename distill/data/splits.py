@@ -61,6 +61,10 @@ def complete_splits(
         )
     if source.limit is not None and source.limit < len(order):
         notes.append(f"{source.limit} of {len(order)} training examples are used (data.limit).")
+        if source.subset_seed:
+            drawn = np.random.default_rng(source.subset_seed).permutation(len(order))
+            order = order[np.sort(drawn[: source.limit])]
+            notes.append(f"They are a random subset (data.subset_seed={source.subset_seed}).")
         order = order[: source.limit]
     splits["train"] = train.select(order), hashes[order]
     return {split: splits[split] for split in SPLITS}, evaluated_on

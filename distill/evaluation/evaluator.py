@@ -11,9 +11,15 @@ from torch import nn
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 from distill.evaluation import speed
-from distill.metrics.base import Floats, Metric
+from distill.metrics.base import Floats, Metric, MetricFunction
+from distill.metrics.calibration import binned_error, mean_loss
 from distill.metrics.resampling import ExampleResamples, seeds_interval
-from distill.metrics.statistics import bias_corrected_ends, bootstrap_interval, paired_comparison
+from distill.metrics.statistics import (
+    bias_corrected_ends,
+    bootstrap_interval,
+    calibration_error_interval,
+    paired_comparison,
+)
 from distill.modeling import size
 from distill.modeling.families import config_of, output_names
 from distill.reporting.quantities import quantity, retention, speedup
@@ -34,6 +40,7 @@ from distill.reporting.schema import (
     Size,
 )
 from distill.tasks.base import Task
+from distill.tasks.evaluator import CalibrationSamples
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,7 @@ def evaluate_models(
             fidelity=None
             if teacher is None or candidate is teacher
             else Fidelity(task.evaluator.fidelity(candidate.logits, teacher.logits)),
+            calibration_intervals=_calibration_intervals(candidate, task),
             constant_prediction=_constant_prediction(candidate, task),
         )
         for candidate in candidates
@@ -165,6 +173,7 @@ def compare_models(
         gain_over_control=paired.get(Role.CONTROL),
         difference_to_teacher=paired[Role.TEACHER],
         means=compared.means() if others else {},
+        calibration=_calibration_gains(candidates, task, others),
     )
 
 
@@ -321,6 +330,59 @@ def _per_class(candidate: EvaluatedModel, task: Task) -> dict[str, ClassScores]:
     names = [name for _, name in sorted(output_names(config_of(candidate.model)).items())]
     scores = task.evaluator.per_class_scores(candidate.logits, candidate.examples, names)
     return {name: ClassScores.from_dict(class_scores) for name, class_scores in scores.items()}
+
+
+def _calibration_intervals(candidate: EvaluatedModel, task: Task) -> dict[str, Range]:
+    samples = task.evaluator.calibration_samples(candidate.logits, candidate.examples)
+    if samples is None:
+        return {}
+    pairs = np.stack([samples.confidence, samples.correct], axis=1)
+    error = calibration_error_interval(pairs, clusters=samples.clusters)
+    loss = bootstrap_interval(mean_loss, samples.losses, clusters=samples.clusters)
+    return {
+        "expected_calibration_error": Range(error.low, error.high),
+        "negative_log_likelihood": Range(loss.low, loss.high),
+    }
+
+
+def _calibration_gains(
+    candidates: Sequence[EvaluatedModel], task: Task, others: Sequence[SeedLogits]
+) -> dict[str, Difference]:
+    """Compare the student's calibration with the control's, seed by seed."""
+    models = {candidate.role: candidate for candidate in candidates}
+    if Role.CONTROL not in models:
+        return {}
+    samples: dict[str, list[CalibrationSamples]] = {}
+    for role in (Role.STUDENT, Role.CONTROL):
+        logits = [models[role].logits, *(one.logits[role] for one in others)]
+        found = [task.evaluator.calibration_samples(one, models[role].examples) for one in logits]
+        samples[role] = [one for one in found if one is not None]
+    if not samples[Role.STUDENT]:
+        return {}
+    clusters = samples[Role.STUDENT][0].clusters
+    measures: dict[str, tuple[MetricFunction, Callable[[CalibrationSamples], np.ndarray]]] = {
+        "expected_calibration_error": (
+            binned_error,
+            lambda one: np.stack([one.confidence, one.correct], axis=1),
+        ),
+        "negative_log_likelihood": (mean_loss, lambda one: one.losses),
+    }
+    gains = {}
+    for name, (metric, read) in measures.items():
+        student, control = ([read(one) for one in samples[role]] for role in samples)
+        if not others:
+            paired = paired_comparison(
+                metric, student[0], control[0], clusters=clusters, permutations=1999
+            )
+            gains[name] = Difference(*paired, seeds=1, covers=(EXAMPLES,))
+            continue
+        values = [metric(one) - metric(two) for one, two in zip(student, control, strict=True)]
+        resampled = ExampleResamples(len(student[0]), clusters).values(metric, [*student, *control])
+        first, second = np.split(resampled, 2)
+        gains[name] = Difference(
+            *seeds_interval(values, first - second), seeds=len(values), covers=(SEEDS, EXAMPLES)
+        )
+    return gains
 
 
 def _constant_prediction(candidate: EvaluatedModel, task: Task) -> str | None:

@@ -174,7 +174,9 @@ def seeds_interval(
     >>> [round(number, 3) for number in interval]
     [0.025, 0.011, 0.039, 0.014]
     """
-    from scipy.special import stdtr  # takes a while to import: commands start without it
+    # They take a while to import: commands start without them.
+    from scipy.optimize import brentq
+    from scipy.special import stdtr
 
     seeds = np.asarray(values, dtype=np.float64)
     mean, count = float(seeds.mean()), len(seeds)
@@ -188,6 +190,8 @@ def seeds_interval(
     bias = float(moved.mean()) - mean
     centers = (mean - bias) + scale * (moved - moved.mean())
     spread = float(np.ptp(centers))
+    if training <= ROUNDING:  # whole examples are counted: few of them often give equal values
+        training = float(np.sqrt(max(float(resampled.var(axis=1).mean()) - shared, 0.0) / count))
     if training <= ROUNDING and spread <= ROUNDING:
         return SeedsInterval(mean, None, None, None)
 
@@ -201,19 +205,13 @@ def seeds_interval(
     def quantile(level: float) -> float:
         if training <= ROUNDING:
             return float(np.quantile(centers, level))
-        # Outside of the centers' range, Student's t alone decides.
-        width = 1.0
-        while below(centers.min() - width * training) > level:
-            width *= 2
-        low = centers.min() - width * training
-        width = 1.0
-        while below(centers.max() + width * training) < level:
-            width *= 2
-        high = centers.max() + width * training
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (middle, high) if below(middle) < level else (low, middle)
-        return float((low + high) / 2)
+        # Outside of the centers' range Student's t alone decides.
+        low, high = float(centers.min()) - training, float(centers.max()) + training
+        while below(low) > level:
+            low -= high - low
+        while below(high) < level:
+            high += high - low
+        return float(brentq(lambda point: below(point) - level, low, high))
 
     tail = (1 - confidence) / 2
     level = below(0.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distill.reporting.quantities import Quantity, quantity
+from distill.reporting.quantities import Quantity, quantity, speedup
 from distill.reporting.text import (
     p_equals,
     percent,
@@ -33,10 +33,14 @@ def conclude(report: Report) -> str:
     """Return the conclusion of one run: what to believe, in a few sentences."""
     metric = quantity(report.main_metric)
     teacher, student = report.teacher, report.student
-    sentences = [_constant(model) for model in report.models if model.role != MAJORITY]
+    own = [model for model in report.models if model.role != MAJORITY]
+    sentences = [_constant(model, metric) for model in own]
     if student is None or teacher is None:
-        shown = report.models if student is None else [student]
-        sentences += [_lone_model(model, metric) for model in shown if model.role != MAJORITY]
+        shown = own if student is None else [student]
+        sentences += [_lone_model(model, metric) for model in shown]
+    elif student.constant_prediction is not None or teacher.constant_prediction is not None:
+        # Nothing is kept of a model that has learned nothing, nor by one.
+        sentences += [_lone_model(model, metric) for model in (teacher, student)]
     sentences += [_majority(report, model, metric) for model in (teacher, student) if model]
     if student is not None and teacher is not None:
         sentences.append(_trade_off(report, teacher, student, metric))
@@ -70,19 +74,23 @@ def shows_teaching(gain: Difference) -> bool:
     return gain.seeds is not None and gain.seeds > 1
 
 
-def _constant(model: ModelReport) -> str:
-    """Call a model that what it learned, if anything, cannot be seen of."""
+def _constant(model: ModelReport, metric: Quantity) -> str:
+    """Say that a model's predictions show nothing that it has learned."""
     if model.constant_prediction is None:
         return ""
+    measured = model.metric(metric.name)
+    scores = (
+        f"its {metric.label}, {_with_interval(measured)}," if measured.value is not None else "it"
+    )
     return (
-        f"The {model.role} predicts {model.constant_prediction}: its scores are those of the data,"
-        " not of anything that it has learned."
+        f"The {model.role} predicts {model.constant_prediction}: {scores} shows nothing that it has"
+        " learned."
     )
 
 
 def _lone_model(model: ModelReport, metric: Quantity) -> str:
     measured = model.metric(metric.name)
-    if measured.value is None:
+    if measured.value is None or model.constant_prediction is not None:
         return ""
     return f"The {model.role} has {metric.label} {_with_interval(measured)}."
 
@@ -96,7 +104,7 @@ def _majority(report: Report, model: ModelReport, metric: Quantity) -> str:
     if measured.value is None or least is None:
         return ""
     numbers = f"{metric.label} {_with_interval(measured)} against {score(least)}"
-    guess = "answering without reading the input (always the same answer)"
+    guess = "always giving the same answer, the best that can be given without reading"
     if not metric.is_better(measured.value, least):
         return f"The {model.role} is no better than {guess}: {numbers}."
     edge = measured.low if metric.higher_is_better else measured.high
@@ -110,9 +118,9 @@ def _trade_off(report: Report, teacher: ModelReport, student: ModelReport, metri
     sizes = [quantity("parameters").read(model) for model in (student, teacher)]
     if sizes[0] is not None and sizes[1] is not None:
         parts.append(f"has {percent(sizes[0] / sizes[1])} of the teacher's parameters")
-    times = [quantity("latency_ms").read(model) for model in (student, teacher)]
-    if times[0] is not None and times[1] is not None:
-        parts.append(f"answers {_speed(times[1] / times[0])}")
+    ratio, _ = speedup(teacher, student)
+    if ratio is not None:
+        parts.append(f"answers {_speed(ratio)}")
     if student.constant_prediction is None and teacher.constant_prediction is None:
         parts.append(_kept(report, teacher.metric(metric.name), student, metric))
     parts = [part for part in parts if part]
@@ -143,7 +151,7 @@ def _kept(report: Report, teacher: MetricValue, student: ModelReport, metric: Qu
     numbers = f"{_with_interval(own)}{over} against {score(teacher.value)}"
     is_better = metric.is_better(own.value, teacher.value)
     if own.value == teacher.value:
-        return f"has its {metric.label} ({numbers}{_doubt(paired, metric)})"
+        return f"has the teacher's {metric.label} ({numbers}{_doubt(paired, metric)})"
     if is_better and not is_significant(paired):
         return (
             f"is not shown to be better or worse than its teacher ({metric.label} {numbers}"
@@ -153,7 +161,8 @@ def _kept(report: Report, teacher: MetricValue, student: ModelReport, metric: Qu
         return f"scores better than its teacher ({metric.label} {numbers}{_tested(paired, metric)})"
     numbers += _doubt(paired, metric)
     if not metric.higher_is_better and teacher.value > 0:
-        return f"has {significant(own.value / teacher.value)} times its {metric.label} ({numbers})"
+        times = significant(own.value / teacher.value)
+        return f"has {times} times the teacher's {metric.label} ({numbers})"
     if teacher.value <= 0 or own.value <= 0:
         return f"scores lower than its teacher ({metric.label} {numbers})"
     interval = comparison.retention_interval if comparison else None
@@ -162,7 +171,7 @@ def _kept(report: Report, teacher: MetricValue, student: ModelReport, metric: Qu
         interval.low if interval else None,
         interval.high if interval else None,
     )
-    return f"keeps {kept} of its {metric.label} ({numbers})"
+    return f"keeps {kept} of the teacher's {metric.label} ({numbers})"
 
 
 def _tested(paired: Difference, metric: Quantity) -> str:
@@ -202,6 +211,8 @@ def _teaching(report: Report, metric: Quantity) -> str:
             " trained without it, was measured."
         )
     numbers = f"{_numbers(gain, metric)}{_disagreement(gain)}"
+    if gain.low is None:
+        numbers += ", and no interval can be given"
     if not shows_teaching(gain):
         return _two_models(gain, metric, numbers)
     if is_significant(gain):
@@ -220,15 +231,15 @@ def _teaching(report: Report, metric: Quantity) -> str:
 def _two_models(gain: Difference, metric: Quantity, numbers: str) -> str:
     """Compare the student and the control of one seed, as the two models that they are."""
     if gain.value == 0:
-        compared = "no better and no worse than"
+        compared = "scores the same as"
     elif is_significant(gain):
         assert gain.value is not None
-        compared = "better than" if metric.is_better(gain.value, 0) else "worse than"
+        compared = f"is {'better' if metric.is_better(gain.value, 0) else 'worse'} than"
     else:
-        compared = "not shown to differ from"
+        compared = "is not shown to differ from"
     return (
-        f"This student is {compared} this control, the same student trained without the teacher:"
-        f" {numbers} in {metric.label}."
+        f"This student {compared} this control, the same student trained without the teacher, in"
+        f" {metric.label}: {numbers}."
     )
 
 

@@ -197,6 +197,7 @@ class ModelReport(Record):
         fidelity: ``None`` for the teacher itself.
         constant_prediction: What the model predicts where it predicts nothing else, in words,
             ``the class positive for every example``.
+        calibration_intervals: 95 % intervals of the measures of calibration that have one.
     """
 
     role: str
@@ -208,6 +209,7 @@ class ModelReport(Record):
     calibration: Calibration | None = None
     fidelity: Fidelity | None = None
     constant_prediction: str | None = None
+    calibration_intervals: Mapping[str, Range] = field(default_factory=dict)
 
     @property
     def is_teacher(self) -> bool:
@@ -276,6 +278,8 @@ class Comparison(Record):
             teacher: that another training of it may be better or worse is not counted.
         means: The metric of each role, the mean over the seeds with an interval that counts seeds
             and examples; empty where there is one seed.
+        calibration: The student's expected calibration error and negative log-likelihood minus the
+            control's.
     """
 
     metric: str | None = None
@@ -287,6 +291,7 @@ class Comparison(Record):
     gain_over_control: Difference | None = None
     difference_to_teacher: Difference | None = None
     means: Mapping[str, MetricValue] = field(default_factory=dict)
+    calibration: Mapping[str, Difference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

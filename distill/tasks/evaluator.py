@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from distill.core.errors import UserError
 from distill.core.jagged import JaggedArray
 from distill.data.dataset import DistillationDataset
 from distill.metrics.base import Metric
+from distill.metrics.fidelity import log_softmax
 
 PerClass = dict[str, dict[str, float | None]]
 """Precision, recall, F1 and support by class."""
@@ -18,6 +20,37 @@ PerClass = dict[str, dict[str, float | None]]
 
 LogitsT = TypeVar("LogitsT", np.ndarray, JaggedArray)
 """Logits of a split: one row per example, or one per labeled position."""
+
+
+@dataclass(frozen=True)
+class CalibrationSamples:
+    """Confidence, correctness and loss of single predictions.
+
+    Attributes:
+        confidence: probability of the predicted class, ``(M,)``.
+        correct: whether it is the label, ``(M,)``.
+        losses: negative log-probability of the label in nats, ``(M,)``.
+        clusters: the example of each prediction ``(M,)``, where an example has several.
+    """
+
+    confidence: np.ndarray
+    correct: np.ndarray
+    losses: np.ndarray
+    clusters: np.ndarray | None = None
+
+    @classmethod
+    def from_logits(
+        cls, logits: np.ndarray, labels: np.ndarray, clusters: np.ndarray | None = None
+    ) -> "CalibrationSamples":
+        """Return the samples of a categorical distribution, ``(M, C)`` and ``(M,)``."""
+        log_probabilities = log_softmax(logits)
+        predicted = log_probabilities.argmax(axis=1)
+        return cls(
+            confidence=np.exp(log_probabilities).max(axis=1),
+            correct=predicted == labels,
+            losses=-log_probabilities[np.arange(len(labels)), labels],
+            clusters=clusters,
+        )
 
 
 class Evaluator(ABC, Generic[LogitsT]):
@@ -79,6 +112,15 @@ class Evaluator(ABC, Generic[LogitsT]):
     @abstractmethod
     def calibration(self, logits: LogitsT, labels: LogitsT) -> dict[str, float] | None:
         """Return calibration measures; ``None`` if the model gives no probabilities."""
+
+    def calibration_samples(
+        self, logits: LogitsT, examples: DistillationDataset
+    ) -> "CalibrationSamples | None":
+        """Return what :meth:`calibration` is computed from, for intervals and tests.
+
+        ``None``: calibration is given without.
+        """
+        return None
 
     @abstractmethod
     def fidelity(self, logits: LogitsT, teacher: LogitsT) -> dict[str, float | None]:

@@ -21,7 +21,7 @@ from distill.modeling.head import Head
 from distill.objectives.criterion import Criterion, Distribution
 from distill.tasks import class_labels
 from distill.tasks.base import Task
-from distill.tasks.evaluator import Evaluator, PerClass
+from distill.tasks.evaluator import CalibrationSamples, Evaluator, PerClass
 from distill.tasks.sequence_classification import TextPairSchema
 
 
@@ -178,6 +178,16 @@ class MultiLabelEvaluator(Evaluator[np.ndarray]):
                 log_probabilities, labels
             ),
         }
+
+    def calibration_samples(
+        self, logits: np.ndarray, examples: DistillationDataset
+    ) -> CalibrationSamples:
+        """Return every decision; those of an example belong together."""
+        flat = np.asarray(logits, dtype=np.float64).reshape(-1)
+        labels = np.asarray(examples.label_values).reshape(-1)
+        rows = np.repeat(np.arange(len(logits)), logits.shape[1])
+        two_classes = np.stack([np.zeros_like(flat), flat], 1)
+        return CalibrationSamples.from_logits(two_classes, labels, rows)
 
     def fidelity(self, logits: np.ndarray, teacher: np.ndarray) -> dict[str, float | None]:
         """Return the share of equal decisions, and the divergences summed over the classes."""

@@ -20,7 +20,7 @@ from distill.modeling.head import Head
 from distill.objectives.criterion import Criterion, Distribution
 from distill.tasks import class_labels
 from distill.tasks.base import Task
-from distill.tasks.evaluator import Evaluator, PerClass
+from distill.tasks.evaluator import CalibrationSamples, Evaluator, PerClass
 
 
 class SequenceClassification(Task):
@@ -165,6 +165,12 @@ class ClassificationEvaluator(Evaluator[np.ndarray]):
     def calibration(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Return the calibration of the distribution over the classes."""
         return class_labels.classification_calibration(logits, labels)
+
+    def calibration_samples(
+        self, logits: np.ndarray, examples: DistillationDataset
+    ) -> CalibrationSamples:
+        """Return one prediction of each example."""
+        return CalibrationSamples.from_logits(logits, examples.label_values)
 
     def fidelity(self, logits: np.ndarray, teacher: np.ndarray) -> dict[str, float | None]:
         """Return the share of equal predictions and the KL divergence to the teacher."""

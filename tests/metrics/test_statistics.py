@@ -7,7 +7,12 @@ import pytest
 import scipy.stats
 
 from distill.metrics.base import CountMetric, Metric
-from distill.metrics.classification import accuracy, macro_f1, matthews_correlation
+from distill.metrics.classification import (
+    accuracy,
+    exact_match,
+    macro_f1,
+    matthews_correlation,
+)
 from distill.metrics.regression import pearson, spearman
 from distill.metrics.statistics import (
     Comparison,
@@ -75,7 +80,7 @@ def test_interval_equals_scipys_resampling(metric, random):
     assert (low, high) == pytest.approx(tuple(bias_corrected(resampled, value)), abs=tolerance)
 
 
-@pytest.mark.parametrize("right", [100, 160, 195, 199])
+@pytest.mark.parametrize("right", [100, 160, 190])
 def test_interval_of_accuracy_equals_the_binomial_distribution(right):
     """Resampling right answers is drawing from Binomial(n, right / n), whose quantiles are known.
 
@@ -192,7 +197,16 @@ def test_cost_follows_the_distinct_examples(random):
 # Where there is no interval
 
 
-@pytest.mark.parametrize("metric", [accuracy, macro_f1, plain(accuracy)])
+@pytest.mark.parametrize(("right", "n"), [(10, 10), (0, 10), (7, 10), (195, 200), (1, 3000)])
+@pytest.mark.parametrize("metric", [accuracy, exact_match])
+def test_few_right_or_wrong_have_the_exact_interval(metric, right, n):
+    answers = (np.arange(n) < right).astype(int)[:, None if metric is exact_match else ...]
+    exact = scipy.stats.binomtest(right, n).proportion_ci(method="exact")
+    interval = bootstrap_interval(metric, answers, np.ones_like(answers))
+    assert interval == pytest.approx((right / n, exact.low, exact.high))
+
+
+@pytest.mark.parametrize("metric", [macro_f1, plain(accuracy)])
 def test_all_right_gives_no_interval(metric):
     assert bootstrap_interval(metric, [0, 1, 1], [0, 1, 1]) == Interval(1.0, None, None)
 
@@ -214,7 +228,14 @@ def test_value_beyond_all_resamples_gives_no_interval():
     assert interval == Interval(1000.0, None, None)
 
 
-@pytest.mark.parametrize("metric", [accuracy, macro_f1, plain(macro_f1)])
+def test_equal_predictions_may_differ_on_other_examples():
+    labels = np.zeros(100, dtype=int)
+    value, low, high, p_value = paired_comparison(accuracy, labels, labels, labels)
+    most = scipy.stats.binomtest(0, 100).proportion_ci(method="exact").high
+    assert (value, low, high, p_value) == (0.0, pytest.approx(-most), pytest.approx(most), 1.0)
+
+
+@pytest.mark.parametrize("metric", [macro_f1, plain(macro_f1)])
 def test_same_predictions_do_not_differ(metric, random):
     labels = random.integers(3, size=100)
     predictions = classifier(labels, 0.8, random)
@@ -381,9 +402,7 @@ def accuracy_coverage(true_accuracy: float, n: int) -> tuple[float, float]:
     return covered, without
 
 
-@pytest.mark.parametrize(
-    ("true_accuracy", "n"), [(0.9, 800), (0.9, 1821), (0.7, 800), (0.95, 200), (0.99, 1000)]
-)
+@pytest.mark.parametrize(("true_accuracy", "n"), [(0.9, 800), (0.9, 1821), (0.7, 800)])
 def test_coverage_of_accuracy(true_accuracy, n):
     covered, without = accuracy_coverage(true_accuracy, n)
     assert 0.93 <= covered <= 0.97
@@ -391,13 +410,10 @@ def test_coverage_of_accuracy(true_accuracy, n):
 
 
 def test_coverage_of_extreme_accuracies_is_as_documented():
-    for mistakes in np.linspace(3, 10, 20):
-        covered, _ = accuracy_coverage(1 - mistakes / 200, 200)
-        assert 0.88 <= covered <= 0.98
-    for mistakes in np.linspace(0.5, 3, 10):
+    for mistakes in (0.5, 1, 2, 3, 4.5, 6, 8, 10):
         covered, without = accuracy_coverage(1 - mistakes / 200, 200)
-        assert covered + without >= 0.96
-    assert accuracy_coverage(0.99, 200)[1] == pytest.approx(0.134, abs=0.001)
+        assert 0.955 <= covered < 0.995
+        assert without == 0
 
 
 def confusion(classes: np.ndarray, right: float) -> np.ndarray:

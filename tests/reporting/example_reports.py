@@ -62,6 +62,7 @@ def model(
         else {"expected_calibration_error": ece, "negative_log_likelihood": 0.41},
         "fidelity": None if agreement is None else {"agreement": agreement, "kl_divergence": 0.11},
         "constant_prediction": None,
+        "calibration_intervals": None,
     }
 
 
@@ -169,6 +170,7 @@ def report(
                 seeds,
             ),
             "means": seed_means(seeds, student=value, control=control),
+            "calibration": None,
         },
         "timing": {
             "teacher_fine_tune": 176.0,

@@ -33,6 +33,8 @@ class DataSource(ABC):
         label_separator: separator of the labels of one example in a text column, for tasks with
             several labels; ``None``: a comma.
         limit: maximum number of training examples; validation and test stay whole.
+        subset_seed: which subset of that many: 0 for the first by a hash of their inputs, any other
+            number for a random one. A larger limit takes a superset of the same number.
         unlabeled: inputs without labels for the student's training, one of these or a list of
             several: a file, a folder of files, a hub id (``ID:SUBSET`` for one of several
             configurations), ``train`` (what ``limit`` leaves of it), ``test`` (if it has no
@@ -58,6 +60,7 @@ class DataSource(ABC):
     labels: list[str] | None = None
     label_separator: str | None = None
     limit: int | None = None
+    subset_seed: int = 0
     unlabeled: str | list[str] | None = None
     unlabeled_limit: int | None = None
     unlabeled_select: Literal["random", "nearest"] = "random"
@@ -87,6 +90,13 @@ class DataSource(ABC):
                         f"data.{key}={getattr(self, key)} is about data.unlabeled_select=nearest, "
                         "which is not set"
                     )
+        if self.subset_seed < 0:
+            raise UserError(f"data.subset_seed={self.subset_seed}: it must be 0 or more")
+        if self.subset_seed and self.limit is None:
+            raise UserError(
+                f"data.subset_seed={self.subset_seed} chooses among nothing: say how many training "
+                "examples with data.limit=..."
+            )
         if self.label_separator == "":
             raise UserError("data.label_separator is empty: name the separator of labels")
         if self.empty not in ("error", "drop"):

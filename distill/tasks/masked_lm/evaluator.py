@@ -13,7 +13,7 @@ from distill.data.dataset import DistillationDataset
 from distill.metrics import calibration, fidelity
 from distill.metrics.base import CountMetric, Floats, Metric
 from distill.tasks import class_labels
-from distill.tasks.evaluator import Evaluator
+from distill.tasks.evaluator import CalibrationSamples, Evaluator
 from distill.tasks.masked_lm.preprocessor import MaskingConfig
 
 # Columns of reduced logits.
@@ -79,6 +79,18 @@ class MaskedLMEvaluator(Evaluator[JaggedArray]):
             ),
             "negative_log_likelihood": float(reduced[:, NLL].mean()),
         }
+
+    def calibration_samples(
+        self, logits: JaggedArray, examples: DistillationDataset
+    ) -> CalibrationSamples:
+        """Return a prediction of each masked token; those of a row belong together."""
+        reduced = np.asarray(logits.values, dtype=np.float64)
+        return CalibrationSamples(
+            confidence=reduced[:, CONFIDENCE],
+            correct=reduced[:, PREDICTED] == examples.label_values,
+            losses=reduced[:, NLL],
+            clusters=np.repeat(np.arange(len(logits.counts)), logits.counts),
+        )
 
     def constant_prediction(
         self, logits: JaggedArray, examples: DistillationDataset, names: Sequence[str]

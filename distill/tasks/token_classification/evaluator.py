@@ -11,7 +11,7 @@ from distill.metrics import classification
 from distill.metrics.base import CountMetric, Floats, Metric
 from distill.metrics.entities import EntitySpans
 from distill.tasks import class_labels
-from distill.tasks.evaluator import Evaluator, PerClass
+from distill.tasks.evaluator import CalibrationSamples, Evaluator, PerClass
 from distill.tasks.token_classification.rows import flatten_rows
 from distill.tasks.token_classification.schema import TagSchema
 
@@ -88,6 +88,13 @@ class TokenClassificationEvaluator(Evaluator[JaggedArray]):
     def calibration(self, logits: JaggedArray, labels: JaggedArray) -> dict[str, float]:
         """Return the calibration over the words that are read."""
         return class_labels.classification_calibration(logits.values, labels.values)
+
+    def calibration_samples(
+        self, logits: JaggedArray, examples: DistillationDataset
+    ) -> CalibrationSamples:
+        """Return a prediction of each word that is read; those of a sentence belong together."""
+        sentences = np.repeat(np.arange(len(logits.counts)), logits.counts)
+        return CalibrationSamples.from_logits(logits.values, examples.label_values, sentences)
 
     def fidelity(self, logits: JaggedArray, teacher: JaggedArray) -> dict[str, float | None]:
         """Return the share of equal tags and the KL divergence, over the words that are read."""

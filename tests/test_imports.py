@@ -9,8 +9,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "distill"
 # From top to bottom.
 ROOMS = (
-    "cli", "search", "pipeline", "student", "teacher", "training", "evaluation", "tasks", "data",
-    "objectives", "reporting", "distributed", "modeling", "metrics", "config", "core",
+    "cli", "search", "pipeline", "student", "teacher", "training", "evaluation", "tasks",
+    "baselines", "data", "objectives", "reporting", "distributed", "modeling", "metrics", "config",
+    "core",
 )  # fmt: skip
 # Entry points stand above all rooms.
 ENTRY_POINTS = {"distill", "distill.search.__main__"}

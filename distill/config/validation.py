@@ -14,7 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from distill.core.errors import UserError
 
 GROUPS = ("task", "data", "teacher", "student", "objective", "optimizer", "trainer")
-TYPES: Mapping[str, Any] = {"seed": int, "control": bool, "resume": str | None}
+TYPES: Mapping[str, Any] = {
+    "seed": int, "control": bool, "resume": str | None, "baselines": list[str] | None,
+}  # fmt: skip
 
 
 def validate_config(

@@ -1,7 +1,7 @@
 """Evaluate teacher, student and control on the same examples, and compare them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -49,18 +49,39 @@ class EvaluatedModel:
 
 
 @dataclass(frozen=True)
+class MeasuredBaselines:
+    """Results of the baselines of a run.
+
+    Attributes:
+        models: what was measured of each.
+        logits: of the evaluated split, by role.
+        notes: for the report: what the task has no baseline for.
+        seconds: duration of fitting and measuring.
+        reused: whether every baseline that is worth keeping came from the cache.
+    """
+
+    models: Sequence[ModelReport] = ()
+    logits: Mapping[str, ArrayOrJagged] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    seconds: float = 0.0
+    reused: bool = False
+
+
+@dataclass(frozen=True)
 class Measurements:
     """Results of the evaluation of a run.
 
     Attributes:
         models: results of each model.
         comparison: of the student with teacher and control.
-        seconds: duration of the evaluation.
+        seconds: duration of the evaluation of the models.
+        baselines: results of the baselines.
     """
 
     models: Sequence[ModelReport]
     comparison: Comparison
     seconds: float
+    baselines: MeasuredBaselines = field(default_factory=MeasuredBaselines)
 
 
 def evaluate_models(
@@ -91,9 +112,9 @@ def evaluate_models(
             name=candidate.name,
             size=_size(candidate.model, task, length),
             speed=speeds[candidate.role],
-            quality=_quality(candidate, task),
+            quality=quality_of(candidate.logits, candidate.examples, task),
             per_class=_per_class(candidate, task),
-            calibration=_calibration(candidate, task),
+            calibration=calibration_of(candidate.logits, candidate.examples, task),
             fidelity=None
             if teacher is None or candidate is teacher
             else Fidelity(task.evaluator.fidelity(candidate.logits, teacher.logits)),
@@ -164,8 +185,11 @@ def _size(model: nn.Module, task: Task, length: int) -> Size:
     )
 
 
-def _quality(candidate: EvaluatedModel, task: Task) -> dict[str, MetricValue]:
-    inputs = task.evaluator.metric_inputs(candidate.logits, candidate.examples)
+def quality_of(
+    logits: ArrayOrJagged, examples: DistillationDataset, task: Task
+) -> dict[str, MetricValue]:
+    """Return every metric of a split's logits with its interval, the main one first."""
+    inputs = task.evaluator.metric_inputs(logits, examples)
     return {
         name: MetricValue(*bootstrap_interval(metric.function, *inputs))
         for name, metric in task.evaluator.metrics.items()
@@ -180,6 +204,9 @@ def _per_class(candidate: EvaluatedModel, task: Task) -> dict[str, ClassScores]:
     return {name: ClassScores.from_dict(class_scores) for name, class_scores in scores.items()}
 
 
-def _calibration(candidate: EvaluatedModel, task: Task) -> Calibration | None:
-    scores = task.evaluator.calibration(candidate.logits, candidate.examples.labels)
+def calibration_of(
+    logits: ArrayOrJagged, examples: DistillationDataset, task: Task
+) -> Calibration | None:
+    """Return the calibration of a split's logits; ``None`` if they stand for no probabilities."""
+    scores = task.evaluator.calibration(logits, examples.labels)
     return None if scores is None else Calibration(scores)

@@ -76,9 +76,9 @@ def measure_speed(
         }
     return {
         role: Speed(
-            latency_ms=_latency(wall[role].min(axis=0)),
-            latency_ms_median_round=_latency(np.median(wall[role], axis=0)),
-            cpu_ms=_latency(cpu[role].min(axis=0)) if device.type == "cpu" else None,
+            latency_ms=latency(wall[role].min(axis=0)),
+            latency_ms_median_round=latency(np.median(wall[role], axis=0)),
+            cpu_ms=latency(cpu[role].min(axis=0)) if device.type == "cpu" else None,
             examples_per_second=float(np.median(rates[role])),
             batch_size=BATCH_SIZE,
             threads=threads,
@@ -89,8 +89,8 @@ def measure_speed(
     }
 
 
-def _latency(seconds: np.ndarray) -> Latency:
-    """Return median and 95th percentile of the seconds of each example, ``(N,)``."""
+def latency(seconds: np.ndarray) -> Latency:
+    """Return median and 95th percentile in milliseconds of the seconds of each, ``(N,)``."""
     p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
     return Latency(float(p50), float(p95))
 

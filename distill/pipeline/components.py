@@ -19,6 +19,7 @@ from distill.modeling.shape import model_shape
 from distill.objectives.objective import Objective, Recipe, Stage, training_stages
 from distill.objectives.pair import ModelPair
 from distill.pipeline.compatibility import check_compatibility
+from distill.reporting.schema import BASELINES
 from distill.student.base import StudentFactory
 from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
@@ -46,6 +47,7 @@ class RunComponents:
         trainer: settings of every training.
         seed: seed of student and control.
         control: whether a control is asked for.
+        baselines: roles of the baselines that are asked for.
         cache_dir: where teachers, their outputs and prepared data are kept.
     """
 
@@ -59,6 +61,7 @@ class RunComponents:
     trainer: TrainerFactory
     seed: int
     control: bool
+    baselines: list[str]
     cache_dir: Path
 
     @classmethod
@@ -80,6 +83,7 @@ class RunComponents:
             trainer=parts["trainer"],
             seed=config.seed,
             control=config.control,
+            baselines=baseline_roles(config, parts["task"]),
             cache_dir=Path(config.cache_dir).expanduser(),
         )
         teacher_config = next(iter(components._teacher_configs().values()))
@@ -196,3 +200,19 @@ class RunComponents:
                 f"trainer.max_epochs would be ignored: objective={self.objective.name} says how "
                 f"long its stages are (set {names}, to null for trainer.max_epochs)"
             )
+
+
+def baseline_roles(config: DictConfig, task: Task) -> list[str]:
+    """Return the roles that the option ``baselines`` names.
+
+    Raises:
+        UserError: for what is no list, and for a baseline that neither every task nor this one
+            has.
+    """
+    given = config.get("baselines", [])
+    known = dict.fromkeys([*map(str, BASELINES), *task.baselines])
+    roles = [given] if isinstance(given, str) else list(given or [])
+    for role in roles:
+        if role not in known:
+            raise UserError(f"baselines: there is no {role}, choose from {', '.join(known)}")
+    return list(dict.fromkeys(map(str, roles)))

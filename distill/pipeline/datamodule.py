@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import UNLABELED, PreparedData
+from distill.evaluation.baselines import BaselineInputs
 from distill.evaluation.evaluator import EvaluatedModel
 from distill.modeling.ensemble import Ensemble
 from distill.modeling.loading import check_max_length
@@ -79,6 +80,7 @@ class DistillationDataModule(pl.LightningDataModule):
             rows["train"],
             self._collate,
             examples_per_epoch=len(self._train_rows) if has_unlabeled else None,
+            source=data.splits["train"],
         )
         if has_unlabeled and components.control:
             self.notes.append(_CONTROL_NOTE.format(len(rows["train"])))
@@ -115,6 +117,13 @@ class DistillationDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return batches of the evaluated split."""
         return self.test.loader(self._components.source.batch_size, None)
+
+    def baseline_inputs(self, student: Student) -> BaselineInputs:
+        """Return what baselines are fitted and measured on, as the student reads it."""
+        outputs = self._components.task.head.output_size(
+            len(self._data.label_names), student.model.config
+        )
+        return BaselineInputs(self._data, self.control_train, self.validation, self.test, outputs)
 
     def train_dataset(self, objective: Objective) -> DistillationDataset:
         """Return the training examples with what an objective needs of the teacher.

@@ -87,12 +87,13 @@ def build_report(
             examples=data.sizes,
             evaluated_on=data.evaluated_on,
             labels=tuple(data.label_names),
-            notes=(*data.notes, *datamodule.notes),
+            notes=(*data.notes, *datamodule.notes, *measurements.baselines.notes),
         ),
         environment=describe_environment(
             components.trainer.hardware, components.trainer.launcher.world_size
         ),
         models=tuple(measurements.models),
+        baselines=tuple(measurements.baselines.models),
         comparison=measurements.comparison,
         timing=Timing(
             teacher_fine_tune=teacher.seconds,
@@ -100,11 +101,13 @@ def build_report(
             student=student.seconds,
             control=control.seconds if control else 0.0,
             measure=measurements.seconds,
+            baselines=measurements.baselines.seconds,
         ),
         reused=Reused(
             teacher=teacher.reused,
             teacher_outputs=datamodule.reused,
             control=control is not None and control.reused,
+            baselines=measurements.baselines.reused,
         ),
         training={role: Training.from_dict(asdict(one.result)) for role, one in trained.items()},
     )

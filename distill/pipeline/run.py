@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from distill.data.prepare import PreparedData, prepare_data
 from distill.distributed.worker_group import WorkerGroup
+from distill.evaluation.baselines import compare_with_baselines, measure_baselines
 from distill.evaluation.evaluator import (
     EvaluatedModel,
     Measurements,
@@ -110,7 +111,13 @@ def _run(
     clock = time.perf_counter()
     models = evaluate_models(evaluated, task, components.trainer.hardware.device)
     comparison = compare_models(models, evaluated, task)
-    measurements = Measurements(models, comparison, time.perf_counter() - clock)
+    seconds = time.perf_counter() - clock
+    baselines = measure_baselines(
+        components.baselines, task, datamodule.baseline_inputs(student), components.cache_dir,
+        datamodule.teacher_evaluation,
+    )  # fmt: skip
+    comparison = compare_with_baselines(comparison, evaluated[1], baselines, task)
+    measurements = Measurements(models, comparison, seconds, baselines)
     report = report_builder.build_report(
         report_builder.run_info(config, started),
         components, data, teacher, datamodule, trained, measurements,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distill.reporting.quantities import Quantity, quantity
+from distill.reporting.schema import Role
 from distill.reporting.text import p_equals, percent, score, significant, with_interval
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def conclude(report: Report) -> str:
     else:
         sentences = [_trade_off(teacher, student, metric, report.difference_to_teacher)]
     if student is not None:
+        sentences = [_below_majority(report, metric), *sentences, _beside_words(report, metric)]
         sentences.append(_teaching(report.gain_over_control, metric))
         sentences.append(
             "One seed: the intervals cover the choice of test examples, not the luck of training."
@@ -51,6 +53,36 @@ def _lone_model(model: ModelReport, metric: Quantity) -> str:
     if measured.value is None:
         return ""
     return f"The {model.role} has {metric.label} {_with_interval(measured)}."
+
+
+def _below_majority(report: Report, metric: Quantity) -> str:
+    """Say that the student scores lower than the same answer to everything."""
+    baseline, student = report.model(Role.MAJORITY), report.student
+    if baseline is None or student is None:
+        return ""
+    value, own = baseline.metric(metric.name).value, student.metric(metric.name).value
+    if value is None or own is None or not metric.is_better(value, own):
+        return ""
+    return (
+        f"The student is worse than the same answer to everything ({baseline.name}):"
+        f" {metric.label} {score(own)} against {score(value)}."
+    )
+
+
+def _beside_words(report: Report, metric: Quantity) -> str:
+    """Say that the student is not shown to be better than a linear model on words."""
+    baseline, paired = report.model(Role.WORDS), report.difference_to_words
+    if baseline is None or paired.value is None:
+        return ""
+    is_better = metric.is_better(paired.value, 0)
+    if is_better and is_significant(paired):
+        return ""
+    value = score(baseline.metric(metric.name).value)
+    verdict = "worse than" if is_significant(paired) else "not shown to be better than"
+    return (
+        f"The student is {verdict} a linear model on words alone ({metric.label} {value}):"
+        f" the difference is {_numbers(paired, metric)}."
+    )
 
 
 def _trade_off(

@@ -12,7 +12,7 @@ from distill.reporting.quantities import quantity
 # Paths and names do not change what a run computes; whether a control was trained beside the
 # student does not change the student.
 NOT_SETTINGS = frozenset(
-    {"output_dir", "cache_dir", "name", "resume", "overrides", "hydra", "control"}
+    {"output_dir", "cache_dir", "name", "resume", "overrides", "hydra", "control", "baselines"}
 )
 DEFAULT = "default"
 

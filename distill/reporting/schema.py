@@ -25,11 +25,20 @@ FILE_NAME = "report.json"
 
 
 class Role(StrEnum):
-    """Roles that models have in every run; variants are named after them, ``student_int8``."""
+    """Roles that models have in every run; variants are named after them, ``student_int8``.
+
+    The last two are baselines: the same answer to everything (the largest class, the mean, the
+    commonest labels), and a linear model on words.
+    """
 
     TEACHER = "teacher"
     STUDENT = "student"
     CONTROL = "control"
+    MAJORITY = "majority"
+    WORDS = "words"
+
+
+BASELINES = (Role.MAJORITY, Role.WORDS)
 
 
 @dataclass(frozen=True)
@@ -244,6 +253,7 @@ class Comparison(Record):
         speedup: The teacher's latency over the student's.
         gain_over_control: Metric of the student minus that of the control.
         difference_to_teacher: Metric of the student minus that of the teacher.
+        difference_to_words: Metric of the student minus that of the linear model on words.
     """
 
     metric: str | None = None
@@ -252,6 +262,7 @@ class Comparison(Record):
     speedup: float | None = None
     gain_over_control: Difference | None = None
     difference_to_teacher: Difference | None = None
+    difference_to_words: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -263,6 +274,7 @@ class Timing(Record):
     student: float | None = None
     control: float | None = None
     measure: float | None = None
+    baselines: float | None = None
 
 
 @dataclass(frozen=True)
@@ -272,6 +284,7 @@ class Reused(Record):
     teacher: bool | None = None
     teacher_outputs: bool | None = None
     control: bool | None = None
+    baselines: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -295,6 +308,8 @@ class Training(Record):
 class Report(Record):
     """The report of one run, the content of report.json.
 
+    ``baselines`` have the form of ``models`` and one of the roles :data:`BASELINES`.
+
     >>> report = Report.from_dict({
     ...     "schema": 1, "run": {"name": "half"}, "task": "regression", "data": {"name": "stsb"},
     ...     "models": [{"role": "student", "quality": {"pearson": {"value": 0.87}}}],
@@ -309,6 +324,7 @@ class Report(Record):
     data: DataInfo
     environment: Environment | None = None
     models: tuple[ModelReport, ...] = field(kw_only=True)
+    baselines: tuple[ModelReport, ...] = ()
     comparison: Comparison | None = None
     timing: Timing | None = None
     reused: Reused | None = None
@@ -346,8 +362,13 @@ class Report(Record):
         write_text(path, content + "\n")
 
     def model(self, role: str) -> ModelReport | None:
-        """Return the first model with this role."""
-        return next((model for model in self.models if model.role == role), None)
+        """Return the first model or baseline with this role."""
+        return next((model for model in self.measured if model.role == role), None)
+
+    @property
+    def measured(self) -> tuple[ModelReport, ...]:
+        """The models, and after them the baselines."""
+        return (*self.models, *self.baselines)
 
     @property
     def teacher(self) -> ModelReport | None:
@@ -380,6 +401,12 @@ class Report(Record):
     def difference_to_teacher(self) -> Difference:
         """The paired difference to the teacher; without a value where there is none."""
         found = self.comparison.difference_to_teacher if self.comparison else None
+        return found or Difference()
+
+    @property
+    def difference_to_words(self) -> Difference:
+        """The paired difference to a linear model on words; without a value where there is none."""
+        found = self.comparison.difference_to_words if self.comparison else None
         return found or Difference()
 
     def __str__(self) -> str:

@@ -130,6 +130,7 @@ def report(
             "precision": "bf16-mixed",
         },
         "models": models,
+        "baselines": [],
         "comparison": {
             "metric": metric,
             "retention": value / teacher,
@@ -144,6 +145,7 @@ def report(
                 "high": value - teacher + 0.012,
                 "p_value": 0.11 if abs(value - teacher) < 0.012 else 0.0001,
             },
+            "difference_to_words": None,
         },
         "timing": {
             "teacher_fine_tune": 176.0,
@@ -151,8 +153,14 @@ def report(
             "student": 98.0,
             "control": 93.1,
             "measure": 18.2,
+            "baselines": 0.0,
         },
-        "reused": {"teacher": False, "teacher_outputs": False, "control": False},
+        "reused": {
+            "teacher": False,
+            "teacher_outputs": False,
+            "control": False,
+            "baselines": False,
+        },
         "training": {
             "student": {"best": value, "best_epoch": 2, "epochs": 3, "seconds": 98.0},
         },

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from transformers import AutoModelForTokenClassification
 
+from distill.baselines.constant import LargestClass
+from distill.baselines.words import TagWords
 from distill.modeling.head import Head
 from distill.tasks import class_labels
 from distill.tasks.base import Task
@@ -47,6 +49,7 @@ class TokenClassification(Task):
             head=TokenClassificationHead(),
             criterion=CrossEntropyCriterion(),
             evaluator=TokenClassificationEvaluator(schema, per_class),
+            baselines=(LargestClass(), TagWords()),
         )
 
 

@@ -7,8 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,18 @@ _IDEOGRAPHS = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W{_IDEOGRAPHS}]+|[^\w\s]")
 # From this number of texts on, a term has to occur in two of them.
 FREQUENT_FROM = 1000
+# Maximum number of words of a text.
+MAX_WORDS = 1000
 # Maximum number of weights, which is the number of features times that of outputs.
 MAX_WEIGHTS = 20_000_000
 
 
 def words_and_pairs(text: str) -> list[str]:
-    """Return the words of a text in lower case, and each two that follow each other."""
-    words = WORD.findall(text.lower())
+    """Return the words of a text in lower case, and each two that follow each other.
+
+    Of a long text the first ``MAX_WORDS`` words.
+    """
+    words = [match[0] for match in islice(WORD.finditer(text.lower()), MAX_WORDS)]
     return words + [f"{first} {second}" for first, second in pairwise(words)]
 
 
@@ -47,18 +53,25 @@ class Vocabulary:
         return len(self.ids)
 
     @classmethod
-    def fit(cls, documents: Sequence[Sequence[str]], outputs: int, weighted: bool) -> Vocabulary:
+    def fit(
+        cls,
+        documents: Sequence[Any],
+        outputs: int,
+        weighted: bool,
+        analyzer: Callable[[Any], Sequence[str]],
+    ) -> Vocabulary:
         """Collect the terms of documents.
 
         Args:
-            documents: the terms of each document.
+            documents: texts, or whatever the analyzer takes.
             outputs: number of outputs of the linear model, which bounds the number of terms.
             weighted: whether terms are weighted by their inverse document frequency.
+            analyzer: returns the terms of a document.
         """
         from sklearn.feature_extraction.text import TfidfVectorizer  # slow to import
 
         vectorizer = TfidfVectorizer(
-            analyzer=_identity, max_features=max(1000, MAX_WEIGHTS // outputs)
+            analyzer=analyzer, max_features=max(1000, MAX_WEIGHTS // outputs)
         )
         for least in (2, 1) if len(documents) >= FREQUENT_FROM else (1,):
             try:
@@ -172,7 +185,3 @@ def _shape(word: str) -> str:
     """Return the kinds of a word's signs, repeated ones once: ``Room-12`` -> ``Aa-0``."""
     kinds = [next((kind for is_kind, kind in _SHAPE if is_kind(sign)), sign) for sign in word]
     return "".join(kind for i, kind in enumerate(kinds) if i == 0 or kind != kinds[i - 1])
-
-
-def _identity(terms: Sequence[str]) -> Sequence[str]:
-    return terms

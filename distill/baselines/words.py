@@ -139,9 +139,9 @@ class Words(Baseline):
         count = min(len(source), MAX_EXAMPLES)
         rows, labels = source.select(range(count)), data.train.label_values[:count]
         roles = [role for role in ("text", PAIR) if role in source.column_names]
-        documents = [words_and_pairs(row[role]) for row in iter_rows(rows) for role in roles]
+        texts = [row[role] for row in iter_rows(rows) for role in roles]
         outputs = data.outputs * (3 if len(roles) > 1 else 1)
-        vocabulary = Vocabulary.fit(documents, outputs, weighted=True)
+        vocabulary = Vocabulary.fit(texts, outputs, True, words_and_pairs)
         features = len(vocabulary) if len(roles) == 1 else 3 * len(vocabulary) + len(PAIR_FEATURES)
 
         def matrix(split: Iterable[Mapping[str, Any]]):  # type: ignore[no-untyped-def]  # noqa: ANN202
@@ -172,7 +172,7 @@ class TagWords(Baseline):
             labels += tags
             if len(labels) >= MAX_EXAMPLES:
                 break
-        vocabulary = Vocabulary.fit(documents, data.outputs, weighted=False)
+        vocabulary = Vocabulary.fit(documents, data.outputs, False, list)
         train = as_matrix([vocabulary.vector(terms) for terms in documents], len(vocabulary))
         model, strength = fit_best(
             "categorical", train, np.asarray(labels), data.outputs,

@@ -92,7 +92,7 @@ def measure_baselines(
         models.append(report)
         logits[role] = predicted
     seconds = time.perf_counter() - started
-    return MeasuredBaselines(models, logits, notes, seconds, bool(reused) and all(reused))
+    return MeasuredBaselines(models, logits, notes, seconds, all(reused) if reused else None)
 
 
 def compare_with_baselines(

@@ -15,6 +15,7 @@ from distill.modeling import size
 from distill.modeling.families import config_of, output_names
 from distill.reporting.quantities import quantity, retention
 from distill.reporting.schema import (
+    OTHER_CONTROLS,
     Calibration,
     ClassScores,
     Comparison,
@@ -57,14 +58,14 @@ class MeasuredBaselines:
         logits: of the evaluated split, by role.
         notes: for the report: what the task has no baseline for.
         seconds: duration of fitting and measuring.
-        reused: whether every baseline that is worth keeping came from the cache.
+        reused: whether those that are worth keeping came from the cache; ``None``: there is none.
     """
 
     models: Sequence[ModelReport] = ()
     logits: Mapping[str, ArrayOrJagged] = field(default_factory=dict)
     notes: Sequence[str] = ()
     seconds: float = 0.0
-    reused: bool = False
+    reused: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,10 @@ def evaluate_models(
 
 
 def compare_models(
-    models: Sequence[ModelReport], candidates: Sequence[EvaluatedModel], task: Task
+    models: Sequence[ModelReport],
+    candidates: Sequence[EvaluatedModel],
+    task: Task,
+    other_controls: Sequence[EvaluatedModel] = (),
 ) -> Comparison:
     """Compare the student with teacher and control, on the same examples.
 
@@ -132,11 +136,12 @@ def compare_models(
         models: results of :func:`evaluate_models`.
         candidates: the models with their logits.
         task: evaluates the logits.
+        other_controls: controls that do not count, with their logits.
     """
     measured = {model.role: model for model in models}
     inputs = {
         candidate.role: task.evaluator.metric_inputs(candidate.logits, candidate.examples)
-        for candidate in candidates
+        for candidate in (*candidates, *other_controls)
     }
     predictions = {
         role: task.evaluator.standardize(values) for role, (values, *_) in inputs.items()
@@ -150,7 +155,7 @@ def compare_models(
                 metric.function, predictions[Role.STUDENT], predictions[role], *labels
             )
         )
-        for role in (Role.TEACHER, Role.CONTROL)
+        for role in (Role.TEACHER, Role.CONTROL, *OTHER_CONTROLS)
         if role in predictions
     }
     return Comparison(
@@ -164,6 +169,9 @@ def compare_models(
         speedup=_ratio("latency_ms", teacher, student),
         gain_over_control=paired.get(Role.CONTROL),
         difference_to_teacher=paired[Role.TEACHER],
+        gain_over_other_controls={
+            role.value: paired[role] for role in OTHER_CONTROLS if role in paired
+        },
     )
 
 

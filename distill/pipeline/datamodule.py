@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,11 +18,13 @@ from distill.modeling.ensemble import Ensemble
 from distill.modeling.loading import check_max_length
 from distill.objectives.objective import Objective
 from distill.pipeline.components import RunComponents
+from distill.reporting.schema import Role
 from distill.student.base import Student
 from distill.teacher.ensemble import EnsembleCollator, EnsembleRows, combine_logits
 from distill.teacher.logits_cache import ConcatLogits, cached_logits
 from distill.teacher.prepare import Teacher
 from distill.training.inference import predict_logits
+from distill.training.trainer import TrainingResult
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,15 @@ _CONTROL_NOTE = (
     "The control has no teacher and cannot learn from texts without labels: it goes over the {} "
     "labeled examples alone, for as many steps as the student and validated as often."
 )
+_CONTROLS_NOTE = (
+    "Two controls were trained, the better one on validation counts: one with as many steps as the "
+    "student ({metric} {equal:.4f}), one with the usual {epochs} ({metric} {usual:.4f}). The "
+    "control is the one {counts}."
+)
+_CONTROL_NAMES = {
+    Role.CONTROL_EQUAL_STEPS: "with as many steps",
+    Role.CONTROL_USUAL_LENGTH: "of the usual length",
+}
 
 
 class DistillationDataModule(pl.LightningDataModule):
@@ -46,6 +57,8 @@ class DistillationDataModule(pl.LightningDataModule):
     Attributes:
         control_train: training split without the teacher, for the control. With unlabeled inputs
             the labeled examples repeat, and an epoch has as many batches as the student's.
+        labeled_train: the same, each example once in an epoch.
+        has_unlabeled: whether the student also learns from unlabeled inputs.
         validation: validation split of student and control.
         test: evaluated split of student and control.
         teacher_evaluation: the teacher's predictions on the evaluated split.
@@ -75,14 +88,15 @@ class DistillationDataModule(pl.LightningDataModule):
         # Unlabeled inputs are the student's alone; the control gets as many steps.
         self._train_splits = [split for split in ("train", UNLABELED) if split in data.splits]
         self._train_rows = concatenate_datasets([rows[split] for split in self._train_splits])
-        has_unlabeled = len(self._train_splits) > 1
-        self.control_train = DistillationDataset(
-            rows["train"],
-            self._collate,
-            examples_per_epoch=len(self._train_rows) if has_unlabeled else None,
-            source=data.splits["train"],
+        self.has_unlabeled = len(self._train_splits) > 1
+        self.labeled_train = self.control_train = DistillationDataset(
+            rows["train"], self._collate, source=data.splits["train"]
         )
-        if has_unlabeled and components.control:
+        if self.has_unlabeled:
+            self.control_train = DistillationDataset(
+                rows["train"], self._collate, examples_per_epoch=len(self._train_rows)
+            )
+        if self.has_unlabeled and components.control:
             self.notes.append(_CONTROL_NOTE.format(len(rows["train"])))
         self.validation, self.test = (
             DistillationDataset(rows[split], self._collate, source=data.splits[split])
@@ -123,7 +137,25 @@ class DistillationDataModule(pl.LightningDataModule):
         outputs = self._components.task.head.output_size(
             len(self._data.label_names), student.model.config
         )
-        return BaselineInputs(self._data, self.control_train, self.validation, self.test, outputs)
+        return BaselineInputs(self._data, self.labeled_train, self.validation, self.test, outputs)
+
+    def note_controls(self, results: Mapping[str, TrainingResult], counts: str) -> None:
+        """Add a note on which of two controls counts.
+
+        Args:
+            results: of the two trainings, by role.
+            counts: role of the one that counts.
+        """
+        epochs = self._components.trainer.max_epochs
+        note = _CONTROLS_NOTE.format(
+            metric=self._components.task.evaluator.metric_name,
+            equal=results[Role.CONTROL_EQUAL_STEPS].best,
+            usual=results[Role.CONTROL_USUAL_LENGTH].best,
+            epochs=f"{epochs} epoch{'s' if epochs > 1 else ''} over the labeled examples",
+            counts=_CONTROL_NAMES[Role(counts)],
+        )
+        log.info("control: %s", note)
+        self.notes.append(note)
 
     def train_dataset(self, objective: Objective) -> DistillationDataset:
         """Return the training examples with what an objective needs of the teacher.

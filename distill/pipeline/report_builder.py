@@ -99,7 +99,7 @@ def build_report(
             teacher_fine_tune=teacher.seconds,
             teacher_outputs=datamodule.seconds,
             student=student.seconds,
-            control=control.seconds if control else 0.0,
+            control=sum(one.seconds for role, one in trained.items() if role != Role.STUDENT),
             measure=measurements.seconds,
             baselines=measurements.baselines.seconds,
         ),

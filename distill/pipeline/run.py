@@ -27,7 +27,7 @@ from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
 from distill.pipeline.run_directory import RunDirectory
 from distill.pipeline.trained_model import TrainedModel
-from distill.reporting.schema import Report
+from distill.reporting.schema import OTHER_CONTROLS, Report, Role
 from distill.student.base import Student, StudentContext
 from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
 from distill.training.fine_tuning import FineTuningPlan, fine_tune
@@ -98,7 +98,7 @@ def _run(
         )
     }
     if components.trains_control:
-        trained["control"] = train_control(components, data, datamodule, student, directory, logger)
+        trained |= train_controls(components, data, datamodule, student, directory, logger)
 
     evaluated = [datamodule.teacher_evaluation]
     for role, result in trained.items():
@@ -107,10 +107,13 @@ def _run(
             reduce_logits=task.evaluator.reduce_logits,
         )  # fmt: skip
         evaluated.append(EvaluatedModel(role, student.name, result.model, datamodule.test, logits))
+    # A control that does not count is only compared: it has the size and speed of the other.
+    others = [one for one in evaluated if one.role in OTHER_CONTROLS]
+    evaluated = [one for one in evaluated if one not in others]
     log.info("measuring %d models on %d examples", len(evaluated), len(datamodule.test))
     clock = time.perf_counter()
     models = evaluate_models(evaluated, task, components.trainer.hardware.device)
-    comparison = compare_models(models, evaluated, task)
+    comparison = compare_models(models, evaluated, task, others)
     seconds = time.perf_counter() - clock
     baselines = measure_baselines(
         components.baselines, task, datamodule.baseline_inputs(student), components.cache_dir,
@@ -202,14 +205,14 @@ def _train_stage(
     return result
 
 
-def train_control(
+def train_controls(
     components: RunComponents,
     data: PreparedData,
     datamodule: DistillationDataModule,
     student: Student,
     directory: RunDirectory,
     logger: TensorBoardLogger,
-) -> TrainedModel:
+) -> dict[str, TrainedModel]:
     """Train the same student without the teacher, and save it beside the student.
 
     It starts from the same weights and sees the same batches in the same order with the same
@@ -218,12 +221,19 @@ def train_control(
     student's objective, so runs that differ in that alone share one. It cannot use unlabeled
     inputs: it repeats the labeled examples for as many steps, see
     :class:`~distill.pipeline.datamodule.DistillationDataModule`.
+
+    Where the student trains for longer than usual, with unlabeled inputs or in several stages, so
+    many steps on the labels alone may harm: a second control takes the usual number of epochs, and
+    the better of the two on validation is the control.
+
+    Returns:
+        The control, and after it the one that does not count, if there are two.
     """
-    model = copy.deepcopy(student.model)
+    epochs = components.max_epochs
     plan = FineTuningPlan(
-        role="control",
+        role=Role.CONTROL,
         name=student.name,
-        model=model,
+        model=copy.deepcopy(student.model),
         processor=student.processor,
         data=data,
         max_length=components.source.max_length,
@@ -231,11 +241,32 @@ def train_control(
         validation=datamodule.validation,
         task=components.task,
         optimizer=components.optimizer,
-        epochs=components.max_epochs,
+        epochs=epochs,
         batch_size=components.source.batch_size,
         seed=components.seed,
     )
-    tuned = fine_tune(plan, components.trainer, components.cache_dir, logger)
-    directory.copy_control(tuned.folder)
-    model = type(model).from_pretrained(tuned.folder, dtype=torch.float32)
-    return TrainedModel(model, tuned.result, tuned.seconds, tuned.reused)
+    plans: dict[str, FineTuningPlan] = {Role.CONTROL_EQUAL_STEPS: plan}
+    if datamodule.has_unlabeled or epochs > components.trainer.max_epochs:
+        plans[Role.CONTROL_USUAL_LENGTH] = replace(
+            plan,
+            role=Role.CONTROL_USUAL_LENGTH,
+            model=copy.deepcopy(student.model),
+            train=datamodule.labeled_train,
+            epochs=components.trainer.max_epochs,
+        )
+    tuned = {
+        role: fine_tune(one, components.trainer, components.cache_dir, logger)
+        for role, one in plans.items()
+    }
+    counts = max(tuned, key=lambda role: tuned[role].result.best)  # the first of equal ones
+    if len(tuned) > 1:
+        datamodule.note_controls({role: one.result for role, one in tuned.items()}, counts)
+    directory.copy_control(tuned[counts].folder)
+    trained = {
+        role: TrainedModel(
+            type(plan.model).from_pretrained(one.folder, dtype=torch.float32),
+            one.result, one.seconds, one.reused,
+        )
+        for role, one in tuned.items()
+    }  # fmt: skip
+    return {Role.CONTROL: trained.pop(counts)} | trained

@@ -27,8 +27,9 @@ FILE_NAME = "report.json"
 class Role(StrEnum):
     """Roles that models have in every run; variants are named after them, ``student_int8``.
 
-    The last two are baselines: the same answer to everything (the largest class, the mean, the
-    commonest labels), and a linear model on words.
+    ``majority`` and ``words`` are baselines: the same answer to everything (the largest class, the
+    mean, the commonest labels), and a linear model on words. Where two controls were trained,
+    ``control`` is the better one on validation, and the other has one of the last two roles.
     """
 
     TEACHER = "teacher"
@@ -36,9 +37,12 @@ class Role(StrEnum):
     CONTROL = "control"
     MAJORITY = "majority"
     WORDS = "words"
+    CONTROL_EQUAL_STEPS = "control_equal_steps"
+    CONTROL_USUAL_LENGTH = "control_usual_length"
 
 
 BASELINES = (Role.MAJORITY, Role.WORDS)
+OTHER_CONTROLS = (Role.CONTROL_EQUAL_STEPS, Role.CONTROL_USUAL_LENGTH)
 
 
 @dataclass(frozen=True)
@@ -254,6 +258,8 @@ class Comparison(Record):
         gain_over_control: Metric of the student minus that of the control.
         difference_to_teacher: Metric of the student minus that of the teacher.
         difference_to_words: Metric of the student minus that of the linear model on words.
+        gain_over_other_controls: Metric of the student minus that of a control that does not count,
+            by its role.
     """
 
     metric: str | None = None
@@ -263,6 +269,7 @@ class Comparison(Record):
     gain_over_control: Difference | None = None
     difference_to_teacher: Difference | None = None
     difference_to_words: Difference | None = None
+    gain_over_other_controls: Mapping[str, Difference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

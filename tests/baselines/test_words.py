@@ -30,7 +30,7 @@ def texts_of(rows) -> list[str]:
 
 
 def fitted_vocabulary(texts, outputs=2) -> Vocabulary:
-    return Vocabulary.fit([words_and_pairs(text) for text in texts], outputs, weighted=True)
+    return Vocabulary.fit(texts, outputs, True, words_and_pairs)
 
 
 def matrix_of(vocabulary: Vocabulary, texts) -> csr_matrix:
@@ -150,15 +150,15 @@ def test_words_are_described_by_form_and_neighbors():
 
 def test_rare_terms_are_left_out_of_large_data_alone():
     few = [["a", f"w{i}"] for i in range(999)]
-    assert len(Vocabulary.fit(few, 2, weighted=True)) == 1000
-    assert list(Vocabulary.fit([*few, ["a"]], 2, weighted=True).ids) == ["a"]
+    assert len(Vocabulary.fit(few, 2, True, list)) == 1000
+    assert list(Vocabulary.fit([*few, ["a"]], 2, True, list).ids) == ["a"]
     unique = [[f"w{i}"] for i in range(1000)]
-    assert len(Vocabulary.fit(unique, 2, weighted=True)) == 1000  # or nothing would be left
-    assert len(Vocabulary.fit([[], []], 2, weighted=True)) == 0
+    assert len(Vocabulary.fit(unique, 2, True, list)) == 1000  # or nothing would be left
+    assert len(Vocabulary.fit([[], []], 2, True, list)) == 0
     # So many outputs that weights would not fit into memory: the most frequent terms remain.
     many = [*[["common"]] * 2, *([f"w{i}"] for i in range(2000))]
-    assert len(Vocabulary.fit(many[:999], 20_000, weighted=True)) == 998
-    vocabulary = Vocabulary.fit([["common", f"w{i // 2}"] for i in range(4000)], 20_000, True)
+    assert len(Vocabulary.fit(many[:999], 20_000, True, list)) == 998
+    vocabulary = Vocabulary.fit([["common", f"w{i // 2}"] for i in range(4000)], 20_000, True, list)
     assert len(vocabulary) == 1000
     assert "common" in vocabulary.ids
 
@@ -200,3 +200,10 @@ def test_a_label_that_never_varies_has_the_odds_of_its_frequency():
     np.testing.assert_allclose(model.intercept[:2], [np.log(1 / 10), np.log(10)], rtol=1e-6)
     assert not model.weights[:, :2].any()
     assert model.weights[:, 2].any()
+
+
+def test_of_a_long_text_the_first_words_count():
+    terms = words_and_pairs(" ".join(f"w{i}" for i in range(1200)))
+    assert len(terms) == 1999
+    assert "w999" in terms
+    assert "w1000" not in terms

@@ -146,6 +146,7 @@ def report(
                 "p_value": 0.11 if abs(value - teacher) < 0.012 else 0.0001,
             },
             "difference_to_words": None,
+            "gain_over_other_controls": None,
         },
         "timing": {
             "teacher_fine_tune": 176.0,

@@ -73,8 +73,9 @@ def fit_best(
     labels: np.ndarray,
     outputs: int,
     score: Callable[[Linear], float],
+    strengths: Sequence[float] = STRENGTHS,
 ) -> tuple[Linear, float]:
-    """Fit with each of ``STRENGTHS`` and return the best on validation, with its strength.
+    """Fit with each strength and return the best on validation, with its strength.
 
     Of several that score the same the most strongly regularized is taken.
 
@@ -84,9 +85,10 @@ def fit_best(
         labels: class ids ``(N,)``, decisions ``(N, C)`` or numbers ``(N,)``.
         outputs: number of outputs C.
         score: metric on validation, larger is better; NaN counts as the worst.
+        strengths: inverse strengths of the penalty, in rising order.
     """
     found: list[tuple[float, Linear, float]] = []
-    for strength in STRENGTHS:
+    for strength in strengths:
         model = fit(kind, train, labels, outputs, strength)
         value = score(model)
         found.append((-np.inf if np.isnan(value) else value, model, strength))

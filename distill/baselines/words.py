@@ -26,6 +26,8 @@ from distill.data.dataset import DistillationDataset
 # Maximum number of training examples, or words where these have labels: more take longer and
 # change little. Prepared rows are in the order of a hash, so that the first are a random sample.
 MAX_EXAMPLES = 100_000
+# For words with labels the strengths that are tried are fewer: fits take a few seconds each.
+TAG_STRENGTHS = (1.0, 10.0)
 # Examples of which the typical number of operations is taken.
 COUNTED_EXAMPLES = 500
 
@@ -152,7 +154,10 @@ class Words(Baseline):
             self.kind, matrix(iter_rows(rows)), labels, data.outputs,
             lambda model: data.score(validation @ model.weights + model.intercept),
         )  # fmt: skip
-        return LinearTextModel(_name("words", self.kind, strength), vocabulary, model)
+        name = _name("words", self.kind, strength)
+        if count < len(source):
+            name += f", fitted to {count:,} examples"
+        return LinearTextModel(name, vocabulary, model)
 
 
 class TagWords(Baseline):
@@ -179,6 +184,7 @@ class TagWords(Baseline):
             lambda model: data.score(
                 LinearTagModel("", vocabulary, model).predict(data.validation)
             ),
+            TAG_STRENGTHS,
         )  # fmt: skip
         return LinearTagModel(
             _name("words and neighbors", "categorical", strength), vocabulary, model

@@ -14,6 +14,7 @@ from distill.data.dataset import DistillationDataset
 from distill.data.prepare import UNLABELED, PreparedData
 from distill.evaluation.baselines import BaselineInputs
 from distill.evaluation.evaluator import EvaluatedModel
+from distill.evaluation.teacher_check import teacher_notes
 from distill.modeling.ensemble import Ensemble
 from distill.modeling.loading import check_max_length
 from distill.objectives.objective import Objective
@@ -80,7 +81,10 @@ class DistillationDataModule(pl.LightningDataModule):
             split: self._encoder.encode(split, student.processor, max_length)
             for split in data.splits
         }
-        self.notes = preprocessor.notes(rows, max_length)
+        self.notes = [
+            *preprocessor.notes(rows, max_length),
+            *preprocessor.processor_notes(student.processor, rows["train"]),
+        ]
         for note in self.notes:
             log.info("data: %s", note)
         self._transform = preprocessor.batch_transform(student.processor, rows["train"])
@@ -183,9 +187,28 @@ class DistillationDataModule(pl.LightningDataModule):
             self.seconds += time.perf_counter() - clock
             return logits
         members = [logits for (logits,) in self._teacher_logits(["test"])]
+        self._check_teachers(members)
         if not isinstance(teacher.model, Ensemble):
             return members[0]
         return combine_logits(teacher.model, members, task.criterion)
+
+    def _check_teachers(self, logits: Sequence[ArrayOrJagged]) -> None:
+        """Warn of teachers whose outputs do not mean what the labels do.
+
+        Args:
+            logits: each teacher's, of the evaluated split.
+        """
+        teachers = self._teacher.members or {"": self._teacher}
+        for (name, teacher), of_teacher in zip(teachers.items(), logits, strict=True):
+            if teacher.output_order is None:
+                continue
+            for note in teacher_notes(
+                of_teacher, self._examples_of(teacher, ["test"]), self._components.task,
+                self._data.label_names, teacher.output_order,
+            ):  # fmt: skip
+                note = f"{name}: {note}" if name else note
+                log.warning("teacher: %s", note)
+                self.notes.append(note)
 
     def _teacher_examples(self, splits: Sequence[str]) -> DistillationDataset:
         """Return splits, concatenated, as the teacher reads them, or every member of an ensemble.

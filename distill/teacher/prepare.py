@@ -40,6 +40,8 @@ class Teacher:
         seconds: time of fine-tuning in this run; 0 if it was not needed or reused.
         reused: whether it was used as it is or taken from the cache.
         members: the teachers of an ensemble by name.
+        output_order: index of each label in the head that it came with; ``None`` if its head was
+            trained on these labels here, or it is an ensemble.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Teacher:
     seconds: float
     reused: bool
     members: Mapping[str, "Teacher"] = field(default_factory=dict)
+    output_order: tuple[int, ...] | None = None
 
     @property
     def pretrained_model(self) -> PreTrainedModel:
@@ -136,7 +139,10 @@ def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparatio
             reorder_head(model, order)
             log.info("teacher: its classes are put into the data's order by name")
         log.info("teacher: %s has a head trained for these classes and is used as it is", path)
-        return Teacher(config.name, model.eval(), processor, loading.weights_hash(model), 0.0, True)
+        return Teacher(
+            config.name, model.eval(), processor, loading.weights_hash(model), 0.0, True,
+            output_order=tuple(order),
+        )  # fmt: skip
     if config.fine_tune is False:
         raise UserError(
             f"teacher.path={config.path} has no head trained for "

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from distill.search.space import Space
 
 
+# The configuration of a search that chooses its candidates itself.
+BUDGET_TARGET = "distill.search.budget.BudgetConfig"
+
+
 class SearchCommand(HydraCommand):
     """Searches the options that have several values."""
 
@@ -40,10 +44,13 @@ class SearchCommand(HydraCommand):
     def run(self, config: DictConfig, overrides: list[str], folder: Path) -> str:
         """Search, or leave nothing behind where a mistake was found before anything was run."""
         from distill.search.record import remove_if_untouched
-        from distill.search.run import run_search
 
+        if config.search.get("_target_") == BUDGET_TARGET:
+            from distill.search.budget_run import run_budget_search as search
+        else:
+            from distill.search.run import run_search as search
         try:
-            return run_search(config, overrides, self._typed, folder, self._command)
+            return search(config, overrides, self._typed, folder, self._command)
         except Exception:
             remove_if_untouched(folder)
             raise
@@ -72,8 +79,9 @@ def _split_arguments(given: list[str]) -> "tuple[Space, list[str]]":
                 f"{argument}: give the option itself several values, {option}=A,B or "
                 f"'{option}=interval(LOW,HIGH)'"
             )
+    others, has_budget = _expand_budget(others)
     if not any(argument.startswith("search=") for argument in others):
-        others.append("search=default")
+        others.append("search=budget" if has_budget else "search=default")
     # Overrides in one piece: argparse takes none on both sides of a flag.
     overrides = [a for a in others if not a.startswith("-") and ("=" in a or a.startswith("~"))]
     return typed, [
@@ -82,6 +90,17 @@ def _split_arguments(given: list[str]) -> "tuple[Space, list[str]]":
         *(f"+{o}" if o.startswith("search=") else o for o in overrides),
         *(argument for argument in others if argument not in overrides),
     ]
+
+
+def _expand_budget(arguments: list[str]) -> tuple[list[str], bool]:
+    """Write ``budget.NAME=VALUE`` as ``search.NAME=VALUE``; return whether there was one."""
+    expanded = []
+    for argument in arguments:
+        if argument == "budget" or argument.startswith("budget="):
+            raise UserError(f"{argument}: name the limit, budget.minutes=15 or budget.speedup=20")
+        name, found, rest = argument.partition("budget.")
+        expanded.append(f"search.{rest}" if found and not name else argument)
+    return expanded, expanded != arguments
 
 
 if __name__ == "__main__":

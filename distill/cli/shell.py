@@ -15,10 +15,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from distill.cli.sweep import note_failure
 from distill.config import legacy
 from distill.config.composition import HYDRA_VERSION, set_up_hydra
-from distill.config.error_messages import hydra_errors_raised, user_message
+from distill.config.error_messages import hydra_errors_raised, one_line
 from distill.config.resolvers import conf_dir
+from distill.core.errors import UnmetGoal
 
 INTERRUPTED = 130
 
@@ -59,7 +61,8 @@ class HydraCommand(ABC):
         """Compose and run.
 
         Returns:
-            The exit code. Failed jobs of a sweep do not count: they are reported where they fail.
+            The exit code: 2 after a mistake of the user, 1 after another failure. Failed jobs of a
+            sweep do not count: they are reported where they fail.
         """
         wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
         self._failure = None
@@ -75,12 +78,15 @@ class HydraCommand(ABC):
         except KeyboardInterrupt:
             print(f"interrupted: {self.after_interrupt}", file=sys.stderr)
             return INTERRUPTED
+        except UnmetGoal as report:
+            print(report)
+            return 1
         except Exception as error:
-            message = user_message(error)
+            message, code = one_line(error)
             if message is None or wants_traceback:
                 raise
             print(f"error: {message}", file=sys.stderr)
-            return 2
+            return code
         return 0
 
     def _job(self, config: DictConfig) -> None:
@@ -92,7 +98,8 @@ class HydraCommand(ABC):
             print(self.run(config, list(hydra_config.overrides.task), folder))
         except Exception as error:
             if hydra_config.mode == RunMode.MULTIRUN:  # the other jobs go on
-                message = user_message(error) or traceback.format_exc()
+                message = one_line(error)[0] or traceback.format_exc()
                 print(f"error: {message}", file=sys.stderr)
+                note_failure(folder, message)
             else:
                 self._failure = error

@@ -16,6 +16,9 @@ from distill.config.resolvers import register_resolvers
 from distill.core.errors import UserError
 from distill.distributed.environment import external_process_rank
 
+# Lists the jobs of a sweep that failed. Those that were refused leave no trace in their folders.
+FAILED = "failed.txt"
+
 _outcome = {"failed": False}
 
 
@@ -65,6 +68,7 @@ class SweepReport(Callback):
             if override.is_sweep_override()
         ]
         os.environ[SWEPT] = ",".join(swept)
+        (Path(config.hydra.sweep.dir) / FAILED).unlink(missing_ok=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Rewrite the sweep's report."""
@@ -81,8 +85,19 @@ class SweepReport(Callback):
             part = figure.stem.removeprefix("front").removeprefix("-")
             table = folder / figure.with_suffix(".md").name.replace("front", "sweep")
             tensorboard.write_sweep(folder, table.read_text(encoding="utf-8"), figure, part)
-        _outcome["failed"] = any(folder.glob("*/error.txt"))
+        _outcome["failed"] = (folder / FAILED).is_file()
         os.environ.pop(SWEPT, None)
+
+
+def note_failure(folder: Path, message: str) -> None:
+    """Add a job to the sweep's list of those that failed.
+
+    Args:
+        folder: The job's.
+        message: Why it failed, in one line or more.
+    """
+    with (folder.parent / FAILED).open("a", encoding="utf-8") as lines:
+        lines.write(f"{folder.name}: {message.strip().splitlines()[-1]}\n")
 
 
 def exit_code() -> int:

@@ -1,6 +1,7 @@
 """Turn the errors of Hydra and OmegaConf into one line that says what to do."""
 
 import difflib
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from distill.core.errors import UserError
+from distill.core.errors import RunError, UserError
 
 # Primary config of distill-evaluate, whose own options distill does not have.
 EVALUATION = "evaluate.yaml"
@@ -29,13 +30,53 @@ def hydra_errors_raised() -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = given
 
 
-def user_message(error: BaseException) -> str | None:
-    """Return one line for a mistake of the user; ``None`` for any other error."""
+def one_line(error: BaseException) -> tuple[str | None, int]:
+    """Return what to print instead of a traceback, and the exit code.
+
+    Returns:
+        ``None`` for an error that is neither the user's mistake (2) nor a failure that the user
+        can do something about (1).
+    """
+    message = user_message(error)
+    if message is not None:
+        return message, 2
+    for link in _chain(error):
+        if isinstance(link, RunError):
+            return _single_line(str(link)), 1
+        if isinstance(link, OSError) and link.errno in OUT_OF_PLACE:
+            where = f" ({link.filename})" if link.filename else ""
+            return f"{OUT_OF_PLACE[link.errno]}{where}: {os.strerror(link.errno)}", 1
+    return None, 1
+
+
+# What the operating system refuses a program that writes, and what it means here.
+OUT_OF_PLACE = {
+    errno.ENOSPC: "a file cannot be written, the disk is full",
+    errno.EDQUOT: "a file cannot be written, the quota of the disk is used up",
+    errno.EFBIG: "a file cannot be written, it would exceed the limit on files (ulimit -f)",
+    errno.EROFS: "a file cannot be written, the disk is read-only",
+    errno.EACCES: "a file cannot be read or written",
+    errno.EPERM: "a file cannot be read or written",
+    errno.EMFILE: "too many files are open (ulimit -n)",
+    errno.ENOTDIR: "a file stands where a folder should be",
+    errno.EISDIR: "a folder stands where a file should be",
+    errno.EIO: "a disk cannot be read or written",
+}
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error, its cause, the cause of that, and so on."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
+    return chain
+
+
+def user_message(error: BaseException) -> str | None:
+    """Return one line for a mistake of the user; ``None`` for any other error."""
+    chain = _chain(error)
     for link in chain:
         if isinstance(link, UserError):
             return _single_line(str(link))

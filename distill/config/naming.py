@@ -1,9 +1,11 @@
 """Short readable names of runs, for folders and TensorBoard."""
 
+import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 # Environment variable with the options that a sweep varies, also for jobs in other processes.
@@ -15,17 +17,17 @@ MAX_LENGTH = 80
 
 def run_dir(output_dir: str | None, resume: str | None, name: str) -> str:
     """Return the folder of a single run: the given one, or a new one below runs/."""
-    return output_dir or resume or f"runs/{_safe(name)}-{_now()}"
+    return output_dir or resume or _new_folder(f"runs/{_safe(name)}-{_now()}")
 
 
 def evaluation_dir(output_dir: str | None, name: str) -> str:
     """Return the folder of an evaluation: the given one, or a new one below runs/."""
-    return output_dir or f"runs/evaluate-{_safe(name)}-{_now()}"
+    return output_dir or _new_folder(f"runs/evaluate-{_safe(name)}-{_now()}")
 
 
 def sweep_dir(output_dir: str | None) -> str:
     """Return the folder of a sweep."""
-    return output_dir or f"runs/sweep-{_now()}"
+    return output_dir or _new_folder(f"runs/sweep-{_now()}")
 
 
 def search_dir(output_dir: str | None, name: str) -> str:
@@ -63,6 +65,25 @@ def layers_name(layers: str | Sequence[int]) -> str:
 
 def _now() -> str:
     return datetime.now().strftime("%m%d-%H%M%S")
+
+
+def _new_folder(name: str) -> str:
+    """Make a folder and return its name; with a number where one was made in the same second.
+
+    Making it is what keeps two processes apart that ask at the same time.
+    """
+    for number in itertools.count(1):
+        folder = Path(name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if folder.exists():
+                continue
+            break  # one of the folders above is a file, which is refused later
+        except OSError:
+            break
+        return str(folder)
+    return name
 
 
 def _safe(name: str) -> str:

@@ -21,14 +21,13 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver(
         "user_cache", lambda: platformdirs.user_cache_dir("distill"), replace=True
     )
-    # Cached: all runs of a sweep share one folder however long it takes, also those that a
-    # launcher starts in other processes.
-    OmegaConf.register_new_resolver("sweep_dir", naming.sweep_dir, replace=True, use_cache=True)
+    # Cached: they make the folder. All runs of a sweep share one however long it takes, also those
+    # that a launcher starts in other processes.
+    for folder in (naming.sweep_dir, naming.run_dir, naming.evaluation_dir):
+        OmegaConf.register_new_resolver(folder.__name__, folder, replace=True, use_cache=True)
     for resolver in (
-        naming.run_dir,
         naming.job_dir,
         naming.search_dir,
-        naming.evaluation_dir,
         naming.path_name,
         naming.teacher_path,
         naming.layers_name,

@@ -15,7 +15,8 @@ from distill.core.errors import UserError
 
 GROUPS = ("task", "data", "teacher", "student", "objective", "optimizer", "trainer")
 TYPES: Mapping[str, Any] = {
-    "seed": int, "control": bool, "resume": str | None, "baselines": list[str] | None,
+    "seed": int, "repeats": int, "control": bool, "resume": str | None, "overwrite": bool | None,
+    "baselines": list[str] | None,
 }  # fmt: skip
 
 
@@ -37,10 +38,16 @@ def validate_config(
         raise UserError(f"{missing[0]} has no value: set {missing[0]}=...")
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
+    if "repeats" in types:
+        plain.setdefault("repeats", 1)  # a config.yaml of an earlier version has none
     for key, wanted in types.items():
         _validate_type(key, plain.get(key), wanted)
     if "seed" in types:
         validate_seed("seed", plain["seed"])
+    if "repeats" in types:
+        if plain["repeats"] < 1:
+            raise UserError(f"repeats={plain['repeats']}: it must be 1 or more")
+        validate_seed("seed + repeats - 1", plain["seed"] + plain["repeats"] - 1)
     for group in groups:
         if not isinstance(plain.get(group), Mapping) or "_target_" not in plain[group]:
             raise UserError(f"{group}={plain.get(group)}: it is a group, see distill --help")

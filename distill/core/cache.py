@@ -8,6 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from distill.core.permissions import apply_umask
+
 
 def cache_key(**parts: object) -> str:
     """Return a key of plain values; equal values give equal keys on every machine.
@@ -50,5 +52,6 @@ def get_or_create(folder: Path, create: Callable[[Path], None]) -> bool:
         partial = folder.with_name(folder.name + ".partial")
         partial.mkdir(parents=True, exist_ok=True)
         create(partial)
+        apply_umask(partial)
         partial.replace(folder)
         return False

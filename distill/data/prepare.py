@@ -19,7 +19,7 @@ from distill.data.row_hashes import row_hashes
 from distill.data.schema import LABEL, DataSchema, Targets
 from distill.data.sources.base import DataSource
 from distill.data.splits import SPLITS, HashedRows, complete_splits
-from distill.data.unlabeled import build_unlabeled, read_unlabeled
+from distill.data.unlabeled import build_unlabeled, read_unlabeled, unlabeled_names
 
 # Separator of the labels of one example in text columns.
 LABEL_SEPARATOR = ","
@@ -81,6 +81,8 @@ def prepare_data(source: DataSource, schema: DataSchema, cache_dir: Path) -> Pre
     read = source.read(cache_dir)
     columns = resolve_columns(source, schema, read["train"].column_names)
     read = {split: schema.clean_rows(rows, columns.get(LABEL)) for split, rows in read.items()}
+    if "test" in unlabeled_names(source):
+        read = _mark_unlabeled_test(read, columns)
     splits = {
         split: _select_columns(split, read[split], columns, schema)
         for split in SPLITS
@@ -90,7 +92,7 @@ def prepare_data(source: DataSource, schema: DataSchema, cache_dir: Path) -> Pre
         for role, kind in schema.inputs.items():
             if role in rows.column_names:
                 kind.validate(role, split, rows.features[role])
-    unlabeled = read_unlabeled(source, columns, splits["train"], schema, cache_dir)
+    unlabeled = read_unlabeled(source, columns, read, schema, cache_dir)
     folder = cache_dir / "prepared" / _prepared_key(source, columns, schema, splits, unlabeled)
     get_or_create(
         folder,
@@ -259,6 +261,18 @@ def _select_columns(
         raise UserError(f"one column serves twice: {', '.join(columns.values())}")
     rows = rows.select_columns(list(columns.values()))
     return rows.rename_columns({name: role for role, name in columns.items() if role != name})
+
+
+def _mark_unlabeled_test(
+    read: Mapping[str, Dataset], columns: Mapping[str, str]
+) -> dict[str, Dataset]:
+    """Give a test split without a column of labels one in which all are missing."""
+    splits, label = dict(read), columns.get(LABEL)
+    test = splits.get("test")
+    if test is not None and label is not None and label not in test.column_names:
+        missing = pa.nulls(len(test), read["train"].features.arrow_schema.field(label).type)
+        splits["test"] = test.add_column(label, missing)
+    return splits
 
 
 def _drop_empty_rows(

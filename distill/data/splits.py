@@ -34,9 +34,9 @@ def complete_splits(
     """
     splits = dict(splits)
     evaluated_on = "test"
-    if "test" in splits and _has_no_labels(splits["test"][0]):
+    if "test" in splits and has_no_labels(splits["test"][0]):
         del splits["test"]
-        notes.append("The test split has no labels and is not used.")
+        notes.append("The test split has no labels and is not evaluated.")
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         evaluated_on = "validation"
@@ -66,8 +66,14 @@ def complete_splits(
     return {split: splits[split] for split in SPLITS}, evaluated_on
 
 
-def _has_no_labels(rows: Dataset) -> bool:
-    if LABEL not in rows.column_names:
+def has_no_labels(rows: Dataset, label: str | None = LABEL) -> bool:
+    """Return whether every label of the rows is missing: null, empty or -1.
+
+    Args:
+        rows: rows of one split.
+        label: their column of labels; ``None``: the task reads none, and none are missing.
+    """
+    if label is None or label not in rows.column_names:
         return False
 
     def is_missing(value: Any) -> bool:
@@ -75,5 +81,5 @@ def _has_no_labels(rows: Dataset) -> bool:
 
     return all(
         all(map(is_missing, value)) if isinstance(value, list) else is_missing(value)
-        for value in iter_values(rows, LABEL)
+        for value in iter_values(rows, label)
     )

@@ -5,6 +5,7 @@ or test split among them would be a leak and an input of train would be seen twi
 out.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,11 +15,16 @@ from datasets import Dataset, Features, concatenate_datasets
 from distill.core.errors import UserError
 from distill.data.augmentation.base import augment
 from distill.data.row_hashes import near_duplicate_keys
-from distill.data.schema import DataSchema
+from distill.data.schema import LABEL, DataSchema
 from distill.data.sources.base import DataSource
 from distill.data.sources.files import FORMATS, Layout, data_suffix, read_file
 from distill.data.sources.hub import read_hub
+from distill.data.splits import has_no_labels
 
+log = logging.getLogger(__name__)
+
+# Splits of the labeled data whose texts may serve without labels.
+UNLABELED_SPLITS = ("train", "test")
 # Names of the split without labels in data sets of the hub, tried in this order.
 HUB_SPLITS = ("unsupervised", "unlabelled", "unlabeled", "train")
 
@@ -31,16 +37,17 @@ _UNLABELED_NOTE = (
 def read_unlabeled(
     source: DataSource,
     columns: Mapping[str, str],
-    train: Dataset,
+    splits: Mapping[str, Dataset],
     schema: DataSchema,
     cache_dir: Path,
 ) -> Dataset | None:
     """Return the rows of ``data.unlabeled`` as they come; ``None`` if the source has none.
 
     Args:
-        source: its ``unlabeled`` names a file, a folder, a hub id or a split of its own.
+        source: its ``unlabeled`` names files, folders, hub ids or splits.
         columns: the source's column of each role.
-        train: the training split; the result has its input columns.
+        splits: the source's splits with columns of its own; the result has the input columns of
+            train.
         schema: validates the columns.
         cache_dir: where files are read to.
 
@@ -49,7 +56,14 @@ def read_unlabeled(
     """
     if source.unlabeled is None:
         return None
-    return _UnlabeledReader(source, columns, _input_features(train, schema), schema).read(cache_dir)
+    reader = _UnlabeledReader(source, columns, splits, schema, cache_dir)
+    return concatenate_datasets([reader.read(name) for name in unlabeled_names(source)])
+
+
+def unlabeled_names(source: DataSource) -> list[str]:
+    """Return what ``data.unlabeled`` names, one or several."""
+    given = source.unlabeled or []
+    return [given] if isinstance(given, str) else list(given)
 
 
 def build_unlabeled(
@@ -86,7 +100,7 @@ def build_unlabeled(
     known = {split: near_duplicate_keys(labeled, schema)[0] for split, labeled in splits.items()}
     parts = []
     if rows is not None:
-        origin = f"data.unlabeled={source.unlabeled}"
+        origin = f"data.unlabeled={','.join(unlabeled_names(source))}"
         rows = _drop_known(rows, schema, known, origin, notes)
         if source.unlabeled_limit is not None and source.unlabeled_limit < len(rows):
             notes.append(
@@ -139,24 +153,40 @@ def _drop_known(
 
 
 class _UnlabeledReader:
-    """Reads ``data.unlabeled`` from wherever it is."""
+    """Reads what ``data.unlabeled`` names from wherever it is."""
 
     def __init__(
         self,
         source: DataSource,
         columns: Mapping[str, str],
-        features: Features,
+        splits: Mapping[str, Dataset],
         schema: DataSchema,
+        cache_dir: Path,
     ):
-        self.source, self.columns, self.features, self.schema = source, columns, features, schema
+        self.source, self.columns, self.splits, self.schema = source, columns, splits, schema
+        self.cache_dir = cache_dir
+        train = splits["train"]
+        self.features = Features(
+            {
+                role: train.features[columns[role]]
+                for role in schema.inputs
+                if columns.get(role) in train.column_names
+            }
+        )
 
-    def read(self, cache_dir: Path) -> Dataset:
-        source = self.source
-        assert source.unlabeled is not None
-        path = Path(source.unlabeled).expanduser()
-        option = f"data.unlabeled={source.unlabeled}"
-        split = source.unlabeled_split(source.unlabeled, cache_dir)
+    def read(self, name: str) -> Dataset:
+        """Return the rows of one file, folder, split or hub id, with the input columns of train."""
+        path = Path(name).expanduser()
+        option = f"data.unlabeled={name}"
+        split = self.source.unlabeled_split(name, self.cache_dir)
+        if split is None and name in UNLABELED_SPLITS:
+            split = self._own_split(name, option)
         if split is not None:
+            if path.exists():
+                log.warning(
+                    "%s is a split of the data, not the %s: write ./%s for that",
+                    option, "folder" if path.is_dir() else "file", name,
+                )  # fmt: skip
             return self._select(split, option)
         if path.is_file():
             files: Sequence[Path] = [path]
@@ -171,19 +201,33 @@ class _UnlabeledReader:
                     f"{option}: there is no file in it of {', '.join(FORMATS)} (or those .gz)"
                 )
         else:
-            return self._select(_read_hub(source.unlabeled, option, cache_dir), option)
+            return self._select(_read_hub(name, option, self.cache_dir), option)
         # The same reading options as for labeled files.
-        quotes: bool | None = getattr(source, "quotes", None)
-        layout: Layout = getattr(source, "layout", "auto")
+        quotes: bool | None = getattr(self.source, "quotes", None)
+        layout: Layout = getattr(self.source, "layout", "auto")
         parts = [
             self._select(
-                read_file(file, cache_dir, quotes, layout if _is_line_based(file) else "auto"),
+                read_file(file, self.cache_dir, quotes, layout if _is_line_based(file) else "auto"),
                 str(file),
                 data_suffix(file),
             )
             for file in files
         ]
         return concatenate_datasets(parts)
+
+    def _own_split(self, name: str, option: str) -> Dataset:
+        """Return train or test, whose texts may serve as far as their labels do not."""
+        if name not in self.splits:
+            raise UserError(f"{option}: {self.source.name} has no {name} split")
+        rows = self.splits[name]
+        if name == "train" and (self.source.limit is None or self.source.limit >= len(rows)):
+            raise UserError(
+                f"{option} takes the texts that data.limit leaves of train, and it leaves none: "
+                f"set data.limit below {len(rows)}, or data.unlabeled=null"
+            )
+        if name == "test" and not has_no_labels(rows, self.columns.get(LABEL)):
+            raise UserError(f"{option}: the test split has labels and is what is evaluated")
+        return rows
 
     def _select(self, rows: Dataset, origin: str, suffix: str = "") -> Dataset:
         """Select the columns of the labeled data; the only column of a txt file is ``text``."""

@@ -1,15 +1,15 @@
-"""Fit baselines, measure them like models, and compare the student with them."""
+"""Fit baselines and measure them like models."""
 
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distill.baselines.base import WORDS, Baseline, BaselineData, FittedBaseline, StoredBaseline
+from distill.baselines.base import Baseline, BaselineData, FittedBaseline, StoredBaseline
 from distill.core.cache import cache_key, get_or_create
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
@@ -21,10 +21,7 @@ from distill.evaluation.evaluator import (
     quality_of,
 )
 from distill.evaluation.speed import EXAMPLES, ROUNDS, latency
-from distill.metrics.statistics import paired_comparison
 from distill.reporting.schema import (
-    Comparison,
-    Difference,
     Fidelity,
     ModelReport,
     Role,
@@ -93,32 +90,6 @@ def measure_baselines(
         logits[role] = predicted
     seconds = time.perf_counter() - started
     return MeasuredBaselines(models, logits, notes, seconds, all(reused) if reused else None)
-
-
-def compare_with_baselines(
-    comparison: Comparison, student: EvaluatedModel, baselines: MeasuredBaselines, task: Task
-) -> Comparison:
-    """Add the paired difference of the student to the linear model on words.
-
-    Args:
-        comparison: of the student with teacher and control.
-        student: its logits of the evaluated split.
-        baselines: measured on the same examples.
-        task: evaluates the logits.
-    """
-    logits = baselines.logits.get(WORDS)
-    if logits is None:
-        return comparison
-    evaluator = task.evaluator
-    predictions, *shared = evaluator.metric_inputs(student.logits, student.examples)
-    others = evaluator.metric_inputs(logits, student.examples)[0]
-    paired = paired_comparison(
-        evaluator.selection_metric.function,
-        evaluator.standardize(predictions),
-        evaluator.standardize(others),
-        *shared,
-    )
-    return replace(comparison, difference_to_words=Difference(*paired))
 
 
 def _fit(

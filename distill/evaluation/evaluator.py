@@ -1,7 +1,9 @@
 """Evaluate teacher, student and control on the same examples, and compare them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -10,12 +12,16 @@ from torch import nn
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 from distill.evaluation import speed
-from distill.metrics.statistics import bootstrap_interval, paired_comparison
+from distill.metrics.base import Floats, Metric
+from distill.metrics.resampling import ExampleResamples, seeds_interval
+from distill.metrics.statistics import bias_corrected_ends, bootstrap_interval, paired_comparison
 from distill.modeling import size
 from distill.modeling.families import config_of, output_names
-from distill.reporting.quantities import quantity, retention
+from distill.reporting.quantities import quantity, retention, speedup
 from distill.reporting.schema import (
-    OTHER_CONTROLS,
+    EACH_CONTROL,
+    EXAMPLES,
+    SEEDS,
     Calibration,
     ClassScores,
     Comparison,
@@ -23,6 +29,9 @@ from distill.reporting.schema import (
     Fidelity,
     MetricValue,
     ModelReport,
+    Range,
+    Repeat,
+    RepeatedModel,
     Role,
     Size,
 )
@@ -40,6 +49,7 @@ class EvaluatedModel:
         examples: the evaluated split, encoded for the model.
         logits: logits of every example, ``(N, C)`` or jagged, in the order of the rows, as reduced
             by the task's evaluator.
+        weight_files: files of the saved weights; without any, the size of those in memory counts.
     """
 
     role: str
@@ -47,6 +57,20 @@ class EvaluatedModel:
     model: nn.Module
     examples: DistillationDataset
     logits: ArrayOrJagged
+    weight_files: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class SeedLogits:
+    """What the models that one more seed has trained predict on the evaluated split.
+
+    Attributes:
+        seed: of their training.
+        logits: by role, as :class:`EvaluatedModel` holds them.
+    """
+
+    seed: int
+    logits: Mapping[str, ArrayOrJagged]
 
 
 @dataclass(frozen=True)
@@ -73,15 +97,17 @@ class Measurements:
     """Results of the evaluation of a run.
 
     Attributes:
-        models: results of each model.
+        models: results of each model; of several seeds, those of the first.
         comparison: of the student with teacher and control.
         seconds: duration of the evaluation of the models.
+        repeats: results of each seed where there are several.
         baselines: results of the baselines.
     """
 
     models: Sequence[ModelReport]
     comparison: Comparison
     seconds: float
+    repeats: Sequence[Repeat] = ()
     baselines: MeasuredBaselines = field(default_factory=MeasuredBaselines)
 
 
@@ -111,7 +137,7 @@ def evaluate_models(
         ModelReport(
             role=candidate.role,
             name=candidate.name,
-            size=_size(candidate.model, task, length),
+            size=_size(candidate, task, length),
             speed=speeds[candidate.role],
             quality=quality_of(candidate.logits, candidate.examples, task),
             per_class=_per_class(candidate, task),
@@ -119,6 +145,7 @@ def evaluate_models(
             fidelity=None
             if teacher is None or candidate is teacher
             else Fidelity(task.evaluator.fidelity(candidate.logits, teacher.logits)),
+            constant_prediction=_constant_prediction(candidate, task),
         )
         for candidate in candidates
     ]
@@ -128,51 +155,179 @@ def compare_models(
     models: Sequence[ModelReport],
     candidates: Sequence[EvaluatedModel],
     task: Task,
-    other_controls: Sequence[EvaluatedModel] = (),
+    others: Sequence[SeedLogits] = (),
+    compared_only: Mapping[str, Sequence[ArrayOrJagged]] = MappingProxyType({}),
 ) -> Comparison:
-    """Compare the student with teacher and control, on the same examples.
+    """Compare the student with teacher, control and linear model, on the same examples.
+
+    Of one seed, interval and p-value count the choice of examples alone. Of several, each seed's
+    student is compared with the control of the same seed, and both count the seeds as well.
 
     Args:
         models: results of :func:`evaluate_models`.
         candidates: the models with their logits.
         task: evaluates the logits.
-        other_controls: controls that do not count, with their logits.
+        others: student and control of further seeds.
+        compared_only: logits by role of what is compared beside the candidates: one for each seed,
+            or a single one that all seeds share.
     """
     measured = {model.role: model for model in models}
-    inputs = {
-        candidate.role: task.evaluator.metric_inputs(candidate.logits, candidate.examples)
-        for candidate in (*candidates, *other_controls)
-    }
-    predictions = {
-        role: task.evaluator.standardize(values) for role, (values, *_) in inputs.items()
-    }
-    labels = inputs[Role.TEACHER][1:]
-    teacher, student = measured[Role.TEACHER], measured[Role.STUDENT]
-    metric = task.evaluator.selection_metric
+    compared = _ComparedPredictions(candidates, task, others, compared_only)
     paired = {
-        role: Difference(
-            *paired_comparison(
-                metric.function, predictions[Role.STUDENT], predictions[role], *labels
-            )
-        )
-        for role in (Role.TEACHER, Role.CONTROL, *OTHER_CONTROLS)
-        if role in predictions
+        role: compared.student_minus(role)
+        for role in (Role.TEACHER, Role.CONTROL, Role.WORDS, *EACH_CONTROL)
+        if role in compared.predictions
     }
+    if Role.TEACHER not in measured:
+        return Comparison(metric=compared.metric.name, difference_to_words=paired.get(Role.WORDS))
+    value, interval = compared.retention()
+    teacher, student = measured[Role.TEACHER], measured[Role.STUDENT]
+    faster, faster_in = speedup(teacher, student)
     return Comparison(
-        metric=metric.name,
-        retention=retention(
-            student.metric(metric.name).value,
-            teacher.metric(metric.name).value,
-            metric.higher_is_better,
-        ),
+        metric=compared.metric.name,
+        retention=value,
+        retention_interval=interval,
         size_ratio=_ratio("parameters", teacher, student),
-        speedup=_ratio("latency_ms", teacher, student),
+        speedup=faster,
+        speedup_of=faster_in,
         gain_over_control=paired.get(Role.CONTROL),
         difference_to_teacher=paired[Role.TEACHER],
-        gain_over_other_controls={
-            role.value: paired[role] for role in OTHER_CONTROLS if role in paired
+        difference_to_words=paired.get(Role.WORDS),
+        gain_over_each_control={
+            role.value: paired[role] for role in EACH_CONTROL if role in paired
         },
+        means=compared.means() if others else {},
     )
+
+
+def repeated_models(
+    candidates: Sequence[EvaluatedModel], logits: Mapping[str, ArrayOrJagged], task: Task
+) -> dict[str, RepeatedModel]:
+    """Measure quality, calibration and fidelity of the models of one of several seeds.
+
+    Args:
+        candidates: models of the first seed, whose examples the others have, too.
+        logits: of this seed's models by role.
+        task: evaluates the logits.
+    """
+    examples = {candidate.role: candidate.examples for candidate in candidates}
+    teacher = next((one for one in candidates if one.role == Role.TEACHER), None)
+    return {
+        role: RepeatedModel(
+            quality=task.evaluator.evaluate(of_role, examples[role]),
+            calibration=task.evaluator.calibration(of_role, examples[role].labels) or {},
+            fidelity={
+                name: value
+                for name, value in task.evaluator.fidelity(of_role, teacher.logits).items()
+                if value is not None
+            }
+            if teacher is not None
+            else {},
+        )
+        for role, of_role in logits.items()
+        if role in examples
+    }
+
+
+class _ComparedPredictions:
+    """Predictions of teacher, student and control, the latter two of one or several seeds.
+
+    Attributes:
+        metric: what is compared.
+        predictions: by role, of each seed in turn; one of the teacher.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[EvaluatedModel],
+        task: Task,
+        others: Sequence[SeedLogits],
+        compared_only: Mapping[str, Sequence[ArrayOrJagged]],
+    ):
+        evaluator = task.evaluator
+        self.metric: Metric = evaluator.selection_metric
+        self.predictions: dict[str, list[np.ndarray]] = {}
+        for candidate in candidates:
+            if candidate.role == Role.STUDENT:
+                for role, of_role in compared_only.items():
+                    self.predictions[role] = [
+                        evaluator.standardize(evaluator.metric_inputs(one, candidate.examples)[0])
+                        for one in of_role
+                    ]
+            logits = [candidate.logits]
+            logits += [one.logits[candidate.role] for one in others if candidate.role in one.logits]
+            inputs = [evaluator.metric_inputs(of_seed, candidate.examples) for of_seed in logits]
+            self.predictions[candidate.role] = [evaluator.standardize(one[0]) for one in inputs]
+            if candidate.role == Role.TEACHER or len(candidates) == 1:
+                self._labels = inputs[0][1:]
+                self._clusters = evaluator.clusters(candidate.examples)
+        self.seeds = 1 + len(others)
+        (first, *_) = self.predictions[Role.STUDENT]
+        resamples = ExampleResamples(len(first), self._clusters)
+        flat = [of_seed for of_role in self.predictions.values() for of_seed in of_role]
+        rows = iter(resamples.values(self.metric, flat, *self._labels))
+        #: the metric on every resample by role, ``(S, R)``
+        self._resampled: dict[str, Floats] = {
+            role: np.stack([next(rows) for _ in of_role])
+            for role, of_role in self.predictions.items()
+        }
+        self._values: dict[str, Floats] = {
+            role: np.array([self.metric(of_seed, *self._labels) for of_seed in of_role])
+            for role, of_role in self.predictions.items()
+        }
+
+    def student_minus(self, role: str) -> Difference:
+        """Return the student's metric minus another role's."""
+        if self.seeds == 1:
+            found = paired_comparison(
+                self.metric.function,
+                self.predictions[Role.STUDENT][0],
+                self.predictions[role][0],
+                *self._labels,
+                clusters=self._clusters,
+            )
+            return Difference(*found, seeds=1, covers=(EXAMPLES,))
+        values, resampled = self._of_both(np.subtract, Role.STUDENT, role)
+        interval = seeds_interval(values.tolist(), resampled)
+        return Difference(*interval, seeds=self.seeds, covers=(SEEDS, EXAMPLES))
+
+    def retention(self) -> tuple[float | None, Range | None]:
+        """Return how much of the teacher's metric the student keeps, and its interval."""
+        student, teacher = self._values[Role.STUDENT], self._values[Role.TEACHER]
+        kept = [
+            retention(float(one), float(teacher[0]), self.metric.higher_is_better)
+            for one in student
+        ]
+        known = [one for one in kept if one is not None]
+        if len(known) < len(kept):
+            return None, None
+        value = float(np.mean(known))
+        whole = Role.TEACHER if self.metric.higher_is_better else Role.STUDENT
+        if (self._resampled[whole] <= 0).any():
+            return value, None
+        part = Role.STUDENT if self.metric.higher_is_better else Role.TEACHER
+        _, resampled = self._of_both(np.divide, part, whole)
+        if self.seeds == 1:
+            return value, Range(*bias_corrected_ends(resampled[0], value))
+        interval = seeds_interval(known, resampled)
+        return value, Range(interval.low, interval.high)
+
+    def means(self) -> dict[str, MetricValue]:
+        """Return the mean over the seeds of student and control."""
+        return {
+            role: MetricValue(*seeds_interval(values.tolist(), self._resampled[role])[:3])
+            for role, values in self._values.items()
+            if len(values) > 1 and role not in EACH_CONTROL
+        }
+
+    def _of_both(
+        self, combine: Callable[[Floats, Floats], Floats], first: str, second: str
+    ) -> tuple[Floats, Floats]:
+        """Return a combination of two roles' values ``(S,)``, and of those resampled ``(S, R)``."""
+        return (
+            combine(self._values[first], self._values[second]),
+            combine(self._resampled[first], self._resampled[second]),
+        )
 
 
 def _ratio(name: str, teacher: ModelReport, student: ModelReport) -> float | None:
@@ -181,13 +336,14 @@ def _ratio(name: str, teacher: ModelReport, student: ModelReport) -> float | Non
     return teacher_cost / student_cost if teacher_cost is not None and student_cost else None
 
 
-def _size(model: nn.Module, task: Task, length: int) -> Size:
+def _size(candidate: EvaluatedModel, task: Task, length: int) -> Size:
+    model = candidate.model
     parameters = size.count_parameters(model)
     inputs = task.preprocessor.example_inputs(config_of(model), length)
     return Size(
         parameters=parameters.total,
         parameters_without_embeddings=parameters.without_embeddings,
-        bytes=size.count_bytes(model),
+        bytes=size.size_on_disk(candidate.weight_files, model),
         multiply_accumulates=size.multiply_accumulates(model, inputs),
         sequence_length=length,
     )
@@ -198,8 +354,9 @@ def quality_of(
 ) -> dict[str, MetricValue]:
     """Return every metric of a split's logits with its interval, the main one first."""
     inputs = task.evaluator.metric_inputs(logits, examples)
+    clusters = task.evaluator.clusters(examples)
     return {
-        name: MetricValue(*bootstrap_interval(metric.function, *inputs))
+        name: MetricValue(*bootstrap_interval(metric.function, *inputs, clusters=clusters))
         for name, metric in task.evaluator.metrics.items()
     }
 
@@ -210,6 +367,11 @@ def _per_class(candidate: EvaluatedModel, task: Task) -> dict[str, ClassScores]:
     names = [name for _, name in sorted(output_names(config_of(candidate.model)).items())]
     scores = task.evaluator.per_class_scores(candidate.logits, candidate.examples, names)
     return {name: ClassScores.from_dict(class_scores) for name, class_scores in scores.items()}
+
+
+def _constant_prediction(candidate: EvaluatedModel, task: Task) -> str | None:
+    names = [name for _, name in sorted(output_names(config_of(candidate.model)).items())]
+    return task.evaluator.constant_prediction(candidate.logits, candidate.examples, names)
 
 
 def calibration_of(

@@ -1,5 +1,8 @@
 """Latency and throughput, measured in turn so that other load affects all models alike."""
 
+import gc
+import itertools
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,8 +21,15 @@ from distill.modeling.size import count_bytes
 from distill.reporting.schema import Latency, Speed
 
 EXAMPLES = 50  # number of examples for latency
-ROUNDS = 5  # number of repetitions
-BATCH_SIZE = 32  # batch size for throughput
+BATCH_SIZE, BATCHES = 32, 4  # size and number of batches for throughput
+ROUNDS = 5  # minimum number of turns of each model
+TOLERANCE = 0.01  # times are settled if a turn lowers their sum by less than this fraction ...
+SETTLED_TURNS = 2  # ... so many turns in succession
+ALIKE = 1.1  # models whose times differ by less than this factor take equally many turns
+PATIENCE = 4  # times that do not settle end after this multiple of the minimum number of turns
+WARM_UP_SECONDS = 0.005  # untimed work before a model's turn
+TURN_SECONDS = 0.02  # minimum length of a model's turn
+WALL, CPU = 0, 1  # indices of the two kinds of seconds
 
 
 def measure_speed(
@@ -31,18 +41,18 @@ def measure_speed(
     """Measure latency and throughput of several models in fp32, at the lengths of the data.
 
     Latency: batch size 1, one thread, ``EXAMPLES`` examples spread evenly over the lengths that
-    occur. Models run in turn on each example, so that other load on the machine affects all of
-    them, and each example counts with the fastest of its rounds, because other programs can only
-    add time. The median of the rounds, which describes a machine with this load, and the processor
-    time of the thread (``None`` on a GPU) are reported as well. Throughput: batches of similar
-    length with all threads, the median of the rounds. Peak memory: weights and the largest sum of
-    tensors alive at the same time in a forward pass of the longest example (on a GPU all memory).
+    occur. Throughput: batches of similar length with all threads. Models take turns, see
+    :func:`_time_in_turns`, and each input counts with its fastest pass, because other programs can
+    only add time. The median of the passes, which describes a machine with this load, and the
+    processor time of the thread (``None`` on a GPU) are reported as well. Peak memory: weights and
+    the largest sum of tensors alive at the same time in a forward pass of the longest example (on a
+    GPU all memory).
 
     Args:
         models: the models by role.
         examples: the evaluated split by role, encoded for each model.
         device: device to run on.
-        rounds: number of repetitions.
+        rounds: minimum number of turns of each model.
     """
     for model in models.values():
         model.to(device).eval()
@@ -51,35 +61,23 @@ def measure_speed(
         role: _batches_across_lengths(examples[role], EXAMPLES, 1, device) for role in models
     }
     batches = {
-        role: _batches_across_lengths(examples[role], 4, BATCH_SIZE, device) for role in models
+        role: _batches_across_lengths(examples[role], BATCHES, BATCH_SIZE, device)
+        for role in models
     }
-    shape = (rounds, len(next(iter(singles.values()))))
-    wall = {role: np.empty(shape) for role in models}
-    cpu = {role: np.empty(shape) for role in models}
-    rates: dict[str, list[float]] = {role: [] for role in models}
-    with torch.inference_mode():
+    with torch.inference_mode(), _no_garbage_collection():
         with _one_thread():
-            for turn in range(-1, rounds):  # the first round warms up
-                for index in range(shape[1]):
-                    for role, model in models.items():
-                        times = _time_forward(model, singles[role][index], device)
-                        if turn >= 0:
-                            wall[role][turn, index], cpu[role][turn, index] = times
-        for turn in range(-1, rounds):
-            for role, model in models.items():
-                seconds = sum(_time_forward(model, batch, device)[0] for batch in batches[role])
-                count = sum(len(next(iter(batch.values()))) for batch in batches[role])
-                if turn >= 0:
-                    rates[role].append(count / seconds)
+            latencies = _time_in_turns(models, singles, device, rounds)
+        throughputs = _time_in_turns(models, batches, device, rounds)
         memory = {
             role: _peak_memory(model, singles[role][-1], device) for role, model in models.items()
         }
     return {
         role: Speed(
-            latency_ms=latency(wall[role].min(axis=0)),
-            latency_ms_median_round=latency(np.median(wall[role], axis=0)),
-            cpu_ms=latency(cpu[role].min(axis=0)) if device.type == "cpu" else None,
-            examples_per_second=float(np.median(rates[role])),
+            latency_ms=latency(latencies[role].fastest[WALL]),
+            latency_ms_median_round=latency(latencies[role].median[WALL]),
+            cpu_ms=latency(latencies[role].fastest[CPU]) if device.type == "cpu" else None,
+            examples_per_second=_count_examples(batches[role])
+            / float(throughputs[role].fastest[WALL].sum()),
             batch_size=BATCH_SIZE,
             threads=threads,
             runtime=f"torch {device.type} fp32",
@@ -89,8 +87,113 @@ def measure_speed(
     }
 
 
+class _Clock:
+    """Times of one model.
+
+    Args:
+        model: the model.
+        inputs: what it is timed on, N of them.
+        device: device of both.
+    """
+
+    def __init__(
+        self, model: nn.Module, inputs: Sequence[Mapping[str, Tensor]], device: torch.device
+    ) -> None:
+        self._model, self._inputs, self._device = model, inputs, device
+        self._passes: list[list[tuple[float, float]]] = []
+        self._sums = [math.inf]  # seconds of a pass after each turn
+
+    def take_turn(self) -> None:
+        """Warm up, then pass over all inputs once or more often."""
+        end = time.perf_counter() + WARM_UP_SECONDS
+        for batch in itertools.cycle(self._inputs):
+            _time_forward(self._model, batch, self._device)
+            if time.perf_counter() > end:
+                break
+        end = time.perf_counter() + TURN_SECONDS
+        while time.perf_counter() < end:
+            self._passes.append(
+                [_time_forward(self._model, batch, self._device) for batch in self._inputs]
+            )
+        self._sums.append(self.seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Least seconds of a pass: of the processor, or of the wall clock where a GPU works.
+
+        Wall time does not settle on a busy machine, where every long pass is interrupted.
+        """
+        return float(self.fastest[WALL if self._device.type == "cuda" else CPU].sum())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the last turns did not lower the times any more."""
+        before, *_, last = self._sums[-SETTLED_TURNS - 1 :]
+        return last > (1 - TOLERANCE) * before
+
+    @property
+    def fastest(self) -> np.ndarray:
+        """Least wall and processor seconds of each input, ``(2, N)``."""
+        return np.min(self._passes, axis=0).T
+
+    @property
+    def median(self) -> np.ndarray:
+        """Median wall and processor seconds of each input, ``(2, N)``."""
+        return np.median(self._passes, axis=0).T
+
+
+def _time_in_turns(
+    models: Mapping[str, nn.Module],
+    inputs: Mapping[str, Sequence[Mapping[str, Tensor]]],
+    device: torch.device,
+    rounds: int,
+) -> dict[str, _Clock]:
+    """Time each model on its inputs, so that neither order nor other load favors any of them.
+
+    A model that runs right after a large one finds its weights and code evicted from the caches and
+    the processor at the clock frequency of the other's instructions. So a model has the processor
+    for a whole turn: it runs untimed for ``WARM_UP_SECONDS`` and then passes over all of its inputs
+    until ``TURN_SECONDS`` are over. Turns alternate in rounds, each of which begins with another
+    model, so that changes of the machine's load affect all models. After ``rounds`` of them, models
+    go on until their times have settled, and with each of them those that take as long or less.
+
+    Args:
+        models: the models by role.
+        inputs: inputs of each model by role.
+        device: device to run on.
+        rounds: minimum number of turns of each model.
+    """
+    clocks = {role: _Clock(models[role], inputs[role], device) for role in models}
+    for number in range(PATIENCE * rounds):
+        taking_part = list(clocks.values())
+        if number >= rounds:
+            unsettled = [clock.seconds for clock in taking_part if not clock.is_settled]
+            limit = ALIKE * max(unsettled, default=0.0)
+            taking_part = [clock for clock in taking_part if clock.seconds <= limit]
+        for index in range(len(taking_part)):
+            taking_part[(index + number) % len(taking_part)].take_turn()
+    return clocks
+
+
+def _count_examples(batches: Sequence[Mapping[str, Tensor]]) -> int:
+    return sum(len(next(iter(batch.values()))) for batch in batches)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Collect garbage before the context instead of at random moments within it."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def latency(seconds: np.ndarray) -> Latency:
-    """Return median and 95th percentile in milliseconds of the seconds of each, ``(N,)``."""
+    """Return median and 95th percentile of the seconds of each example, ``(N,)``."""
     p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
     return Latency(float(p50), float(p95))
 

@@ -58,6 +58,7 @@ class Comparison(NamedTuple):
 def bootstrap_interval(
     metric: Metric | MetricFunction,
     *arrays: ArrayLike,
+    clusters: Array | None = None,
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -87,6 +88,8 @@ def bootstrap_interval(
         metric: ``metric(*arrays) -> float``; a :class:`~distill.metrics.base.CountMetric` is
             evaluated on all resamples at once, any other function on one after another.
         arrays: each with the examples on axis 0.
+        clusters: cluster of each example ``(N,)``, where examples of one cluster are not
+            independent: whole clusters are then drawn.
         resamples: number of bootstrap resamples.
         confidence: confidence level of the interval, between 0 and 1.
         seed: seed of the resampling; the same seed gives the same interval.
@@ -101,9 +104,9 @@ def bootstrap_interval(
     function = _metric_function(metric)
     examples = as_aligned_arrays(*arrays)
     value = float(function(*examples))
-    rows, counts = _distinct(function, examples)
+    rows, counts, cluster_of = _drawn_units(function, examples, clusters)
     low, high = _bootstrap(
-        lambda samples: _values(function, rows, samples),
+        lambda samples: _values(function, rows, samples[:, cluster_of]),
         value,
         counts,
         resamples,
@@ -118,6 +121,7 @@ def paired_comparison(
     first: ArrayLike,
     second: ArrayLike,
     *shared: ArrayLike,
+    clusters: Array | None = None,
     resamples: int = 2000,
     permutations: int = 9999,
     confidence: float = 0.95,
@@ -140,6 +144,8 @@ def paired_comparison(
         first: predictions of one model, any type and shape with the examples on axis 0.
         second: predictions of the other model on the same examples.
         shared: further arguments of the metric that both models share, such as the labels.
+        clusters: cluster of each example ``(N,)``, as for :func:`bootstrap_interval`: whole
+            clusters are drawn, and swapped.
         resamples: number of bootstrap resamples.
         permutations: number of random swaps; not used where the p-value is exact.
         confidence: confidence level of the interval, between 0 and 1.
@@ -156,24 +162,27 @@ def paired_comparison(
     function = _metric_function(metric)
     one, two, *common = as_aligned_arrays(first, second, *shared)
     value = float(function(one, *common)) - float(function(two, *common))
-    rows, counts = _distinct(function, (one, two, *common))
+    rows, counts, cluster_of = _drawn_units(function, (one, two, *common), clusters)
     random = np.random.default_rng(seed)
 
     def difference(samples: Counts) -> Floats:
         first_rows, second_rows, *shared_rows = rows
+        samples = samples[:, cluster_of]
         return _values(function, (first_rows, *shared_rows), samples) - _values(
             function, (second_rows, *shared_rows), samples
         )
 
     low, high = _bootstrap(difference, value, counts, resamples, confidence, random)
-    if function is accuracy:
+    if function is accuracy and clusters is None:
         first_correct, second_correct = one == common[0], two == common[0]
         p_value = mcnemar(
             int((first_correct & ~second_correct).sum()),
             int((second_correct & ~first_correct).sum()),
         )
     else:
-        p_value = _permutation_p_value(function, value, rows, counts, permutations, random)
+        p_value = _permutation_p_value(
+            function, value, rows, counts, cluster_of, permutations, random
+        )
     return Comparison(value, low, high, p_value)
 
 
@@ -282,6 +291,21 @@ def _distinct(metric: MetricFunction, arrays: Sequence[Array]) -> tuple[Sequence
     return [array[first] for array in arrays], counts
 
 
+def _drawn_units(
+    metric: MetricFunction, arrays: Sequence[Array], clusters: Array | None
+) -> tuple[Sequence[Array], Counts, slice | NDArray[np.int64]]:
+    """Return the rows of the metric, how often each unit that is drawn occurs, and each row's unit.
+
+    The units are the distinct examples, or the clusters, each of which occurs once.
+    """
+    if clusters is None:
+        return *_distinct(metric, arrays), slice(None)
+    if len(clusters) != len(arrays[0]):
+        raise ValueError(f"{len(clusters)} clusters of {len(arrays[0])} examples: one each")
+    _, cluster_of = np.unique(clusters, return_inverse=True)
+    return arrays, np.ones(int(cluster_of.max()) + 1, dtype=np.int64), cluster_of
+
+
 def _values(metric: MetricFunction, rows: Sequence[Array], counts: Counts) -> Floats:
     """Return the metric of R samples, ``(R,)``, given as counts ``(R, K)`` of the K rows."""
     if isinstance(metric, CountMetric):
@@ -314,6 +338,19 @@ def _bootstrap(
             for size in _block_sizes(resamples, len(counts))
         ]
     )
+    return bias_corrected_ends(values, value, confidence)
+
+
+def bias_corrected_ends(
+    values: Floats, value: float, confidence: float = 0.95
+) -> tuple[float | None, float | None]:
+    """Return the ends of the bias-corrected interval, see :func:`bootstrap_interval`.
+
+    Args:
+        values: on every resample, ``(R,)``.
+        value: on the examples themselves.
+        confidence: confidence level of the interval, between 0 and 1.
+    """
     if not np.ptp(values) > ROUNDING:  # all equal, or some NaN
         return None, None
     below = float(np.mean((values < value - ROUNDING) / 2 + (values <= value + ROUNDING) / 2))
@@ -332,20 +369,25 @@ def _permutation_p_value(
     observed: float,
     rows: Sequence[Array],
     counts: Counts,
+    cluster_of: slice | NDArray[np.int64],
     permutations: int,
     random: np.random.Generator,
 ) -> float:
     first, second, *shared = rows
-    differs = (first != second).reshape(len(first), -1).any(axis=1)
-    if not differs.any():
+    row_differs = (first != second).reshape(len(first), -1).any(axis=1)
+    if not row_differs.any():
         return 1.0
+    differs = row_differs
+    if not isinstance(cluster_of, slice):
+        differs = np.bincount(cluster_of, row_differs, len(counts)) > 0
     pool = [np.concatenate([first, second]), *(np.concatenate([row, row]) for row in shared)]
     extreme = 0
     for size in _block_sizes(permutations, len(counts)):
         swapped = np.zeros((size, len(counts)), dtype=np.int64)
         # Of m equal examples, the number swapped is binomial.
         swapped[:, differs] = random.binomial(counts[differs], 0.5, (size, differs.sum()))
-        kept = counts - swapped
+        kept = (counts - swapped)[:, cluster_of]
+        swapped = swapped[:, cluster_of]
         difference = _values(metric, pool, np.hstack([kept, swapped])) - _values(
             metric, pool, np.hstack([swapped, kept])
         )

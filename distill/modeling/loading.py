@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -74,6 +75,35 @@ _WEIGHTS = (
 )
 
 
+def weight_files(path: str) -> tuple[Path, ...]:
+    """Return the files that transformers loads the weights of a saved model from.
+
+    Args:
+        path: a folder or hub id, as :func:`resolve_model_path` returns it.
+
+    Returns:
+        Of a model in several parts all of them; nothing if they are not on this machine.
+    """
+
+    def find(name: str) -> Path | None:
+        if Path(path).is_dir():
+            file = Path(path) / name
+            return file if file.is_file() else None
+        found = try_to_load_from_cache(path, name)
+        return Path(found) if isinstance(found, str) else None
+
+    for name in _WEIGHTS:
+        file = find(name)
+        if file is None:
+            continue
+        if not name.endswith(".index.json"):
+            return (file,)
+        index = json.loads(file.read_text(encoding="utf-8"))
+        parts = [find(part) for part in sorted(set(index["weight_map"].values()))]
+        return tuple(part for part in parts if part is not None)
+    return ()
+
+
 _TOKENIZERS = (
     "tokenizer.json",
     "vocab.txt",
@@ -99,6 +129,25 @@ def _packaged_model(name: str) -> Path:
     if found != checksum:
         raise UserError(f"{path}/model.safetensors has the wrong checksum: reinstall its package")
     return path
+
+
+def files_hash(path: str) -> str:
+    """Return a hash of the files that a model is loaded from; a hub id's is its revision."""
+    folder = Path(path)
+    if not folder.is_dir():
+        revision = getattr(load_config(path, path), "_commit_hash", None)
+        return f"{path}@{revision}"
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in _MODEL_FILES and file.is_file():
+            digest.update(f"{file.name}\n".encode())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:20]
+
+
+# Suffixes of the files of models and tokenizers; training_args.bin does no harm.
+_MODEL_FILES = frozenset({".json", ".safetensors", ".bin", ".txt", ".model", ".py"})
 
 
 def load_config(path: str, description: str) -> PreTrainedConfig:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -40,8 +41,18 @@ def count_parameters(model: nn.Module) -> Parameters:
 
 
 def count_bytes(model: nn.Module) -> int:
-    """Count the bytes of the parameters in memory, which are those of the saved model."""
+    """Count the bytes of the parameters in memory."""
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
+def size_on_disk(files: Sequence[Path], model: nn.Module) -> int:
+    """Return the size of a model's saved weights in bytes.
+
+    Args:
+        files: files of the weights; of an ensemble those of all members.
+        model: the model, whose parameters in memory are counted where there is no file.
+    """
+    return sum(file.stat().st_size for file in files) if files else count_bytes(model)
 
 
 def multiply_accumulates(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:

@@ -1,7 +1,8 @@
 """Everything that a configuration describes, built and checked before anything is trained."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from transformers import PreTrainedConfig
 
+from distill.core.cache import cache_key
 from distill.core.errors import UserError
+from distill.data.prepare import PreparedData
 from distill.data.sources.base import DataSource
 from distill.modeling import loading
 from distill.modeling.features import attention_projections
@@ -46,6 +49,7 @@ class RunComponents:
         optimizer: optimizer of student and control.
         trainer: settings of every training.
         seed: seed of student and control.
+        repeats: number of seeds that they are trained on, from this one.
         control: whether a control is asked for.
         baselines: roles of the baselines that are asked for.
         cache_dir: where teachers, their outputs and prepared data are kept.
@@ -60,6 +64,7 @@ class RunComponents:
     optimizer: AdamW
     trainer: TrainerFactory
     seed: int
+    repeats: int
     control: bool
     baselines: list[str]
     cache_dir: Path
@@ -82,6 +87,7 @@ class RunComponents:
             optimizer=parts["optimizer"],
             trainer=parts["trainer"],
             seed=config.seed,
+            repeats=config.get("repeats", 1),
             control=config.control,
             baselines=baseline_roles(config, parts["task"]),
             cache_dir=Path(config.cache_dir).expanduser(),
@@ -93,6 +99,19 @@ class RunComponents:
             log.info("data: task=%s reads no labels (data.label)", components.task.name)
         components._check_max_epochs(list(config.get("overrides") or []))
         return components
+
+    def further_seeds(self, config: DictConfig) -> "Iterator[RunComponents]":
+        """Yield the components of every seed after the first, their objectives not yet bound.
+
+        Each has an objective of its own: what terms learn, such as projections, belongs to one
+        training.
+
+        Args:
+            config: what these components were made from.
+        """
+        for seed in range(self.seed + 1, self.seed + self.repeats):
+            objective = instantiate(config.objective, _convert_="all")
+            yield replace(self, seed=seed, objective=objective, stages=training_stages(objective))
 
     def runs_teacher_live(self, objective: Objective) -> bool:
         """Return whether the teacher runs on every batch while an objective is trained on."""
@@ -114,6 +133,18 @@ class RunComponents:
             log.warning("the objective does not use the teacher: no control, it would be the same")
             return False
         return self.control
+
+    def input_hashes(self, data: PreparedData) -> dict[str, str]:
+        """Return a hash of each split and of the files of each model that the run starts from."""
+        hashes = {f"the data of {split}": value for split, value in data.hashes.items()}
+        hashes["the label names"] = cache_key(label_names=data.label_names)
+        for name, path in self._teacher_paths().items():
+            described = "the teacher" if name is None else f"the teacher {name}"
+            hashes[described] = loading.files_hash(path)
+        student = self.student.architecture(next(iter(self._teacher_configs().values())))
+        if student.processor_path is not None:
+            hashes["the pretrained student"] = loading.files_hash(student.processor_path)
+        return hashes
 
     def bind_objective(self, num_labels: int) -> None:
         """Validate teacher and student against each other, and bind the objective to them.

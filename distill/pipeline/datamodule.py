@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
@@ -25,7 +26,6 @@ from distill.teacher.ensemble import EnsembleCollator, EnsembleRows, combine_log
 from distill.teacher.logits_cache import ConcatLogits, cached_logits
 from distill.teacher.prepare import Teacher
 from distill.training.inference import predict_logits
-from distill.training.trainer import TrainingResult
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ _CONTROL_NOTE = (
     "labeled examples alone, for as many steps as the student and validated as often."
 )
 _CONTROLS_NOTE = (
-    "Two controls were trained, the better one on validation counts: one with as many steps as the "
-    "student ({metric} {equal:.4f}), one with the usual {epochs} ({metric} {usual:.4f}). The "
-    "control is the one {counts}."
+    "Two controls were trained on seed {seed}, the better one on validation counts: one with as "
+    "many steps as the student ({metric} {equal:.4f}), one with the usual {epochs} ({metric} "
+    "{usual:.4f}). The control is the one {counts}."
 )
 _CONTROL_NAMES = {
     Role.CONTROL_EQUAL_STEPS: "with as many steps",
@@ -114,10 +114,12 @@ class DistillationDataModule(pl.LightningDataModule):
             self._stored = ConcatLogits(
                 self._teacher_logits(self._train_splits), stacked=bool(teacher.members)
             )
-        examples = self._teacher_examples(["test"])
-        self.teacher_evaluation = EvaluatedModel(
-            "teacher", teacher.name, teacher.model, examples, self._evaluation_logits(examples)
-        )
+        self.teacher_evaluation = self.evaluate_teacher("test")
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of the training split, ``(N, ...)`` or ``(U,)``."""
+        return self.control_train.label_values
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return shuffled batches of the last stage, with what it needs of the teacher.
@@ -143,18 +145,20 @@ class DistillationDataModule(pl.LightningDataModule):
         )
         return BaselineInputs(self._data, self.labeled_train, self.validation, self.test, outputs)
 
-    def note_controls(self, results: Mapping[str, TrainingResult], counts: str) -> None:
+    def note_controls(self, best: Mapping[str, float], counts: str, seed: int) -> None:
         """Add a note on which of two controls counts.
 
         Args:
-            results: of the two trainings, by role.
+            best: metric of each on validation, by role.
             counts: role of the one that counts.
+            seed: of their training.
         """
         epochs = self._components.trainer.max_epochs
         note = _CONTROLS_NOTE.format(
+            seed=seed,
             metric=self._components.task.evaluator.metric_name,
-            equal=results[Role.CONTROL_EQUAL_STEPS].best,
-            usual=results[Role.CONTROL_USUAL_LENGTH].best,
+            equal=best[Role.CONTROL_EQUAL_STEPS],
+            usual=best[Role.CONTROL_USUAL_LENGTH],
             epochs=f"{epochs} epoch{'s' if epochs > 1 else ''} over the labeled examples",
             counts=_CONTROL_NAMES[Role(counts)],
         )
@@ -175,8 +179,16 @@ class DistillationDataModule(pl.LightningDataModule):
             self._train_rows, self._collate, examples.student, examples.collate
         )
 
-    def _evaluation_logits(self, examples: DistillationDataset) -> ArrayOrJagged:
-        """Return the teacher's logits on the evaluated split."""
+    def evaluate_teacher(self, split: str) -> EvaluatedModel:
+        """Return the teacher's predictions on a split, from the cache where they are stored."""
+        examples = self._teacher_examples([split])
+        logits = self._evaluation_logits(examples, split)
+        teacher = self._teacher
+        return EvaluatedModel(
+            "teacher", teacher.name, teacher.model, examples, logits, teacher.weight_files
+        )
+
+    def _evaluation_logits(self, examples: DistillationDataset, split: str) -> ArrayOrJagged:
         task, teacher = self._components.task, self._teacher
         if not task.criterion.caches_logits:
             clock = time.perf_counter()
@@ -186,8 +198,9 @@ class DistillationDataModule(pl.LightningDataModule):
             )  # fmt: skip
             self.seconds += time.perf_counter() - clock
             return logits
-        members = [logits for (logits,) in self._teacher_logits(["test"])]
-        self._check_teachers(members)
+        members = [logits for (logits,) in self._teacher_logits([split])]
+        if split == "test":
+            self._check_teachers(members)
         if not isinstance(teacher.model, Ensemble):
             return members[0]
         return combine_logits(teacher.model, members, task.criterion)

@@ -17,11 +17,7 @@ from distill.core.hardware import Hardware
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData, prepare_data
 from distill.data.sources.base import DataSource
-from distill.evaluation.baselines import (
-    BaselineInputs,
-    compare_with_baselines,
-    measure_baselines,
-)
+from distill.evaluation.baselines import BaselineInputs, measure_baselines
 from distill.evaluation.evaluator import (
     EvaluatedModel,
     MeasuredBaselines,
@@ -29,13 +25,14 @@ from distill.evaluation.evaluator import (
     evaluate_models,
 )
 from distill.modeling import loading
+from distill.modeling.head import reorder_head
 from distill.pipeline import report_builder
 from distill.pipeline.components import baseline_roles
 from distill.pipeline.run_directory import RunDirectory
 from distill.reporting import run_report
-from distill.reporting.schema import SCHEMA, Comparison, DataInfo, Report, Reused, Role, Timing
+from distill.reporting.schema import SCHEMA, DataInfo, Report, Reused, Role, Timing
 from distill.tasks.base import Task
-from distill.teacher.prepare import load_model, reorder_head
+from distill.teacher.prepare import load_model
 from distill.training.inference import predict_logits
 
 log = logging.getLogger(__name__)
@@ -55,9 +52,10 @@ def evaluate(config: DictConfig) -> Report:
         UserError: For a mistake of the user, before anything is measured.
     """
     started = datetime.now(UTC)
-    source: DataSource = instantiate(config.data, _convert_="all")
+    source = _without_training_data(
+        instantiate(config.data, _convert_="all"), list(config.overrides)
+    )
     task: Task = instantiate(config.task, _convert_="all")
-    _check_source(source)
     evaluation = _Evaluation(
         task,
         source,
@@ -83,15 +81,13 @@ def evaluate(config: DictConfig) -> Report:
     log.info("measuring %d models on %d examples", len(candidates), data.sizes["test"])
     clock = time.perf_counter()
     models = evaluate_models(candidates, task, evaluation.hardware.device)
-    comparison = (
-        compare_models(models, candidates, task)
-        if config.reference is not None
-        else Comparison(metric=task.evaluator.metric_name)
-    )
     seconds = time.perf_counter() - clock
     teacher = candidates[0] if config.reference is not None else None
     baselines = evaluation.measure_baselines(roles, candidates[-1], *loaded[Role.STUDENT], teacher)
-    comparison = compare_with_baselines(comparison, candidates[-1], baselines, task)
+    words = baselines.logits.get(Role.WORDS)
+    comparison = compare_models(
+        models, candidates, task, compared_only={} if words is None else {Role.WORDS: [words]}
+    )
     report = Report(
         schema=SCHEMA,
         run=replace(report_builder.run_info(config, started), extra={"command": COMMAND}),
@@ -185,7 +181,8 @@ class _Evaluation:
             model, examples, self.hardware, reduce_logits=self.task.evaluator.reduce_logits
         )
         name = path.removeprefix("package:").rstrip("/").split("/")[-1]
-        return EvaluatedModel(role, name, model, examples, logits)
+        files = loading.weight_files(loading.resolve_model_path(path, role))
+        return EvaluatedModel(role, name, model, examples, logits, files)
 
     def measure_baselines(
         self,
@@ -219,8 +216,14 @@ class _Evaluation:
         }
 
 
-def _check_source(source: DataSource) -> None:
-    """Refuse settings of the training data, which would be ignored."""
-    for option in ("limit", "unlabeled", "augmentation"):
-        if getattr(source, option) is not None:
+def _without_training_data(source: DataSource, overrides: Sequence[str]) -> DataSource:
+    """Return the source without the settings of training data that a preset makes.
+
+    Raises:
+        UserError: if the user has given one, which would be ignored.
+    """
+    for option in ("limit", "unlabeled", "unlabeled_limit", "augmentation"):
+        given = any(override.lstrip("+").startswith(f"data.{option}=") for override in overrides)
+        if given and getattr(source, option) is not None:
             raise UserError(f"data.{option} is about training: leave it out of an evaluation")
+    return replace(source, limit=None, unlabeled=None, unlabeled_limit=None, augmentation=None)

@@ -5,16 +5,17 @@ Nothing heavy is imported until the config is known to be valid.
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from distill.config import legacy
-from distill.config.error_messages import user_message
+from distill.config.error_messages import one_line, user_message
 from distill.config.validation import validate_config
 from distill.core.errors import UserError
+from distill.pipeline import run_identity
 
 if TYPE_CHECKING:
     from distill.distributed.worker_group import WorkerGroup
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 ERROR_FILE = "error.txt"
 # Files that a run writes before it does anything: a folder without others is no run.
-UNTOUCHED = frozenset({"run.log", "config.yaml"})
+UNTOUCHED = frozenset({"run.log", "config.yaml", run_identity.INPUTS, run_identity.LOCK})
 
 
 def execute_run(
@@ -49,10 +50,12 @@ def execute_run(
     Raises:
         UserError: For a mistake of the user, before any training.
     """
-    with _recorded_failure(folder, keep_folder):
+    with run_identity.locked(folder), _recorded_failure(folder, keep_folder):
         config = _config_to_run(config, overrides)
         config.output_dir = str(folder)
         validate_config(config)
+        if not config.get("overwrite"):
+            run_identity.check_same_settings(folder, config)
         from distill.core.third_party_logging import silence_third_party_logging
 
         silence_third_party_logging()
@@ -72,9 +75,10 @@ def execute_evaluation(config: DictConfig, overrides: list[str], folder: Path) -
     Raises:
         UserError: For a mistake of the user, before anything is measured.
     """
-    if (folder / "report.json").is_file():
-        raise UserError(f"output_dir={folder}: it holds another report, give a new folder")
-    with _recorded_failure(folder, keep_folder=False):
+    for name in (run_identity.REPORT, run_identity.CONFIG):
+        if (folder / name).is_file():
+            raise UserError(f"output_dir={folder}: it holds another {name}, give a new folder")
+    with run_identity.locked(folder), _recorded_failure(folder, keep_folder=False):
         config.overrides, config.output_dir = overrides, str(folder)
         types = {"model": str, "labels": list[str] | None, "reference": str | None}
         validate_config(config, ("task", "data", "trainer"), types)
@@ -101,11 +105,15 @@ def remove_if_untouched(folder: Path, untouched: frozenset[str] = UNTOUCHED) -> 
 def _recorded_failure(folder: Path, keep_folder: bool) -> Iterator[None]:
     try:
         yield
+    except run_identity.OtherRunError:
+        raise  # the run that is there stays as it is
     except Exception as error:
         message = user_message(error)
         if keep_folder or not (message and remove_if_untouched(folder)):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / ERROR_FILE).write_text((message or repr(error)) + "\n", encoding="utf-8")
+            reason = one_line(error)[0] or repr(error)
+            with suppress(OSError):  # the disk may be what failed
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / ERROR_FILE).write_text(f"{reason}\n", encoding="utf-8")
         raise
     (folder / ERROR_FILE).unlink(missing_ok=True)  # of an earlier attempt, resumed
 
@@ -120,6 +128,24 @@ def _config_to_run(config: DictConfig, overrides: list[str]) -> DictConfig:
         raise UserError(
             f"resume continues a run with its own settings: leave out {' '.join(others)}"
         )
-    from distill.pipeline.run_directory import load_interrupted_config
+    resumed = legacy.update_config(_interrupted_config(config.resume))
+    with open_dict(resumed):
+        for key in config:  # options that are newer than the run
+            if key not in resumed:
+                resumed[key] = config[key]
+        resumed.overwrite = False
+    return resumed
 
-    return legacy.update_config(load_interrupted_config(config.resume))
+
+def _interrupted_config(folder: str) -> DictConfig:
+    """Return the config of a run that was interrupted.
+
+    Raises:
+        UserError: If there is none, or it is finished.
+    """
+    path = Path(folder).expanduser()
+    if not (path / run_identity.CONFIG).is_file():
+        raise UserError(f"resume={folder}: there is no run in it (config.yaml is missing)")
+    if (path / run_identity.REPORT).is_file():
+        raise UserError(f"resume={folder}: this run is finished, its report is report.md")
+    return run_identity.read_config(path)

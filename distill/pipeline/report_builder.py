@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from distill.pipeline.trained_model import TrainedModel
 from distill.reporting import run_report, tensorboard
 from distill.reporting.card import Provenance, write_model_card
 from distill.reporting.schema import (
+    EACH_CONTROL,
     SCHEMA,
     DataInfo,
     Environment,
@@ -64,6 +65,7 @@ def build_report(
     datamodule: DistillationDataModule,
     trained: Mapping[str, TrainedModel],
     measurements: Measurements,
+    repeated: Sequence[Mapping[str, TrainedModel]] = (),
 ) -> Report:
     """Return the report of a run.
 
@@ -75,8 +77,9 @@ def build_report(
         datamodule: The examples and the teacher's logits.
         trained: The trained models by role.
         measurements: Measurements of all models.
+        repeated: Student and control of further seeds, by role.
     """
-    student, control = trained[Role.STUDENT], trained.get(Role.CONTROL)
+    controls = [one for of_seed in (trained, *repeated) for one in _trained_controls(of_seed)]
     return Report(
         schema=SCHEMA,
         run=run,
@@ -98,19 +101,26 @@ def build_report(
         timing=Timing(
             teacher_fine_tune=teacher.seconds,
             teacher_outputs=datamodule.seconds,
-            student=student.seconds,
-            control=sum(one.seconds for role, one in trained.items() if role != Role.STUDENT),
+            student=sum(of_seed[Role.STUDENT].seconds for of_seed in (trained, *repeated)),
+            control=sum(one.seconds for one in controls),
             measure=measurements.seconds,
             baselines=measurements.baselines.seconds,
         ),
         reused=Reused(
             teacher=teacher.reused,
             teacher_outputs=datamodule.reused,
-            control=control is not None and control.reused,
+            control=bool(controls) and all(one.reused for one in controls),
             baselines=measurements.baselines.reused,
         ),
         training={role: Training.from_dict(asdict(one.result)) for role, one in trained.items()},
+        repeats=tuple(measurements.repeats),
     )
+
+
+def _trained_controls(trained: Mapping[str, TrainedModel]) -> list[TrainedModel]:
+    """Return the controls of one seed; where there are two, one of them is the control, too."""
+    each = [trained[role] for role in EACH_CONTROL if role in trained]
+    return each or [one for role, one in trained.items() if role == Role.CONTROL]
 
 
 def hyperparameters(

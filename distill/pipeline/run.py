@@ -2,9 +2,10 @@
 
 import copy
 import logging
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,22 +14,30 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from transformers import PreTrainedModel
 
+from distill.core.jagged import ArrayOrJagged
 from distill.data.prepare import PreparedData, prepare_data
 from distill.distributed.worker_group import WorkerGroup
-from distill.evaluation.baselines import compare_with_baselines, measure_baselines
+from distill.evaluation.baselines import measure_baselines
 from distill.evaluation.evaluator import (
     EvaluatedModel,
+    MeasuredBaselines,
     Measurements,
+    SeedLogits,
     compare_models,
     evaluate_models,
+    repeated_models,
 )
+from distill.modeling.head import output_layer
+from distill.modeling.loading import weight_files
+from distill.modeling.pretrained_weights import load_pretrained
 from distill.pipeline import report_builder
 from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
 from distill.pipeline.run_directory import RunDirectory
 from distill.pipeline.trained_model import TrainedModel
-from distill.reporting.schema import OTHER_CONTROLS, Report, Role
+from distill.reporting.schema import EACH_CONTROL, Repeat, Report, Role, Training
 from distill.student.base import Student, StudentContext
+from distill.tasks.base import Task
 from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
 from distill.training.fine_tuning import FineTuningPlan, fine_tune
 from distill.training.inference import predict_logits
@@ -79,51 +88,62 @@ def _run(
         log.info("data: %s", note)
     components.bind_objective(len(data.label_names))
     directory = RunDirectory(Path(config.output_dir))
-    directory.write_config(config)
+    finished = directory.begin(config, components.input_hashes(data))
+    if finished is not None:
+        log.info("this run was finished before: its report is as it was")
+        return finished
     logger = TensorBoardLogger(directory.path)
 
+    components.student.check_weights(task.head, data.label_names)
     preparation = TeacherPreparation(
         data, task, components.trainer, components.source.max_length, components.cache_dir, logger
     )
     teacher = prepare_teacher(components.teacher, preparation)
-    torch.manual_seed(components.seed)
-    student = components.student.build(
-        StudentContext(teacher.primary, task, data, components.cache_dir)
-    )
+    student = build_student(components, data, teacher)
     datamodule = DistillationDataModule(components, data, teacher, student)
-
-    trained = {
-        "student": train_student(
-            components, datamodule, teacher, student, directory, logger, callbacks
-        )
-    }
-    if components.trains_control:
-        trained |= train_controls(components, data, datamodule, student, directory, logger)
-
-    evaluated = [datamodule.teacher_evaluation]
-    for role, result in trained.items():
-        logits = predict_logits(
-            result.model, datamodule.test, components.trainer.hardware,
-            reduce_logits=task.evaluator.reduce_logits,
-        )  # fmt: skip
-        evaluated.append(EvaluatedModel(role, student.name, result.model, datamodule.test, logits))
-    # A control that does not count is only compared: it has the size and speed of the other.
-    others = [one for one in evaluated if one.role in OTHER_CONTROLS]
-    evaluated = [one for one in evaluated if one not in others]
-    log.info("measuring %d models on %d examples", len(evaluated), len(datamodule.test))
-    clock = time.perf_counter()
-    models = evaluate_models(evaluated, task, components.trainer.hardware.device)
-    comparison = compare_models(models, evaluated, task, others)
-    seconds = time.perf_counter() - clock
+    if data.label_names:
+        initialize_head(student, datamodule, task)
+    trained, predictions = train_seed(
+        components, data, datamodule, teacher, student, directory, logger, callbacks
+    )
+    others = [
+        train_repeat(of_seed, data, datamodule, teacher, directory)
+        for of_seed in components.further_seeds(config)
+    ]
+    evaluated = [
+        datamodule.teacher_evaluation,
+        *(
+            EvaluatedModel(
+                role,
+                student.name,
+                result.model,
+                datamodule.test,
+                predictions.logits[role],
+                weight_files(str(directory.path / role)),
+            )
+            for role, result in trained.items()
+            if role not in EACH_CONTROL
+        ),
+    ]
     baselines = measure_baselines(
         components.baselines, task, datamodule.baseline_inputs(student), components.cache_dir,
         datamodule.teacher_evaluation,
     )  # fmt: skip
-    comparison = compare_with_baselines(comparison, evaluated[1], baselines, task)
-    measurements = Measurements(models, comparison, seconds, baselines)
+    log.info("measuring %d models on %d examples", len(evaluated), len(datamodule.test))
+    clock = time.perf_counter()
+    models = evaluate_models(evaluated, task, components.trainer.hardware.device)
+    seeds = [TrainedSeed(trained, predictions), *others]
+    comparison = compare_models(
+        models, evaluated, task, [one.predictions for one in others],
+        compared_only(seeds, baselines),
+    )  # fmt: skip
+    repeats = [seed.measure(evaluated, task) for seed in seeds] if others else []
+    seconds = time.perf_counter() - clock
+    measurements = Measurements(models, comparison, seconds, repeats, baselines)
     report = report_builder.build_report(
         report_builder.run_info(config, started),
         components, data, teacher, datamodule, trained, measurements,
+        [other.trained for other in others],
     )  # fmt: skip
     report_builder.write_report(
         report,
@@ -132,6 +152,114 @@ def _run(
         report_builder.hyperparameters(components, student, data),
     )
     return report
+
+
+@dataclass(frozen=True)
+class TrainedSeed:
+    """Student and control of one of several seeds.
+
+    Attributes:
+        trained: by role.
+        predictions: on the evaluated split.
+    """
+
+    trained: Mapping[str, TrainedModel]
+    predictions: SeedLogits
+
+    def measure(self, evaluated: Sequence[EvaluatedModel], task: Task) -> Repeat:
+        """Return the report's entry of this seed."""
+        models = repeated_models(evaluated, self.predictions.logits, task)
+        courses = {
+            role: Training.from_dict(asdict(one.result)) for role, one in self.trained.items()
+        }
+        return Repeat(
+            self.predictions.seed,
+            {role: replace(model, training=courses[role]) for role, model in models.items()},
+        )
+
+
+def compared_only(
+    seeds: Sequence[TrainedSeed], baselines: MeasuredBaselines
+) -> dict[str, list[ArrayOrJagged]]:
+    """Return logits of what the student is compared with beside teacher and control.
+
+    That is each of two controls, where they were trained, and the linear model on words.
+    """
+    logits = {
+        role: [seed.predictions.logits[role] for seed in seeds]
+        for role in map(str, EACH_CONTROL)
+        if role in seeds[0].predictions.logits
+    }
+    words = baselines.logits.get(Role.WORDS)
+    return logits if words is None else {**logits, Role.WORDS: [words]}
+
+
+def build_student(components: RunComponents, data: PreparedData, teacher: Teacher) -> Student:
+    """Build the student with the initial weights of its seed."""
+    torch.manual_seed(components.seed)
+    return components.student.build(
+        StudentContext(teacher.primary, components.task, data, components.cache_dir)
+    )
+
+
+def initialize_head(student: Student, datamodule: DistillationDataModule, task: Task) -> None:
+    """Let a new head start from the distribution of the labels."""
+    if student.new_head:
+        task.head.initialize(output_layer(student.model), datamodule.labels)
+
+
+def train_seed(
+    components: RunComponents,
+    data: PreparedData,
+    datamodule: DistillationDataModule,
+    teacher: Teacher,
+    student: Student,
+    directory: RunDirectory,
+    logger: TensorBoardLogger,
+    callbacks: Sequence[Callback] = (),
+) -> tuple[dict[str, TrainedModel], SeedLogits]:
+    """Train student and control on one seed, and let them predict the evaluated split."""
+    trained = {
+        "student": train_student(
+            components, datamodule, teacher, student, directory, logger, callbacks
+        )
+    }
+    if components.trains_control:
+        trained |= train_controls(components, data, datamodule, student, directory, logger)
+    logits = {
+        role: predict_logits(
+            result.model, datamodule.test, components.trainer.hardware,
+            reduce_logits=components.task.evaluator.reduce_logits,
+        )
+        for role, result in trained.items()
+    }  # fmt: skip
+    return trained, SeedLogits(components.seed, logits)
+
+
+def train_repeat(
+    components: RunComponents,
+    data: PreparedData,
+    datamodule: DistillationDataModule,
+    teacher: Teacher,
+    directory: RunDirectory,
+) -> TrainedSeed:
+    """Train student and control on a further seed, in a folder below the run's own.
+
+    Initial weights, what the objective learns, order and dropout are those of this seed; teacher,
+    its outputs and data are shared.
+    """
+    log.info("repeats: seed %d", components.seed)
+    components.bind_objective(len(data.label_names))
+    directory = directory.of_seed(components.seed)
+    logger = TensorBoardLogger(directory.path)
+    student = build_student(components, data, teacher)
+    if data.label_names:
+        initialize_head(student, datamodule, components.task)
+    trained, predictions = train_seed(
+        components, data, datamodule, teacher, student, directory, logger
+    )
+    directory.drop_checkpoints()
+    return TrainedSeed(trained, predictions)
 
 
 def train_student(
@@ -147,7 +275,7 @@ def train_student(
     result = directory.finished("student")
     if result is not None:
         log.info("student: trained before the run was interrupted")
-        model = type(student.model).from_pretrained(directory.path / "student", dtype=torch.float32)
+        model = load_pretrained(type(student.model), directory.path / "student", new_head=False)
         return TrainedModel(model, result, result.seconds, False)
     model = copy.deepcopy(student.model)
     *earlier, last = [
@@ -227,7 +355,7 @@ def train_controls(
     the better of the two on validation is the control.
 
     Returns:
-        The control, and after it the one that does not count, if there are two.
+        The control; where there are two, after it each of them by its own role.
     """
     epochs = components.max_epochs
     plan = FineTuningPlan(
@@ -258,15 +386,20 @@ def train_controls(
         role: fine_tune(one, components.trainer, components.cache_dir, logger)
         for role, one in plans.items()
     }
-    counts = max(tuned, key=lambda role: tuned[role].result.best)  # the first of equal ones
-    if len(tuned) > 1:
-        datamodule.note_controls({role: one.result for role, one in tuned.items()}, counts)
+    best = {
+        role: -math.inf if one.result.best is None else one.result.best
+        for role, one in tuned.items()
+    }
+    counts = max(best, key=best.__getitem__)  # the first of equal ones
     directory.copy_control(tuned[counts].folder)
     trained = {
         role: TrainedModel(
-            type(plan.model).from_pretrained(one.folder, dtype=torch.float32),
+            load_pretrained(type(plan.model), one.folder, new_head=False),
             one.result, one.seconds, one.reused,
         )
         for role, one in tuned.items()
     }  # fmt: skip
-    return {Role.CONTROL: trained.pop(counts)} | trained
+    if len(trained) > 1:
+        datamodule.note_controls(best, counts, components.seed)
+        return {Role.CONTROL: trained[counts], **trained}
+    return {Role.CONTROL: trained[counts]}

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from transformers import PreTrainedModel
 
-from distill.core.errors import UserError
+from distill.core.permissions import apply_umask
 from distill.data.preprocessor import Processor
+from distill.pipeline import run_identity
+from distill.reporting.record import ReportError
+from distill.reporting.schema import Report, load_report
 from distill.training.trainer import TrainingResult
 
 # config.yaml is itself a primary config that repeats the command: Hydra has to be told where the
@@ -22,6 +25,12 @@ FOLDERS = {
     "distill": "${run_dir:${output_dir},${resume},${name}}",
     "distill-evaluate": "${evaluation_dir:${output_dir},${name}}",
 }
+
+# What a run writes into its folder, beside run.log, which is open.
+RUN_FILES = (
+    "config.yaml", "inputs.json", "report.*", "tradeoff*.png", "student*", "control*",
+    "checkpoints", "events.out.tfevents.*", "error.txt", "stopped.txt", ".*.partial",
+)  # fmt: skip
 
 
 class RunDirectory:
@@ -40,6 +49,8 @@ class RunDirectory:
         plain = OmegaConf.to_container(config, resolve=True)
         assert isinstance(plain, dict)
         plain.update({key: None for key in ("output_dir", "resume") if key in plain})
+        if "overwrite" in plain:
+            plain["overwrite"] = False
         plain["hydra"] = {"run": {"dir": FOLDERS[command]}, "output_subdir": None}
         header = (
             f"# Repeats this run: {command} --config-path FOLDER --config-name config\n"
@@ -48,10 +59,58 @@ class RunDirectory:
         content = OmegaConf.to_yaml(OmegaConf.create(plain))
         _write_atomically(self.path / "config.yaml", header + content)
 
+    def begin(self, config: DictConfig, inputs: Mapping[str, str]) -> Report | None:
+        """Begin a run in the folder, or go on with the same one; write config.yaml and inputs.json.
+
+        Args:
+            config: composed; with ``overwrite``, the run that is there is removed.
+            inputs: hash of each input by what it is.
+
+        Returns:
+            The report of the same run if it was finished before.
+
+        Raises:
+            UserError: if the run that is there had other inputs.
+        """
+        if config.get("overwrite"):
+            self._remove_run()
+        run_identity.check_same_inputs(self.path, inputs)
+        if (report := self._finished_report(config)) is not None:
+            return report
+        self.write_config(config)
+        content = json.dumps(dict(inputs), indent=2, ensure_ascii=False) + "\n"
+        _write_atomically(self.path / run_identity.INPUTS, content)
+        return None
+
+    def _finished_report(self, config: DictConfig) -> Report | None:
+        if self.finished("student") is None or run_identity.differing_settings(self.path, config):
+            return None
+        try:
+            return load_report(self.path)
+        except ReportError:  # missing or damaged: it is measured again
+            return None
+
+    def _remove_run(self) -> None:
+        """Remove what a run has written, and nothing else."""
+        for pattern in RUN_FILES:
+            for path in self.path.glob(pattern):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
     @property
     def checkpoints(self) -> Path:
         """Where the student's checkpoints lie."""
         return self.path / "checkpoints"
+
+    def of_seed(self, seed: int) -> "RunDirectory":
+        """Return the folder of one of several seeds, below this one, laid out in the same way."""
+        return RunDirectory(self.path / "repeats" / str(seed))
+
+    def drop_checkpoints(self) -> None:
+        """Remove what is only needed to continue a training that is finished."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def finished(self, role: str) -> TrainingResult | None:
         """What a role's training came to, if an earlier attempt at this run finished it."""
@@ -99,25 +158,9 @@ class RunDirectory:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         yield partial
+        apply_umask(partial)
         shutil.rmtree(self.path / name, ignore_errors=True)
         partial.replace(self.path / name)
-
-
-def load_interrupted_config(folder: str) -> DictConfig:
-    """The config of a run that was interrupted.
-
-    Raises:
-        UserError: if there is none, or it is finished.
-    """
-    path = Path(folder).expanduser()
-    if not (path / "config.yaml").is_file():
-        raise UserError(f"resume={folder}: there is no run in it (config.yaml is missing)")
-    if (path / "report.json").is_file():
-        raise UserError(f"resume={folder}: this run is finished, its report is report.md")
-    config = OmegaConf.load(path / "config.yaml")
-    assert isinstance(config, DictConfig)
-    config.pop("hydra", None)
-    return config
 
 
 def _write_atomically(path: Path, content: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distill.reporting.schema import Latency, ModelReport
 
 Kind = Literal["size", "speed", "quality", "calibration", "fidelity", "comparison"]
+INTERRUPTED = 1.05  # wall over processor time from which other programs are to blame
 SCORES: tuple[Kind, ...] = ("quality", "calibration", "fidelity")
 
 
@@ -53,7 +54,7 @@ class Quantity:
     format: Callable[[float | None], str] = text.score
     column: str | None = None
     drop_order: int | None = None
-    row: str | Callable[[Sequence[ModelReport]], str] | None = None
+    row: str | Callable[[Sequence[ModelReport]], str | None] | None = None
     cell: Callable[[ModelReport], str] | None = None
     tag: Literal["final", "measures"] | None = None
 
@@ -123,6 +124,28 @@ def retention(student: float | None, teacher: float | None, higher_is_better: bo
     return kept / whole if whole > 0 else None
 
 
+def speedup(teacher: ModelReport, student: ModelReport) -> tuple[float | None, str | None]:
+    """Return how many times faster the student is, and the name of the quantity that says so.
+
+    That is the latency, unless other programs have interrupted one of the models: then the time
+    that the processor spent on it. A long forward pass is interrupted more often than a short one.
+    """
+    latency, processor = (quantity(name) for name in ("latency_ms", "cpu_ms"))
+    is_interrupted = _is_interrupted(teacher) or _is_interrupted(student)
+    known = all(processor.read(model) for model in (teacher, student))
+    measured = processor if is_interrupted and known else latency
+    of_teacher, of_student = measured.read(teacher), measured.read(student)
+    if of_teacher is None or not of_student:
+        return None, None
+    return of_teacher / of_student, measured.name
+
+
+def _is_interrupted(model: ModelReport) -> bool:
+    """Whether wall time exceeds processor time by more than the clocks' inaccuracy."""
+    wall, processor = (quantity(name).read(model) for name in ("latency_ms", "cpu_ms"))
+    return wall is not None and processor is not None and wall > INTERRUPTED * processor
+
+
 def _size(name: str) -> Callable[[ModelReport], float | None]:
     return lambda model: getattr(model.size, name, None)
 
@@ -142,7 +165,21 @@ def _multiply_accumulates_heading(models: Sequence[ModelReport]) -> str:
 
 
 def _latency_cell(model: ModelReport) -> str:
-    p50, p95 = (getattr(_latency(model), key, None) for key in ("p50", "p95"))
+    return _percentiles(_latency(model))
+
+
+def _processor_time(model: ModelReport) -> Latency | None:
+    return model.speed.cpu_ms if model.speed else None
+
+
+def _processor_time_heading(models: Sequence[ModelReport]) -> str | None:
+    """A row of its own only where it differs from the latency."""
+    is_shown = any(_is_interrupted(model) for model in models)
+    return "processor time p50 / p95, ms" if is_shown else None
+
+
+def _percentiles(times: Latency | None) -> str:
+    p50, p95 = (getattr(times, key, None) for key in ("p50", "p95"))
     if p50 is None and p95 is None:
         return text.ABSENT
     return f"{text.significant(p50)} / {text.significant(p95)}"
@@ -217,6 +254,17 @@ _DECLARED = (
         unit="ms",
         higher_is_better=False,
         format=text.significant,
+    ),
+    Quantity(
+        name="cpu_ms",
+        kind="speed",
+        reader=lambda model: getattr(_processor_time(model), "p50", None),
+        title="processor time",
+        unit="ms",
+        higher_is_better=False,
+        format=text.significant,
+        row=_processor_time_heading,
+        cell=lambda model: _percentiles(_processor_time(model)),
     ),
     Quantity(
         name="examples_per_second",

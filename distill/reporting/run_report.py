@@ -10,6 +10,7 @@ from typing import Any
 from distill.reporting import text
 from distill.reporting.figure import draw_tradeoff, save_figure
 from distill.reporting.files import write_text
+from distill.reporting.quantities import quantity, speedup
 from distill.reporting.run_table import overview, table_and_conclusion
 from distill.reporting.schema import FILE_NAME, ModelReport, Report, RunInfo
 
@@ -40,6 +41,7 @@ def markdown(report: Report) -> str:
         f"# {report.run.name}",
         *table_and_conclusion(report),
         "![Size and latency against quality](tradeoff.png)",
+        *_by_seed(report),
         *_per_class(report.models),
         "## Details",
         "\n".join(_details(report)),
@@ -47,6 +49,24 @@ def markdown(report: Report) -> str:
         _commands(report.run),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _by_seed(report: Report) -> list[str]:
+    """The main metric of every seed's models, where there are several."""
+    if not report.repeats:
+        return []
+    metric = report.main_metric or ""
+    roles = list(dict.fromkeys(role for repeat in report.repeats for role in repeat.models))
+    rows = []
+    for repeat in report.repeats:
+        found = [
+            repeat.models[role].quality.get(metric) if role in repeat.models else None
+            for role in roles
+        ]
+        rows.append([str(repeat.seed), *map(text.score, found)])
+    label = text.words(metric)
+    header = ["seed", *(f"{role}: {label}" for role in roles)]
+    return ["## By seed", "\n".join(text.markdown_table(header, rows))]
 
 
 def _per_class(models: Sequence[ModelReport]) -> list[str]:
@@ -85,6 +105,7 @@ def _details(report: Report) -> list[str]:
     lines += [f"- {note}" for note in data.notes]
     lines += [f"- {line}" for line in _speed_conditions(report.models)]
     lines += [f"- {line}" for line in _baselines(report.baselines)]
+    lines += [f"- {line}" for line in _speedup(report)]
     reused = [text.words(name) for name, is_reused in _items(report.reused) if is_reused]
     times = [
         f"{text.words(name)} {text.duration(seconds)}"
@@ -146,6 +167,22 @@ def _baselines(baselines: Sequence[ModelReport]) -> list[str]:
         timed = f"; latency is of {runtime}, one at a time" if runtime else ""
         lines.append(f"Baseline {model.role}: {model.name}{timed}.")
     return lines
+
+
+def _speedup(report: Report) -> list[str]:
+    """Return how the speed-up was computed, if it was."""
+    if report.teacher is None or report.student is None:
+        return []
+    ratio, name = speedup(report.teacher, report.student)
+    if ratio is None:
+        return []
+    measured = quantity(name)
+    reason = (
+        ", because other programs interrupted the measurement and lengthened the latency"
+        if name == "cpu_ms"
+        else ""
+    )
+    return [f"Speed-up of the student: {text.significant(ratio)}, by {measured.label}{reason}."]
 
 
 def _plain(value: Any) -> str:

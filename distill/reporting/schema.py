@@ -29,7 +29,7 @@ class Role(StrEnum):
 
     ``majority`` and ``words`` are baselines: the same answer to everything (the largest class, the
     mean, the commonest labels), and a linear model on words. Where two controls were trained,
-    ``control`` is the better one on validation, and the other has one of the last two roles.
+    ``control`` is the better one on validation, and each of them has one of the last two roles.
     """
 
     TEACHER = "teacher"
@@ -42,7 +42,7 @@ class Role(StrEnum):
 
 
 BASELINES = (Role.MAJORITY, Role.WORDS)
-OTHER_CONTROLS = (Role.CONTROL_EQUAL_STEPS, Role.CONTROL_USUAL_LENGTH)
+EACH_CONTROL = (Role.CONTROL_EQUAL_STEPS, Role.CONTROL_USUAL_LENGTH)
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,8 @@ class ModelReport(Record):
         per_class: Scores of each class; empty unless they were asked for.
         calibration: ``None`` where the model has no probabilities.
         fidelity: ``None`` for the teacher itself.
+        constant_prediction: What the model predicts where it predicts nothing else, in words,
+            ``the class positive for every example``.
     """
 
     role: str
@@ -218,6 +220,7 @@ class ModelReport(Record):
     per_class: Mapping[str, ClassScores] = field(default_factory=dict)
     calibration: Calibration | None = None
     fidelity: Fidelity | None = None
+    constant_prediction: str | None = None
 
     @property
     def is_teacher(self) -> bool:
@@ -235,14 +238,37 @@ class ModelReport(Record):
         return {**quality, **(self.calibration or {}), **(self.fidelity or {})}
 
 
+EXAMPLES, SEEDS = "examples", "seeds"
+"""What an interval counts as luck: the choice of test examples, the seed of the training."""
+
+
 @dataclass(frozen=True)
 class Difference(Record):
-    """A paired difference on the same examples, with 95 % interval and two-sided p-value."""
+    """A paired difference on the same examples, with 95 % interval and two-sided p-value.
+
+    Attributes:
+        value: The mean over the seeds.
+        low: Lower end of the interval; ``None`` where there is none.
+        high: Upper end.
+        p_value: Of the test that the difference is 0.
+        seeds: Number of seeds that both models were trained on; ``None`` in older reports: one.
+        covers: What interval and p-value count, ``examples`` and, of several seeds, ``seeds``.
+    """
 
     value: float | None = None
     low: float | None = None
     high: float | None = None
     p_value: float | None = None
+    seeds: int | None = None
+    covers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Range(Record):
+    """The ends of a 95 % interval."""
+
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -252,24 +278,33 @@ class Comparison(Record):
     Attributes:
         metric: The task's main metric, in which they are compared.
         retention: The student's metric over the teacher's, or the teacher's over the student's
-            where lower is better.
+            where lower is better; of several seeds, the mean.
+        retention_interval: Its 95 % interval, over what ``difference_to_teacher`` covers.
         size_ratio: The teacher's parameters over the student's.
-        speedup: The teacher's latency over the student's.
-        gain_over_control: Metric of the student minus that of the control.
-        difference_to_teacher: Metric of the student minus that of the teacher.
+        speedup: The teacher's time for one example over the student's.
+        speedup_of: Name of the quantity that ``speedup`` compares: ``latency_ms``, or ``cpu_ms``
+            (processor time) where other programs interrupted the measurement.
+        gain_over_control: Metric of the student minus that of the control, both of each seed.
+        difference_to_teacher: Metric of the student minus that of the teacher. There is one
+            teacher: that another training of it may be better or worse is not counted.
         difference_to_words: Metric of the student minus that of the linear model on words.
-        gain_over_other_controls: Metric of the student minus that of a control that does not count,
-            by its role.
+        gain_over_each_control: The same gain by role where two controls were trained, of which the
+            better one on validation is the control.
+        means: The metric of each role, the mean over the seeds with an interval that counts seeds
+            and examples; empty where there is one seed.
     """
 
     metric: str | None = None
     retention: float | None = None
+    retention_interval: Range | None = None
     size_ratio: float | None = None
     speedup: float | None = None
+    speedup_of: str | None = None
     gain_over_control: Difference | None = None
     difference_to_teacher: Difference | None = None
     difference_to_words: Difference | None = None
-    gain_over_other_controls: Mapping[str, Difference] = field(default_factory=dict)
+    gain_over_each_control: Mapping[str, Difference] = field(default_factory=dict)
+    means: Mapping[str, MetricValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -312,6 +347,29 @@ class Training(Record):
 
 
 @dataclass(frozen=True)
+class RepeatedModel(Record):
+    """A model of one seed: the values of its metrics, and the course of its training."""
+
+    quality: Mapping[str, float] = field(default_factory=dict)
+    calibration: Mapping[str, float] = field(default_factory=dict)
+    fidelity: Mapping[str, float] = field(default_factory=dict)
+    training: Training | None = None
+
+
+@dataclass(frozen=True)
+class Repeat(Record):
+    """One of several seeds that student and control were trained on.
+
+    Attributes:
+        seed: Of both.
+        models: Student and control by role.
+    """
+
+    seed: int
+    models: Mapping[str, RepeatedModel] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Report(Record):
     """The report of one run, the content of report.json.
 
@@ -336,6 +394,7 @@ class Report(Record):
     timing: Timing | None = None
     reused: Reused | None = None
     training: Mapping[str, Training] = field(default_factory=dict)
+    repeats: tuple[Repeat, ...] = ()
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], path: str = "") -> Self:

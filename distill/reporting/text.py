@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 
 ABSENT = "–"
+# Differences below are 0 up to the order of summation.
+ROUNDING = 1e-9
 
 
 def finite(value: object) -> float | None:
@@ -61,11 +63,19 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
 
 
 def difference(value: float | None, in_points: bool = True) -> str:
-    """Write a signed difference, in points (hundredths) or as it is."""
+    """Write a signed difference, in points (hundredths) or as it is.
+
+    One that the usual digits would show as 0 is written with one significant digit: +0.04.
+    """
     if value is None:
         return ABSENT
-    text = f"{100 * value:+.1f}" if in_points else f"{value:+.3f}"
-    return text.replace("-", "−") if float(text) else text.replace("-", "+")
+    shown, digits = (100 * value, 1) if in_points else (value, 3)
+    text = f"{shown:+.{digits}f}"
+    if float(text):
+        return text.replace("-", "−")
+    if abs(shown) < ROUNDING:
+        return text.replace("-", "+")
+    return f"{'+' if shown > 0 else '−'}{significant(abs(shown), 1)}"
 
 
 def p_value(p: float | None) -> str:
@@ -86,6 +96,14 @@ def percent(ratio: float | None) -> str:
     if ratio is None:
         return ABSENT
     return f"{100 * ratio:.1f} %" if 0.9 <= ratio <= 1.1 else f"{significant(100 * ratio, 2)} %"
+
+
+def percent_with_interval(ratio: float | None, low: float | None, high: float | None) -> str:
+    """Write ``98.9 % [97.6, 100.2]``, without the brackets where there is no interval."""
+    if ratio is None or low is None or high is None:
+        return percent(ratio)
+    ends = (percent(end).removesuffix(" %") for end in (low, high))
+    return f"{percent(ratio)} [{', '.join(ends)}]"
 
 
 def duration(seconds: float) -> str:

@@ -18,9 +18,9 @@ LOCK = ".search.lock"
 # Files that are written before anything is run.
 UNTOUCHED = frozenset({"run.log", LOCK})
 # Settings of a search that may change when it is continued.
-BUDGET = ("trials", "minutes", "control")
+BUDGET = ("trials", "minutes", "control", "at_least", "finalists")
 # Settings of a run that do not make it another search.
-IRRELEVANT = ("output_dir", "cache_dir", "overrides", "name")
+IRRELEVANT = ("output_dir", "cache_dir", "overrides", "name", "overwrite")
 
 
 def describe_search(base: DictConfig, settings: DictConfig, space: Space) -> dict[str, Any]:

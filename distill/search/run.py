@@ -35,12 +35,12 @@ def run_search(
     Raises:
         UserError: For a mistake of the user, before any training.
     """
-    fixed = _fixed_overrides(config, overrides)
+    fixed = fixed_overrides(config, overrides)
     node = OmegaConf.to_container(config.search, resolve=True)
     assert isinstance(node, dict)
     validate_node("search", {str(key): value for key, value in node.items()})
     settings = instantiate(config.search, _convert_="all")
-    compose = _composer(fixed)
+    compose = composer(fixed)
     space = read_space(settings.space, typed, fixed, compose)
     base = compose()
     search = record.describe_search(base, config.search, space)
@@ -58,14 +58,19 @@ def run_search(
         return _run_trials(study, space, command)
 
 
-def _composer(fixed: list[str]) -> Compose:
-    """Return a function from a trial's overrides to the config of its run."""
+def composer(fixed: list[str], control: bool | None = False) -> Compose:
+    """Return a function from a trial's overrides to the config of its run.
+
+    Args:
+        fixed: Overrides of every run.
+        control: What ``control`` is where no override sets it; ``None``: the config's own.
+    """
 
     @functools.cache  # takes Hydra some 50 ms
     def compose(*overrides: str) -> DictConfig:
         given = [*fixed, *overrides]
-        if not any(override.startswith("control=") for override in given):
-            given.append("control=false")
+        if control is not None and not any(o.startswith("control=") for o in given):
+            given.append(f"control={str(control).lower()}")
         run = hydra.compose("config", given)
         run.overrides = given
         return run
@@ -113,10 +118,12 @@ def _run_trials(study: Study, space: Space, command: str) -> str:
     )
 
 
-def _fixed_overrides(config: DictConfig, overrides: list[str]) -> list[str]:
+def fixed_overrides(config: DictConfig, overrides: list[str]) -> list[str]:
     """Return the overrides that every run of the search gets."""
     if config.resume is not None:
         raise UserError("the same command continues a search: leave out resume")
+    if config.overwrite:
+        raise UserError("a search replaces no runs: leave out overwrite, give another output_dir")
     if config.trainer.get("devices", 1) != 1 or config.trainer.get("strategy", "auto") != "auto":
         raise UserError(
             "a search uses one device: leave trainer.devices=1 and trainer.strategy=auto"

@@ -31,7 +31,9 @@ Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 Space = dict[str, Distribution]
 
 # Settings that must be equal in all trials for their results on validation to be comparable.
-SHARED = ("task", "data", "seed", "control", "output_dir", "cache_dir", "resume")
+SHARED = (
+    "task", "data", "seed", "repeats", "control", "output_dir", "cache_dir", "resume", "overwrite",
+)  # fmt: skip
 MAY_DIFFER = ("data.batch_size", "data.max_length")
 
 

@@ -1,6 +1,7 @@
 """What every student factory provides."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,6 +9,7 @@ from typing import Any, ClassVar
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from distill.data.prepare import PreparedData
+from distill.modeling.head import Head
 from distill.modeling.shape import ModelShape
 from distill.tasks.base import Task
 from distill.teacher.prepare import Teacher
@@ -22,12 +24,14 @@ class Student:
         model: with its initial weights.
         processor: its own processor, or the teacher's.
         origin: where the initial weights come from, in words for the report and the model card.
+        new_head: whether its head has random weights.
     """
 
     name: str
     model: PreTrainedModel
     processor: Any
     origin: str
+    new_head: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,15 @@ class StudentFactory(ABC):
     @abstractmethod
     def check(self, teacher_config: PreTrainedConfig) -> None:
         """Raise a ``UserError`` if no student can be made for a teacher, before any training."""
+
+    def check_weights(self, head: Head, label_names: Sequence[str]) -> None:
+        """Raise a ``UserError`` if weights that it starts from do not fit, before any training.
+
+        Args:
+            head: the task's.
+            label_names: names of the head's outputs.
+        """
+        return
 
     @abstractmethod
     def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:

@@ -109,7 +109,7 @@ class BiLSTMFactory(StudentFactory):
             with torch.no_grad():
                 embedding_tables.embedding_weight(model).copy_(table[kept])
         origin = "random weights" if table is None else f"the teacher's {self.start} of each token"
-        return Student(self.name, model, tokenizer, origin)
+        return Student(self.name, model, tokenizer, origin, new_head=True)
 
 
 def pair_settings(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

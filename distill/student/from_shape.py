@@ -1,6 +1,7 @@
 """A student of a given shape, such as one of BERT's published miniatures."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,7 @@ from transformers import BertConfig, PreTrainedConfig
 
 from distill.core.errors import UserError
 from distill.modeling import loading
+from distill.modeling.head import Head
 from distill.modeling.shape import ModelShape
 from distill.student.base import (
     Student,
@@ -57,6 +59,11 @@ class ShapeFactory(StudentFactory):
         if self.weights == "published":
             loading.load_config(self.published_id, f"the published {self.published_id}")
 
+    def check_weights(self, head: Head, label_names: Sequence[str]) -> None:
+        """Raise a ``UserError`` if the published weights cannot be loaded."""
+        if self.weights == "published":
+            head.start(self.published_id, label_names)
+
     def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
         """Return the architecture; published weights come with their own tokenizer."""
         shape = ModelShape(self.hidden_layers, self.hidden_size, self.hidden_size // 64)
@@ -70,8 +77,8 @@ class ShapeFactory(StudentFactory):
         if self.weights == "published":
             description = f"the published {self.published_id}"
             tokenizer = task.preprocessor.load_processor(self.published_id, description)
-            model = task.head.load(self.published_id, context.label_names)
-            return Student(self.name, model, tokenizer, description)
+            model, new_head = task.head.start(self.published_id, context.label_names)
+            return Student(self.name, model, tokenizer, description, new_head)
         tokenizer = teacher.processor
         config = BertConfig(
             # The head of a language model has as many outputs as the teacher's.
@@ -89,4 +96,4 @@ class ShapeFactory(StudentFactory):
             "student: starts from random weights (student.weights=published starts from %s)",
             self.published_id,
         )
-        return Student(self.name, task.head.build(config), tokenizer, "random weights")
+        return Student(self.name, task.head.build(config), tokenizer, "random weights", True)

@@ -1,11 +1,12 @@
 """A pretrained model as the student."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedConfig
 
-from distill.core.errors import UserError
 from distill.modeling import loading
+from distill.modeling.head import Head
 from distill.modeling.shape import model_shape
 from distill.student.base import (
     Student,
@@ -45,9 +46,9 @@ class PretrainedFactory(StudentFactory):
         """Return the pretrained student; a head that does not fit the task is replaced."""
         path = loading.resolve_model_path(self.path, "student.path")
         tokenizer = context.task.preprocessor.load_processor(path, f"student.path={self.path}")
-        try:
-            model = context.task.head.load(path, context.label_names)
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"student.path={self.path} cannot be loaded: {reason}") from error
-        return Student(self.name, model, tokenizer, f"the pretrained {self.path}")
+        model, new_head = context.task.head.start(path, context.label_names)
+        return Student(self.name, model, tokenizer, f"the pretrained {self.path}", new_head)
+
+    def check_weights(self, head: Head, label_names: Sequence[str]) -> None:
+        """Raise a ``UserError`` if the student's weights cannot be loaded."""
+        head.start(loading.resolve_model_path(self.path, "student.path"), label_names)

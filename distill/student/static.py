@@ -110,4 +110,4 @@ class StaticFactory(StudentFactory):
                 frequencies = counts / counts.sum().clamp(min=1)
                 weight.mul_((SMOOTHING / (SMOOTHING + frequencies))[:, None])
         origin = "random weights" if table is None else f"the teacher's {self.start} of each token"
-        return Student(self.name, model, tokenizer, origin)
+        return Student(self.name, model, tokenizer, origin, new_head=True)

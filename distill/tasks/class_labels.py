@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.core.errors import UserError
 from distill.data.labels import IGNORED_LABEL
@@ -73,6 +74,40 @@ def head_order(model_names: Mapping[int, str], names: Sequence[str]) -> list[int
     return [model_ids[name] for name in wanted]
 
 
+def start_at_log_prior(output: nn.Linear, labels: np.ndarray) -> None:
+    """Set a new head's bias to the log of each class's share of the labels.
+
+    The model then starts from the best answer that ignores the input, and no epochs are spent on
+    reaching it (Karpathy 2019, "A Recipe for Training Neural Networks"; Lin et al. 2017, "Focal
+    Loss", section 4.1). Half an example is added to each class, so that one without any is finite.
+
+    Args:
+        output: the head's last layer.
+        labels: class ids, of any shape; ``IGNORED_LABEL`` is left out.
+    """
+    known = labels[labels != IGNORED_LABEL]
+    counts = np.bincount(known.astype(np.int64).reshape(-1), minlength=output.out_features) + 0.5
+    _set_bias(output, np.log(counts / counts.sum()))
+
+
+def start_at_log_odds(output: nn.Linear, labels: np.ndarray) -> None:
+    """Set a new head's bias to the log-odds of each label, see :func:`start_at_log_prior`.
+
+    Args:
+        output: the head's last layer.
+        labels: 0 or 1 for each class ``(N, C)``; ``IGNORED_LABEL`` is left out.
+    """
+    positive = (labels == 1).sum(axis=0) + 0.5
+    negative = (labels == 0).sum(axis=0) + 0.5
+    _set_bias(output, np.log(positive / negative))
+
+
+def _set_bias(output: nn.Linear, values: np.ndarray) -> None:
+    if output.bias is not None:
+        with torch.no_grad():
+            output.bias.copy_(torch.from_numpy(values))
+
+
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     r"""Cross-entropy in fp32: ``(N, C)``, ``(N,)`` -> scalar.
 
@@ -105,6 +140,16 @@ def classification_fidelity(logits: np.ndarray, teacher: np.ndarray) -> dict[str
         "agreement": fidelity.agreement(logits.argmax(axis=-1), teacher.argmax(axis=-1)),
         "kl_divergence": fidelity.kl_divergence(teacher, logits),
     }
+
+
+def constant_class(
+    predicted: np.ndarray, names: Sequence[str], what: str = "the class {} for every example"
+) -> str | None:
+    """Return the only class among several predictions ``(N,)``, in words; ``None`` if not one."""
+    if len(predicted) < 2 or (predicted != predicted[0]).any():
+        return None
+    only = int(predicted[0])
+    return what.format(names[only] if only < len(names) else only)
 
 
 def preview(names: Sequence[str], count: int = 5) -> str:

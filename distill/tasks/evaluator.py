@@ -92,6 +92,28 @@ class Evaluator(ABC, Generic[LogitsT]):
         """Return predictions in a form in which those of two models are interchangeable."""
         return predictions
 
+    def constant_prediction(
+        self, logits: LogitsT, examples: DistillationDataset, names: Sequence[str]
+    ) -> str | None:
+        """Return what a model predicts if it is the same throughout, else ``None``.
+
+        In words that follow "it predicts": ``the class positive for every example``.
+
+        Args:
+            logits: of every example.
+            examples: the measured split.
+            names: of the model's outputs.
+        """
+        return None
+
+    def clusters(self, examples: DistillationDataset) -> np.ndarray | None:
+        """Return the cluster of each measured example, ``(N,)``, in the order of the metrics' rows.
+
+        Examples of one cluster are not independent, and are resampled together. ``None``: each is
+        a cluster of its own.
+        """
+        return None
+
     def per_class_scores(
         self, logits: LogitsT, examples: DistillationDataset, names: Sequence[str]
     ) -> PerClass:

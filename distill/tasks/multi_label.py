@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch.nn.functional as F
 from datasets import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from distill.baselines.constant import CommonestLabels
@@ -120,6 +120,10 @@ class MultiLabelHead(Head):
         """Match the classes by name."""
         return class_labels.head_order(model_names, names)
 
+    def initialize(self, output: nn.Linear, labels: np.ndarray) -> None:
+        """Set the bias to the log-odds of the labels."""
+        class_labels.start_at_log_odds(output, labels)
+
 
 class BinaryCrossEntropyCriterion(Criterion):
     """A Bernoulli distribution per class, binary cross-entropy on labels."""
@@ -185,6 +189,16 @@ class MultiLabelEvaluator(Evaluator[np.ndarray]):
             "agreement": fidelity.agreement(predicted.reshape(-1), teacher_predicted.reshape(-1)),
             "kl_divergence": fidelity.bernoulli_divergence(teacher, logits),
         }
+
+    def constant_prediction(
+        self, logits: np.ndarray, examples: DistillationDataset, names: Sequence[str]
+    ) -> str | None:
+        """Return the only set of classes that is predicted."""
+        decisions = _decisions(logits)
+        if len(decisions) < 2 or (decisions != decisions[0]).any():
+            return None
+        classes = [name for name, chosen in zip(names, decisions[0], strict=True) if chosen]
+        return f"{', '.join(classes) or 'none of the classes'} for every example"
 
     def per_class_scores(
         self, logits: np.ndarray, examples: DistillationDataset, names: Sequence[str]

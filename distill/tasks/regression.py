@@ -226,6 +226,15 @@ class RegressionEvaluator(Evaluator[np.ndarray]):
         """Return outputs and labels as trained on, ``(N,)`` each."""
         return logits[..., 0], examples.label_values
 
+    def constant_prediction(
+        self, logits: np.ndarray, examples: DistillationDataset, names: Sequence[str]
+    ) -> str | None:
+        """Return the only number that is predicted, in the labels' own units."""
+        numbers = logits[..., 0]
+        if len(numbers) < 2 or np.ptp(numbers) > 1e-6 * max(1.0, float(np.abs(numbers).max())):
+            return None
+        return f"the number {float(numbers[0]) * self.scale:.4g} for every example"
+
     def standardize(self, predictions: np.ndarray) -> np.ndarray:
         """Return standardized predictions, or their ranks for Spearman's correlation.
 

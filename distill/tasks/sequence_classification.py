@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 from datasets import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from distill.baselines.constant import LargestClass
@@ -134,6 +134,10 @@ class SequenceClassificationHead(Head):
         """Match the classes by name."""
         return class_labels.head_order(model_names, names)
 
+    def initialize(self, output: nn.Linear, labels: np.ndarray) -> None:
+        """Set the bias to the log of each class's share of the labels."""
+        class_labels.start_at_log_prior(output, labels)
+
 
 class CrossEntropyCriterion(Criterion):
     """Softmax over the classes, cross-entropy on labels."""
@@ -168,6 +172,12 @@ class ClassificationEvaluator(Evaluator[np.ndarray]):
     def fidelity(self, logits: np.ndarray, teacher: np.ndarray) -> dict[str, float | None]:
         """Return the share of equal predictions and the KL divergence to the teacher."""
         return class_labels.classification_fidelity(logits, teacher)
+
+    def constant_prediction(
+        self, logits: np.ndarray, examples: DistillationDataset, names: Sequence[str]
+    ) -> str | None:
+        """Return the only class that is predicted."""
+        return class_labels.constant_class(logits.argmax(axis=-1), names)
 
     def per_class_scores(
         self, logits: np.ndarray, examples: DistillationDataset, names: Sequence[str]

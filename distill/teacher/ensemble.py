@@ -152,6 +152,7 @@ class EnsembleConfig:
             sum(member.seconds for member in members.values()),
             all(member.reused for member in members.values()),
             dict(members),
+            [file for member in members.values() for file in member.weight_files],
         )
 
 

@@ -1,6 +1,7 @@
 """The cache of a teacher's logits: computed once per teacher and data, then memory-mapped."""
 
 import logging
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from distill.core.cache import cache_key, get_or_create
-from distill.core.errors import UserError
+from distill.core.errors import RunError, UserError
 from distill.core.hardware import Hardware
 from distill.core.jagged import ArrayOrJagged, JaggedArray, allocate_rows
 from distill.data.dataset import DistillationDataset
@@ -23,6 +24,8 @@ from distill.training.inference import iter_logits
 
 log = logging.getLogger(__name__)
 
+# Precision of the outputs, whatever a student is trained in; part of the key.
+PRECISION = "32-true"
 # Number of examples on which cached logits are compared with the teacher whenever they are opened.
 VERIFIED_EXAMPLES = 8
 
@@ -89,7 +92,7 @@ def cached_logits(
         content: hash of the split's content.
         preprocessor: encoded the examples; part of the key.
         max_length: maximum number of tokens of an example.
-        hardware: device and precision of the computation.
+        hardware: device of the computation.
         cache_dir: where the result is kept.
         split: name of the split, for the log.
         launcher: starts the processes that share the work; ``None``: this process alone.
@@ -100,21 +103,26 @@ def cached_logits(
         they were reused.
 
     Raises:
-        UserError: if the cached logits differ from those of the teacher.
+        UserError: if the cached logits differ from those of the teacher, or its outputs are not
+            finite numbers.
     """
     key = cache_key(
         kind="outputs", format=1, teacher=teacher.hash,
         tokenizer=preprocessor.processor_hash(teacher.processor), content=content,
-        task=preprocessor.cache_key, max_length=max_length, precision=hardware.precision,
+        task=preprocessor.cache_key, max_length=max_length, precision=PRECISION,
     )  # fmt: skip
     folder = cache_dir / "outputs" / key
     started = time.perf_counter()
 
     def compute(partial: Path) -> None:
         log.info("teacher: computing its outputs for %d examples of %s", len(examples), split)
-        (launcher or ProcessLauncher()).run_on_all_ranks(
-            _compute_logits, teacher.model, examples, hardware, partial / "logits.npy"
-        )
+        try:
+            (launcher or ProcessLauncher()).run_on_all_ranks(
+                _compute_logits, teacher.model, examples, hardware, partial / "logits.npy"
+            )
+        except RunError as error:
+            shutil.rmtree(partial)
+            raise UserError(f"the teacher {teacher.name} cannot teach: {error}") from error
 
     reused = get_or_create(folder, compute)
     logits = _by_example(np.load(folder / "logits.npy", mmap_mode="r"), examples, folder)
@@ -179,7 +187,7 @@ def _verify_sample(
         rows[indices] = values
     computed = rows.values if isinstance(rows, JaggedArray) else rows
     # In a batch of other examples the padding differs, and with it the rounding.
-    tolerance = 1e-3 if hardware.precision == "32-true" else 0.05
+    tolerance = 1e-3
     scale = max(1.0, float(np.abs(computed).max(initial=0.0)))
     if not np.abs(cached - computed).max(initial=0.0) <= tolerance * scale:
         raise _stale_error(folder)

@@ -1,13 +1,13 @@
 """Prepare the teacher: load it, align its outputs, fine-tune it once where it needs to be."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from distill.core.errors import UserError
@@ -16,7 +16,7 @@ from distill.data.prepare import PreparedData
 from distill.modeling import loading
 from distill.modeling.ensemble import Ensemble
 from distill.modeling.families import output_names
-from distill.modeling.head import Head
+from distill.modeling.head import Head, output_layer, reorder_head, reset_head
 from distill.modeling.outputs import ModelOutputs
 from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
@@ -40,6 +40,7 @@ class Teacher:
         seconds: time of fine-tuning in this run; 0 if it was not needed or reused.
         reused: whether it was used as it is or taken from the cache.
         members: the teachers of an ensemble by name.
+        weight_files: files of its saved weights, of an ensemble those of all members.
         output_order: index of each label in the head that it came with; ``None`` if its head was
             trained on these labels here, or it is an ensemble.
     """
@@ -51,6 +52,7 @@ class Teacher:
     seconds: float
     reused: bool
     members: Mapping[str, "Teacher"] = field(default_factory=dict)
+    weight_files: Sequence[Path] = ()
     output_order: tuple[int, ...] | None = None
 
     @property
@@ -110,6 +112,8 @@ def prepare_teacher(
     """Prepare a teacher, or every member of an ensemble; see :func:`prepare_single_teacher`."""
     if isinstance(config, TeacherConfig):
         return prepare_single_teacher(config, preparation)
+    for member in config.members.values():  # before the first of them is fine-tuned
+        _load_teacher(member, preparation)
     members = {
         name: prepare_single_teacher(member, preparation) for name, member in config.members.items()
     }
@@ -125,15 +129,7 @@ def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparatio
         UserError: if there is no such model, or it needs fine-tuning and must not be fine-tuned.
     """
     task, data = preparation.task, preparation.data
-    path = loading.resolve_model_path(config.path, "teacher.path")
-    description = f"teacher.path={config.path}"
-    model_config = loading.load_config(path, description)
-    processor = task.preprocessor.load_processor(path, description)
-    loading.check_max_length(model_config, preparation.max_length)
-    order = _trained_output_order(model_config, config, data.label_names, task)
-    # What the checkpoint lacks starts from random weights, drawn from the teacher's own seed.
-    torch.manual_seed(config.seed)
-    model = load_model(task.head, path, data.label_names, keep_head=order is not None)
+    path, model, processor, order = _load_teacher(config, preparation)
     if order is not None:
         if order != list(range(len(order))):
             reorder_head(model, order)
@@ -141,7 +137,7 @@ def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparatio
         log.info("teacher: %s has a head trained for these classes and is used as it is", path)
         return Teacher(
             config.name, model.eval(), processor, loading.weights_hash(model), 0.0, True,
-            output_order=tuple(order),
+            weight_files=loading.weight_files(path), output_order=tuple(order),
         )  # fmt: skip
     if config.fine_tune is False:
         raise UserError(
@@ -153,8 +149,26 @@ def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparatio
     # Loaded in either case, so that this run and those that reuse it hold the very same teacher.
     model = load_model(task.head, str(tuned.folder), data.label_names, keep_head=True).eval()
     return Teacher(
-        config.name, model, processor, loading.weights_hash(model), tuned.seconds, tuned.reused
-    )
+        config.name, model, processor, loading.weights_hash(model), tuned.seconds, tuned.reused,
+        weight_files=loading.weight_files(str(tuned.folder)),
+    )  # fmt: skip
+
+
+def _load_teacher(
+    config: TeacherConfig, preparation: TeacherPreparation
+) -> tuple[str, PreTrainedModel, Any, list[int] | None]:
+    """Return a teacher's path, model and processor, and the order of its outputs if trained."""
+    task, data = preparation.task, preparation.data
+    path = loading.resolve_model_path(config.path, "teacher.path")
+    description = f"teacher.path={config.path}"
+    model_config = loading.load_config(path, description)
+    processor = task.preprocessor.load_processor(path, description)
+    loading.check_max_length(model_config, preparation.max_length)
+    order = _trained_output_order(model_config, config, data.label_names, task)
+    # What the checkpoint lacks starts from random weights, drawn from the teacher's own seed.
+    torch.manual_seed(config.seed)
+    model = load_model(task.head, path, data.label_names, keep_head=order is not None)
+    return path, model, processor, order
 
 
 def _fine_tune_teacher(
@@ -162,7 +176,7 @@ def _fine_tune_teacher(
 ) -> FineTunedModel:
     task, data = preparation.task, preparation.data
     if not task.head.reuses_head:
-        _reset_head(model)
+        reset_head(model)
     encoder = task.encoder(data, preparation.cache_dir)
     encoded = {
         split: encoder.encode(split, processor, preparation.max_length)
@@ -176,7 +190,7 @@ def _fine_tune_teacher(
         for split, rows in encoded.items()
     }
     if not task.head.reuses_head:
-        task.head.initialize(_output_layer(model), datasets["train"].label_values)
+        task.head.initialize(output_layer(model), datasets["train"].label_values)
     plan = FineTuningPlan(
         role="teacher",
         name=config.name,
@@ -248,43 +262,4 @@ def load_model(head: Head, path: str, names: list[str], keep_head: bool) -> PreT
     Raises:
         UserError: if it cannot be loaded.
     """
-    try:
-        return head.load_trained(path, names) if keep_head else head.load(path, names)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"the model in {path} cannot be loaded: {reason}") from error
-
-
-def _output_layer(model: PreTrainedModel) -> nn.Linear:
-    """Return the head's last linear layer, which has one row per output."""
-    linear = [
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not name.startswith(model.base_model_prefix + ".")
-    ]
-    assert linear and linear[-1].out_features == model.config.num_labels
-    return linear[-1]
-
-
-def reorder_head(model: PreTrainedModel, order: list[int]) -> None:
-    """Put the outputs of a trained head into another order.
-
-    Args:
-        model: its last linear layer is changed.
-        order: the index of each output in the present head.
-    """
-    layer = _output_layer(model)
-    with torch.no_grad():
-        layer.weight.copy_(layer.weight[order].clone())
-        if layer.bias is not None:
-            layer.bias.copy_(layer.bias[order].clone())
-
-
-def _reset_head(model: PreTrainedModel) -> None:
-    """Draw the whole head anew: one of the same shape may have been trained for another task."""
-    std = getattr(model.config, "initializer_range", 0.02)
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and not name.startswith(model.base_model_prefix + "."):
-            nn.init.normal_(module.weight, std=std)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    return head.load_trained(path, names) if keep_head else head.load(path, names)

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from distill.core.errors import RunError
 from distill.core.hardware import Hardware
 from distill.core.jagged import ArrayOrJagged, allocate_rows
 from distill.data.dataset import DistillationDataset
@@ -25,14 +26,17 @@ def iter_logits(
     reduce_logits: LogitsReducer | None = None,
     process: ProcessRank = SINGLE_PROCESS,
 ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
-    """Compute the logits of every example, in evaluation mode and the run's precision.
+    """Compute the logits of every example, in evaluation mode and in fp32.
+
+    That is the precision that models are saved in: whoever loads one gets the same numbers, while
+    half precision would leave a regression a handful of distinct ones.
 
     Several processes each yield their parts of the same batches.
 
     Args:
         model: moved to the device.
         examples: a split.
-        hardware: device and precision.
+        hardware: the device.
         batch_size: examples of a batch in one process.
         reduce_logits: computes what is kept of a batch's logits, given its labels; ``None``: all.
         process: whose part of each batch is computed.
@@ -40,15 +44,23 @@ def iter_logits(
     Yields:
         Indices of a batch's examples and their logits ``(B, ...)`` in fp32, or ``(U, ...)`` for
         examples of several positions; the longest first, so that a lack of memory shows at once.
+
+    Raises:
+        RunError: if a logit is not a finite number.
     """
     model = model.to(hardware.device).eval()
     loader = examples.loader(batch_size * process.world_size, seed=None, process=process)
-    with torch.inference_mode(), hardware.autocast():
+    with torch.inference_mode():
         for indices, batch in zip(loader.sampler, loader, strict=True):
             inputs = {key: value.to(hardware.device) for key, value in batch["student"].items()}
             logits = forward_at_positions(model, inputs).logits.float()
             if reduce_logits is not None:
                 logits = reduce_logits(logits, batch["labels"].to(hardware.device))
+            if not bool(logits.isfinite().all()):
+                raise RunError(
+                    f"{type(model).__name__}: an output is not a finite number: its weights are "
+                    "too large, or its training diverged"
+                )
             part = indices.rank_part
             yield part, (logits if part else logits[:0]).cpu().numpy()
 

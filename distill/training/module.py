@@ -1,11 +1,13 @@
 """The LightningModule of every training: a student, its objective and perhaps a teacher."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.core.jagged import ArrayOrJagged, allocate_rows
@@ -13,6 +15,7 @@ from distill.data.dataset import DistillationDataset
 from distill.distributed.collectives import all_gather_object, all_reduce_mean
 from distill.modeling.features import ModelOutputs, forward_with_features
 from distill.modeling.forward import forward_at_positions
+from distill.modeling.head import last_linear
 from distill.objectives.objective import Objective
 from distill.tasks.base import Task
 from distill.training.optimizer import AdamW
@@ -51,7 +54,11 @@ class DistillationModule(pl.LightningModule):
         self.objective, self.task, self.optimizer_settings = objective, task, optimizer
         self._teacher = [teacher.eval().requires_grad_(False)] if teacher is not None else []
         self.prefix, self.read_logits, self._steps = prefix, read_logits, 1
-        self._validation: list[tuple[Tensor, Tensor]] = []  # rows and their logits
+        # Of each batch: rows, their logits, their share of the loss and what it is a share of.
+        self._validation: list[tuple[Tensor, Tensor, float, int]] = []
+        # Losses by term of the batches since the last step.
+        self.losses: list[dict[str, Tensor]] = []
+        self.on_gradient: Callable[[list[dict[str, Tensor]], Tensor | None], None] | None = None
 
     def on_fit_start(self) -> None:
         """Move the teacher to the student's device."""
@@ -104,6 +111,7 @@ class DistillationModule(pl.LightningModule):
         if "batch_share" in batch:
             losses = self._mean_over_processes(losses, batch["batch_share"])
         size = len(batch["labels"])
+        self.losses.append({name: value.detach() for name, value in losses.items()})
         total = losses.pop("loss")
         self.log(f"{self.prefix}train/loss", total.detach(), prog_bar=True, batch_size=size)
         for name, value in losses.items():
@@ -130,19 +138,29 @@ class DistillationModule(pl.LightningModule):
         return dict(zip(losses, own + (mean - own.detach()), strict=True))
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        """Collect the part of the logits that the metrics need."""
-        logits = self.task.evaluator.reduce_logits(
-            forward_at_positions(self.student, batch["student"]).logits.float(), batch["labels"]
-        )
+        """Collect the loss and the part of the logits that the metrics need, in fp32."""
+        with torch.autocast(self.device.type, enabled=False):
+            logits = forward_at_positions(self.student, batch["student"]).logits.float()
+        outputs = self._to_distributions(ModelOutputs(logits), batch)
+        loss = self.task.criterion.hard_label_loss(outputs.logits, batch["labels"])
+        kept = self.task.evaluator.reduce_logits(logits, batch["labels"])
         if len(batch["rows"]):
-            self._validation.append((batch["rows"].cpu(), logits.cpu()))
+            size = len(batch["labels"])
+            # A batch without any label has no loss.
+            share = float(loss) * size if size else 0.0
+            self._validation.append((batch["rows"].cpu(), kept.cpu(), share, size))
+
+    @property
+    def loss_name(self) -> str:
+        """Logged name of the loss on the labels of the validation split."""
+        return f"{self.prefix}validation/loss"
 
     def on_validation_epoch_end(self) -> None:
         """Log the task's metrics over the split, or the part of it that was validated on."""
         parts = all_gather_object(self._validation, self.trainer.world_size)
         batches = [batch for part in parts for batch in part]
         self._validation.clear()
-        validated = np.sort(np.concatenate([rows.numpy() for rows, _ in batches]))
+        validated = np.sort(np.concatenate([rows.numpy() for rows, *_ in batches]))
         loader: Any = self.trainer.val_dataloaders
         examples: DistillationDataset = loader.dataset
         if len(validated) < len(examples):  # trainer.limit_val_batches
@@ -150,8 +168,10 @@ class DistillationModule(pl.LightningModule):
         position = np.empty(validated[-1] + 1, dtype=np.int64)
         position[validated] = np.arange(len(validated))
         logits = allocate_rows(examples.position_counts, len(examples), batches[0][1].numpy())
-        for rows, values in batches:
+        for rows, values, *_ in batches:
             logits[position[rows.numpy()]] = values.numpy()
+        total = max(1, sum(size for *_, size in batches))
+        self.log(self.loss_name, sum(share for *_, share, _ in batches) / total)
         for name, value in self.evaluate(logits, examples).items():
             self.log(
                 f"{self.prefix}validation/{name}",
@@ -181,17 +201,45 @@ class DistillationModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by norm or value; Lightning's own refuses every fused optimizer under autocast."""
-        if not gradient_clip_val:
-            return
-        if gradient_clip_algorithm == "value":
-            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
-            return
+        """Clip by norm or value; Lightning's own refuses every fused optimizer under autocast.
+
+        The step's losses and the gradient's norm are then handed to ``on_gradient``.
+        """
+        norm: Tensor | None = None
         model: Any = self.trainer.strategy.model
-        if hasattr(model, "clip_grad_norm_"):  # FSDP: the norm is over the shards of all processes
-            model.clip_grad_norm_(gradient_clip_val)
+        if not gradient_clip_val:
+            pass
+        elif gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+        elif hasattr(model, "clip_grad_norm_"):  # FSDP: over the shards of all processes
+            norm = model.clip_grad_norm_(gradient_clip_val)
         else:
-            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        losses, self.losses = self.losses, []
+        if self.on_gradient is not None:
+            self.on_gradient(losses, norm)
+
+    @contextmanager
+    def head_in_fp32(self) -> Iterator[None]:
+        """Compute the head's last layer in fp32 within the context, whatever autocast says.
+
+        Half precision would leave a regression a handful of distinct outputs, and loss terms
+        logits of three digits. A layer over a vocabulary stays as it is: it is most of the work.
+        """
+        if not self.task.criterion.caches_logits or (layer := last_linear(self.student)) is None:
+            yield
+            return
+
+        def forward(states: Tensor) -> Tensor:
+            with torch.autocast(states.device.type, enabled=False):
+                bias = None if layer.bias is None else layer.bias.float()
+                return F.linear(states.float(), layer.weight.float(), bias)
+
+        layer.forward = forward  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            del layer.forward  # back to the method of its class
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save every process's random state: a resumed run continues to the bit."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -24,7 +24,14 @@ from distill.data.dataset import DistillationDataset
 from distill.distributed.environment import ProcessRank
 from distill.distributed.launcher import ProcessLauncher
 from distill.modeling.active_rows_embedding import train_active_rows
-from distill.training.callbacks import EpochLogger, MonitorMode, TerminateOnSignal
+from distill.training.callbacks import (
+    BestCheckpoint,
+    EpochLogger,
+    MonitorMode,
+    PatientStopping,
+    TerminateOnSignal,
+)
+from distill.training.divergence import DivergenceGuard
 from distill.training.module import DistillationModule
 
 # Arguments of Lightning's Trainer that this program sets itself: a user's value would be ignored.
@@ -54,13 +61,14 @@ class TrainingResult:
     """Result of one training run.
 
     Attributes:
-        best: best value of the task's selection metric on validation.
-        best_epoch: the epoch with that value, from 1.
+        best: best value of the task's selection metric on validation; ``None`` where the last
+            weights are kept.
+        best_epoch: the epoch with that value, from 1; of equal ones that with the smallest loss.
         epochs: number of epochs that were run.
         seconds: wall time.
     """
 
-    best: float
+    best: float | None
     best_epoch: int
     epochs: int
     seconds: float
@@ -165,30 +173,29 @@ class TrainerFactory:
             plan.module.load_state_dict(state["state_dict"])
         return TrainingResult(best, best_epoch, epochs, time.perf_counter() - started)
 
-    def _train(self, process: ProcessRank, plan: TrainingPlan) -> tuple[str, float, int, int]:
+    def _train(
+        self, process: ProcessRank, plan: TrainingPlan
+    ) -> tuple[str, float | None, int, int]:
         """Train in one process; return the weights' file and what `TrainingResult` begins with."""
         if self.hardware.accelerator == "cpu":
             hardware.keep_freed_memory()
         module = plan.module
         if self.launcher.shards:  # it is wrapped and sharded: the caller keeps it whole
             module = copy.deepcopy(module)
-        best = ModelCheckpoint(
-            plan.checkpoint_dir, "best", monitor=plan.monitor, mode=plan.monitor_mode,
-            save_weights_only=True, save_on_train_epoch_end=False, enable_version_counter=False,
-        )  # fmt: skip
+        monitored = plan.monitor, module.loss_name, plan.monitor_mode
+        best = BestCheckpoint(plan.checkpoint_dir, *monitored)
         last = ModelCheckpoint(
             plan.checkpoint_dir, "last", save_on_train_epoch_end=True, enable_version_counter=False
         )
-        epochs = EpochLogger(plan.description, plan.monitor, plan.monitor_mode)
-        callbacks: list[Callback] = [last, epochs, *plan.callbacks]
+        epochs = EpochLogger(plan.description, *monitored)
+        guard = DivergenceGuard(plan.description, module, self.hardware.precision)
+        callbacks: list[Callback] = [last, epochs, guard, *plan.callbacks]
         if plan.keep == "best":
             callbacks.insert(0, best)
         if process.world_size > 1:
             callbacks.append(TerminateOnSignal())
         if plan.keep == "best" and self.patience is not None:
-            callbacks.append(
-                EarlyStopping(plan.monitor, mode=plan.monitor_mode, patience=self.patience)
-            )
+            callbacks.append(PatientStopping(*monitored, self.patience))
         if sys.stderr.isatty():
             callbacks.append(TQDMProgressBar(leave=False))
         # Each process has dropout of its own; the first has that of a process alone.
@@ -196,7 +203,7 @@ class TrainerFactory:
         with _irrelevant_warnings_ignored():
             trainer = self._build_trainer(process, plan, module, callbacks)
             self._fit_module(trainer, process, plan, module)
-        value = float(best.best_model_score) if best.best_model_score is not None else float("nan")
+        value = None if best.best_model_score is None else float(best.best_model_score)
         best_epoch = epochs.best_epoch if plan.keep == "best" else trainer.current_epoch
         weights = best.best_model_path or last.last_model_path
         return weights, value, best_epoch, trainer.current_epoch
@@ -237,7 +244,7 @@ class TrainerFactory:
         ids = None if self.launcher.shards else plan.train.embedding_ids()
         resume = plan.checkpoint_dir / "last.ckpt"
         try:
-            with train_active_rows(module.student, ids):
+            with train_active_rows(module.student, ids), module.head_in_fp32():
                 trainer.fit(
                     module,
                     plan.train.loader(plan.batch_size, plan.seed, process),

@@ -186,4 +186,4 @@ def test_a_test_split_whose_tags_are_hidden_is_not_used(tmp_path, hidden):
         tmp_path / "cache",
     )
     assert data.evaluated_on == "validation"
-    assert "The test split has no labels and is not used." in data.notes
+    assert "The test split has no labels and is not evaluated." in data.notes

@@ -220,6 +220,81 @@ def test_a_split_of_the_hub_set_itself(monkeypatch, tmp_path, texts):
     assert set(data.splits["unlabelled"]["text"]) <= set(texts)
 
 
+@pytest.fixture
+def split_files(folder, tmp_path):
+    """Write the splits of a data set, and prepare it."""
+
+    def run(unlabeled, test=None, **settings):
+        if test is not None:
+            write_csv(folder / "test.csv", test)
+        source = FileSource(name="films", path=str(folder), unlabeled=unlabeled, **settings)
+        return prepare_data(source, TASK.schema, tmp_path / "cache")
+
+    return run
+
+
+@pytest.mark.parametrize("missing", [{}, {"label": ""}, {"label": "-1"}])
+def test_the_test_split_without_labels_may_serve(split_files, texts, missing):
+    data = split_files("test", [{"text": text} | missing for text in texts])
+    assert data.evaluated_on == "validation"
+    assert set(data.splits["unlabelled"]["text"]) <= set(texts)
+    assert len(data.splits["unlabelled"]) > 150
+    assert data.sizes["test"] == 20
+
+
+def test_what_the_limit_leaves_of_train_may_serve(split_files, folder):
+    data = split_files("train", limit=10)
+    whole = set(pandas.read_csv(folder / "train.csv")["text"])
+    assert (data.sizes["train"], data.sizes["unlabelled"]) == (10, 30)
+    assert set(data.splits["train"]["text"]) | set(data.splits["unlabelled"]["text"]) == whole
+    # A validation split cut from train is no training text either.
+    (folder / "validation.csv").unlink()
+    data = split_files("train", limit=10)
+    kept = {split: set(rows["text"]) for split, rows in data.splits.items()}
+    assert not kept["unlabelled"] & (kept["validation"] | kept["test"] | kept["train"])
+    assert data.sizes["unlabelled"] == 40 - 10 - data.sizes["validation"]
+
+
+def test_several_are_joined_and_what_they_share_counts_once(split_files, tmp_path, texts):
+    first = lines(tmp_path / "a.txt", texts[:120])
+    second = tmp_path / "b.jsonl"
+    pandas.DataFrame({"text": texts[80:]}).to_json(second, orient="records", lines=True)
+    both = split_files(["train", str(first), str(second)], limit=10)
+    one = split_files(str(lines(tmp_path / "all.txt", texts)), limit=10)
+    added = set(both.splits["unlabelled"]["text"]) - set(one.splits["unlabelled"]["text"])
+    assert len(both.splits["unlabelled"]) == len(set(both.splits["unlabelled"]["text"]))
+    assert set(one.splits["unlabelled"]["text"]) < set(both.splits["unlabelled"]["text"])
+    assert len(added) == 30
+    assert any("data.unlabeled=train," in note for note in both.notes)
+
+
+def test_a_split_goes_before_a_folder_of_its_name_which_is_said(
+    split_files, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    lines(tmp_path / "train" / "a.txt", ["one text in a folder"])
+    data = split_files("train", limit=10)
+    assert "write ./train for that" in caplog.text
+    assert data.sizes["unlabelled"] == 30
+    assert split_files("./train", limit=10).sizes["unlabelled"] == 1
+
+
+@pytest.mark.parametrize(
+    ("unlabeled", "settings", "says"),
+    [
+        ("train", {}, "it leaves none: set data.limit below 40, or data.unlabeled=null"),
+        ("train", {"limit": 40}, "it leaves none: set data.limit below 40"),
+        ("test", {}, "the test split has labels and is what is evaluated"),
+        (["train", "nowhere.txt"], {"limit": 9}, "data.unlabeled=nowhere.txt: there is no such"),
+        ([], {}, r"data.unlabeled=\[\] names nothing"),
+        ("", {}, r"data.unlabeled= names nothing"),
+    ],
+)
+def test_splits_that_cannot_serve(split_files, unlabeled, settings, says):
+    with pytest.raises(UserError, match=says):
+        split_files(unlabeled, **settings)
+
+
 # --- the student's training, and the control's ---------------------------------------------------
 
 
@@ -303,11 +378,13 @@ def test_the_command(few, command):
     usual = events.Scalars("train/loss/control_usual_length")
     assert len(usual) == 2 * 3
     assert [model["role"] for model in report["models"]] == ["teacher", "student", "control"]
-    (other,) = set(report["training"]) - {"student", "control"}
-    assert other in ("control_equal_steps", "control_usual_length")
-    assert report["training"]["control"]["best"] >= report["training"][other]["best"]
-    assert list(report["comparison"]["gain_over_other_controls"]) == [other]
-    kept = "with as many steps" if other == "control_usual_length" else "of the usual length"
+    each = ["control_equal_steps", "control_usual_length"]
+    assert list(report["training"]) == ["student", "control", *each]
+    best = {role: one["best"] for role, one in report["training"].items()}
+    assert best["control"] == max(best[role] for role in each)
+    assert list(report["comparison"]["gain_over_each_control"]) == each
+    equal = best["control_equal_steps"] >= best["control_usual_length"]
+    kept = "with as many steps" if equal else "of the usual length"
     assert f"The control is the one {kept}." in notes
 
     code, _, err = command(*few, "output_dir=again")
@@ -372,7 +449,7 @@ def refused(command, few, monkeypatch):
         ("data.unlabeled=./nowhere", "there is no such file or folder"),
         ("data.unlabeled=docstrings", "data.unlabeled=docstrings: there is no such file or"),
         ("data.unlabeled=someone/unheard-of", "someone/unheard-of from the hub"),
-        ("data.unlabeled=3", "data.unlabeled=3: it must be text or null"),
+        ("data.unlabeled=3", "data.unlabeled=3: it must be text or a list of text or null"),
         ("data.unlabeled_limit=0", "data.unlabeled_limit=0: it must be 1 or more"),
         ("data.unlabeled=null data.unlabeled_limit=9", "data.unlabeled_limit=9 limits nothing"),
         ("data.augmentation=masking", "it is a group, set augmentation=masking"),
@@ -430,9 +507,9 @@ def test_the_control_that_is_better_on_validation_counts(few, command, monkeypat
     assert code == 0, err
     report = json.loads(Path(better, "report.json").read_text())
     assert report["training"]["control"]["best"] == 0.9
-    (other,) = set(report["training"]) - {"student", "control"}
-    assert (other == "control_usual_length") == (better == "control")
-    assert report["training"][other]["best"] == 0.8
+    roles = {"control": "control_equal_steps"}
+    kept = report["training"][roles.get(better, better)]["best"]
+    assert kept == 0.9
     saved, kept = (
         load_file(folder / "model.safetensors")
         for folder in (Path(better, "control"), folders[better])
@@ -441,6 +518,8 @@ def test_the_control_that_is_better_on_validation_counts(few, command, monkeypat
     gain = report["comparison"]["gain_over_control"]["value"]
     student, control = (report["models"][i]["quality"]["accuracy"]["value"] for i in (1, 2))
     assert gain == pytest.approx(student - control)
+    each = report["comparison"]["gain_over_each_control"]
+    assert each[roles.get(better, better)] == report["comparison"]["gain_over_control"]
     notes = " ".join(report["data"]["notes"])
     equal, usual = ("0.9", "0.8") if better == "control" else ("0.8", "0.9")
     assert f"as the student (accuracy {equal}000)" in notes

@@ -15,11 +15,15 @@ from distill.data.prepare import prepare_data
 from distill.evaluation.baselines import (
     RUNTIME,
     BaselineInputs,
-    compare_with_baselines,
     measure_baselines,
 )
-from distill.evaluation.evaluator import EvaluatedModel, MeasuredBaselines
-from distill.reporting.schema import BASELINES, Comparison
+from distill.evaluation.evaluator import (
+    EvaluatedModel,
+    MeasuredBaselines,
+    SeedLogits,
+    compare_models,
+)
+from distill.reporting.schema import BASELINES
 from distill.tasks.base import Task
 from distill.tasks.masked_lm import MaskedLM
 from distill.tasks.multi_label import MultiLabel
@@ -267,15 +271,37 @@ def test_the_student_is_compared_on_the_same_examples(tmp_path):
     labels = inputs.test.label_values
     wrong = np.eye(2)[1 - labels]
     student = EvaluatedModel("student", "wrong", torch.nn.Identity(), inputs.test, wrong)
-    comparison = Comparison(metric="accuracy", retention=0.5)
-    paired = compare_with_baselines(comparison, student, result, task)
-    assert paired.retention == 0.5
+    logits = {"words": [result.logits["words"]]}
+    (report,) = [replace(result.models[0], role="student")]
+    paired = compare_models([report], [student], task, compared_only=logits).difference_to_words
     value = result.models[1].quality["accuracy"].value
     assert value > 0.7
-    assert paired.difference_to_words.value == pytest.approx(-value)
-    assert paired.difference_to_words.p_value < 0.001
-    assert paired.difference_to_words.low < -value < paired.difference_to_words.high
+    assert paired.value == pytest.approx(-value)
+    assert paired.p_value < 0.001
+    assert paired.low < -value < paired.high
     same = replace(student, logits=result.logits["words"])
-    assert compare_with_baselines(comparison, same, result, task).difference_to_words.p_value == 1
-    without = compare_with_baselines(comparison, student, MeasuredBaselines(), task)
-    assert without is comparison
+    assert (
+        compare_models([report], [same], task, compared_only=logits).difference_to_words.p_value
+        == 1
+    )
+    assert compare_models([report], [student], task).difference_to_words is None
+
+
+def test_over_several_seeds_the_difference_counts_seeds_too(tmp_path):
+    task = SequenceClassification()
+    inputs = inputs_of(task, {s: sentences(n, seed) for s, n, seed in SIZES}, tmp_path)
+    result = measure_baselines([*BASELINES], task, inputs, tmp_path)
+    labels = inputs.test.label_values
+    draw = np.random.default_rng(0)
+    seeds = [np.eye(2)[np.where(draw.random(len(labels)) < 0.1, 1 - labels, labels)] for _ in "abc"]
+    student = EvaluatedModel("student", "half", torch.nn.Identity(), inputs.test, seeds[0])
+    others = [SeedLogits(i, {"student": one}) for i, one in enumerate(seeds[1:], 1)]
+    paired = compare_models(
+        [replace(result.models[0], role="student")], [student], task, others,
+        {"words": [result.logits["words"]]},
+    ).difference_to_words  # fmt: skip
+    right = [float((one.argmax(axis=1) == labels).mean()) for one in seeds]
+    expected = np.mean(right) - result.models[1].quality["accuracy"].value
+    assert paired.value == pytest.approx(expected)
+    assert paired.seeds == 3
+    assert set(paired.covers) == {"seeds", "examples"}

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from distill.modeling.size import count_bytes, count_parameters
+from distill.modeling.loading import weight_files
+from distill.modeling.size import count_bytes, count_parameters, size_on_disk
 from tests.factories import counted_operations, make_model
 
 
@@ -52,6 +53,24 @@ def test_tied_weights_count_once():
     output = nn.Linear(4, 10, bias=False)
     output.weight = table.weight
     assert count_parameters(nn.ModuleList([table, output])) == (40, 0)
+
+
+@pytest.mark.parametrize("shard", ["1GB", "20KB"])
+def test_size_on_disk_is_that_of_the_files_in_their_own_type(tmp_path, shard):
+    model = make_model(layers=2).half()
+    model.save_pretrained(tmp_path, max_shard_size=shard)
+    (tmp_path / "other.safetensors").write_bytes(b"not of this model")
+    files = weight_files(str(tmp_path))
+    assert len(files) == (1 if shard == "1GB" else len(list(tmp_path.glob("model-*"))))
+    measured = size_on_disk(files, model.float())
+    assert measured == sum(file.stat().st_size for file in tmp_path.glob("model*.safetensors"))
+    assert 2 * count_parameters(model).total < measured < count_bytes(model)
+
+
+def test_without_files_the_parameters_in_memory_count(tmp_path):
+    model = nn.Linear(3, 5)
+    assert weight_files(str(tmp_path)) == weight_files("no/such-model-here") == ()
+    assert size_on_disk((), model) == count_bytes(model)
 
 
 def test_bytes_follow_the_type():

@@ -85,6 +85,13 @@ def test_report_has_every_key_of_schema_1(run):
     assert set(report["models"][1]["fidelity"]) == {"agreement", "kl_divergence"}
 
 
+def test_size_on_disk_is_that_of_the_files(run, small):
+    teacher, student, control = report_of(run)["models"]
+    for model, role in ((student, "student"), (control, "control")):
+        assert model["size"]["bytes"] == (run / role / "model.safetensors").stat().st_size
+    assert teacher["size"]["bytes"] > 4 * teacher["size"]["parameters"]
+
+
 def test_student_learns_and_is_smaller(run):
     report = report_of(run)
     teacher, student, _ = report["models"]
@@ -153,6 +160,29 @@ def test_config_yaml_repeats_the_run(run, command):
         report_of(Path("repeated"))["models"][1]["quality"]
         == report_of(run)["models"][1]["quality"]
     )
+
+
+def test_a_finished_run_is_neither_repeated_nor_mixed_with_another(run, command, small, finished):
+    folder = f"output_dir={run}"
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.name != "run.log"}
+    code, out, err = command(*small, folder)
+    assert (code, err) == (0, "")
+    assert "accuracy" in out
+    for other in ("seed=1", "student=single", "objective.soft_targets.temperature=9"):
+        code, _, err = command(*small, folder, other)
+        assert code == 2
+        assert "it holds a run with other settings" in err
+    code, _, err = command("-m", *small, "seed=0,1", "control=false", "output_dir=sweep")
+    assert code == 0, err
+    # The same names of folders, another base setting.
+    code, out, err = command(
+        "-m", *small, "seed=0,1", "control=false", "output_dir=sweep", "data.limit=60"
+    )
+    assert code == 2
+    assert err.count("it holds a run with other settings") == 2
+    assert not list(Path("sweep").glob("*/error.txt"))
+    after = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.name != "run.log"}
+    assert after == before
 
 
 def test_control_can_be_skipped(run, command, small):

@@ -61,7 +61,29 @@ def model(
         if ece is None
         else {"expected_calibration_error": ece, "negative_log_likelihood": 0.41},
         "fidelity": None if agreement is None else {"agreement": agreement, "kl_divergence": 0.11},
+        "constant_prediction": None,
     }
+
+
+def difference(value, low, high, p_value, seeds=1):
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "p_value": p_value,
+        "seeds": seeds,
+        "covers": ["examples"] if seeds == 1 else ["seeds", "examples"],
+    }
+
+
+def seed_means(seeds, **values):
+    """Means over several seeds by role."""
+    found = {
+        role: {"value": value, "low": value - 0.013, "high": value + 0.013}
+        for role, value in values.items()
+        if value is not None
+    }
+    return found if seeds > 1 else None
 
 
 def report(
@@ -73,6 +95,7 @@ def report(
     value=0.871,
     control=0.868,
     gain=(0.003, -0.009, 0.015, 0.62),
+    seeds=1,
     metric="accuracy",
     half_width=0.016,
     test=1_616,
@@ -134,19 +157,21 @@ def report(
         "comparison": {
             "metric": metric,
             "retention": value / teacher,
+            "retention_interval": {"low": value / teacher - 0.013, "high": value / teacher + 0.013},
             "size_ratio": parameters / 22_713_216,
             "speedup": 10.6 / (latency or milliseconds),
-            "gain_over_control": None
-            if control is None
-            else dict(zip(("value", "low", "high", "p_value"), gain, strict=True)),
-            "difference_to_teacher": {
-                "value": value - teacher,
-                "low": value - teacher - 0.012,
-                "high": value - teacher + 0.012,
-                "p_value": 0.11 if abs(value - teacher) < 0.012 else 0.0001,
-            },
+            "speedup_of": "latency_ms",
+            "gain_over_control": None if control is None else difference(*gain, seeds),
+            "difference_to_teacher": difference(
+                value - teacher,
+                value - teacher - 0.012,
+                value - teacher + 0.012,
+                0.11 if abs(value - teacher) < 0.012 else 0.0001,
+                seeds,
+            ),
             "difference_to_words": None,
-            "gain_over_other_controls": None,
+            "gain_over_each_control": None,
+            "means": seed_means(seeds, student=value, control=control),
         },
         "timing": {
             "teacher_fine_tune": 176.0,
@@ -165,6 +190,7 @@ def report(
         "training": {
             "student": {"best": value, "best_epoch": 2, "epochs": 3, "seconds": 98.0},
         },
+        "repeats": [],
     }
 
 

@@ -6,8 +6,9 @@ from distill.reporting.quantities import (
     costs,
     quantity,
     register_quantity,
+    speedup,
 )
-from distill.reporting.schema import ModelReport, Report
+from distill.reporting.schema import Latency, ModelReport, Report, Speed
 from tests.reporting.example_reports import report, typed_report
 
 every_quantity = pytest.mark.parametrize("declared", QUANTITIES.values(), ids=lambda one: one.name)
@@ -44,6 +45,39 @@ def test_values_in_the_report():
     assert quantity("accuracy").read(student) == 0.871
     assert quantity("agreement").read(student) == 0.912
     assert quantity("latency_ms_p95").read(student) == pytest.approx(5.4 * 1.13)
+
+
+def interrupted(role: str, wall: float, processor: float | None) -> ModelReport:
+    times = None if processor is None else Latency(processor, processor)
+    return ModelReport(role=role, speed=Speed(latency_ms=Latency(wall, wall), cpu_ms=times))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "expected"),
+    [
+        ((10.0, 10.1), (2.0, 2.0), (5.0, "latency_ms")),
+        ((20.0, 10.0), (2.0, 2.0), (5.0, "cpu_ms")),  # the teacher was interrupted
+        ((10.0, 10.0), (4.0, 2.0), (5.0, "cpu_ms")),
+        ((20.0, None), (2.0, None), (10.0, "latency_ms")),  # of a GPU or an older report
+        ((20.0, 10.0), (2.0, None), (10.0, "latency_ms")),
+    ],
+)
+def test_speedup_is_of_processor_time_where_wall_time_exceeds_it(teacher, student, expected):
+    teacher, student = interrupted("teacher", *teacher), interrupted("student", *student)
+    assert speedup(teacher, student) == (pytest.approx(expected[0]), expected[1])
+
+
+def test_no_speedup_of_what_was_not_measured():
+    measured, empty = interrupted("teacher", 1.0, 1.0), ModelReport(role="student")
+    assert speedup(measured, empty) == speedup(empty, measured) == (None, None)
+
+
+def test_processor_time_has_a_row_only_where_it_differs():
+    declared = quantity("cpu_ms")
+    alone, beside = interrupted("teacher", 10.0, 10.0), interrupted("student", 4.0, 2.0)
+    assert declared.row_heading([alone]) is None
+    assert declared.row_heading([alone, beside]) == "processor time p50 / p95, ms"
+    assert declared.row_cell(beside) == "2.00 / 2.00"
 
 
 def test_names_for_reading():

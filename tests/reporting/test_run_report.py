@@ -74,23 +74,28 @@ def test_a_lone_model_as_evaluate_reports_it(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "keeps 98.9 % of its accuracy (0.871 [0.855, 0.887] against 0.881; no difference is"),
+        ({}, "keeps 98.9 % [97.6, 100.2] of its accuracy (0.871 [0.855, 0.887] against 0.881; no"),
         ({}, "no difference is shown: −1.0 points [−2.2, +0.2], p = 0.11)"),
         ({"value": 0.85}, "a real difference: −3.1 points [−4.3, −1.9], p < 0.001)"),
         ({}, "has 77 % of the teacher's parameters, answers 2.0 times faster"),
-        ({}, "is not shown: the gain over the same student trained without it is +0.3 points"),
-        ({}, "[−0.9, +1.5], p = 0.62."),
-        ({"gain": (0.02, 0.01, 0.03, 0.0001)}, "Learning from the teacher helped: the gain"),
-        ({"gain": (0.02, 0.01, 0.03, 0.0001)}, "p < 0.001"),
+        ({"seeds": 3}, "is not shown: over 3 seeds the difference to the same student trained"),
+        ({}, "[−0.9, +1.5], p = 0.62 in accuracy."),
         (
-            {"gain": (-0.02, -0.03, -0.01, 0.002)},
-            "Learning from the teacher hurt: the difference to",
+            {"gain": (0.02, 0.01, 0.03, 0.0001), "seeds": 5},
+            "Learning from the teacher helped: over 5 seeds the gain",
         ),
-        ({"gain": (0.02, -0.001, 0.03, 0.049)}, "is not shown"),  # test and interval disagree
-        ({"gain": (0.0, None, None, 1.0)}, "+0.0 points, p = 1.00"),
+        ({"gain": (0.02, 0.01, 0.03, 0.0001)}, "p < 0.001"),
+        ({"gain": (0.02, 0.01, 0.03, 0.0001)}, "This student is better than this control"),
+        (
+            {"gain": (-0.02, -0.03, -0.01, 0.002), "seeds": 2},
+            "Learning from the teacher hurt: over 2 seeds the difference to",
+        ),
+        ({"gain": (0.02, -0.001, 0.03, 0.049)}, "p = 0.049, where interval and test disagree"),
+        ({"gain": (0.0, None, None, 1.0)}, "no better and no worse than this control"),
         ({"control": None}, "helped is not known: no control"),
-        ({"value": 0.885}, "scores better than its teacher (accuracy 0.885 [0.869, 0.901]"),
-        ({"value": 0.885}, "against 0.881; no difference is shown: +0.4 points"),
+        ({"value": 0.885}, "is not shown to be better or worse than its teacher (accuracy 0.885"),
+        ({"value": 0.885}, "against 0.881; the difference is +0.4 points"),
+        ({"value": 0.895}, "scores better than its teacher (accuracy 0.895 [0.879, 0.911]"),
         ({"value": 0.881}, "has its accuracy"),
         ({"latency": 21.2}, "answers 2.0 times slower"),
         ({"latency": 10.7}, "answers as fast as the teacher"),
@@ -106,13 +111,19 @@ def test_conclusion_does_not_say_what_does_not_hold():
     assert "With only" not in conclude(typed_report())
     assert "no difference" not in conclude(typed_report(value=0.95))
     assert "helped:" not in conclude(typed_report())
+    for p_value in (1e-9, 0.001, 0.5):  # one seed says nothing of the method
+        said = conclude(typed_report(gain=(0.04, 0.03, 0.05, p_value)))
+        assert "helped" not in said
+        assert "hurt" not in said
 
 
 def test_perplexity_is_better_when_lower():
-    changes = {"metric": "perplexity", "half_width": 0.1, "gain": (-0.4, -0.6, -0.2, 0.001)}
+    gain = (-0.4, -0.6, -0.2, 0.001)
+    changes = {"metric": "perplexity", "half_width": 0.1, "gain": gain, "seeds": 3}
     worse = conclude(typed_report(teacher=5.0, value=5.5, control=5.9, **changes))
-    assert "has 1.10 times its perplexity (5.500 [5.400, 5.600] against 5.000)" in worse
-    assert "helped: the difference to the same student trained without it is −0.400 [" in worse
+    assert "has 1.10 times its perplexity (5.500 [5.487, 5.513] on average of 3 seeds" in worse
+    assert "helped: over 3 seeds the difference to the same student trained" in worse
+    assert "without it is −0.400 [" in worse
     better = conclude(typed_report(teacher=5.0, value=4.5, control=4.9, **changes))
     assert "scores better than its teacher" in better
     assert "overlap" not in better

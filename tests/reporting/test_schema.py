@@ -60,7 +60,9 @@ def test_attributes():
     assert typed.teacher.is_teacher
     assert typed.control.role == Role.CONTROL == "control"
     assert typed.comparison.retention == pytest.approx(0.871 / 0.881)
-    assert typed.gain_over_control == Difference(0.003, -0.009, 0.015, 0.62)
+    assert typed.gain_over_control == Difference(
+        0.003, -0.009, 0.015, 0.62, seeds=1, covers=("examples",)
+    )
     assert typed.main_metric == "accuracy"
     assert typed.student.calibration.expected_calibration_error == 0.041
     assert typed.student.scores["agreement"] == 0.912
@@ -70,7 +72,7 @@ def test_attributes():
 
 def test_unknown_keys_are_kept():
     content = report()
-    content["repeats"] = [{"seed": 2, "empty": {}}]
+    content["others"] = [{"seed": 2, "empty": {}}]
     content["models"][1]["size"]["sparsity"] = 0.5
     typed = Report.from_dict(content)
     assert typed.student.size.extra == {"sparsity": 0.5}

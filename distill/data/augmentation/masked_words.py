@@ -19,6 +19,7 @@ from distill.data.augmentation.base import check_positive, check_probability, te
 from distill.data.collate import PaddingCollator
 from distill.data.text_preprocessor import TextPreprocessor, tokenizer_hash
 from distill.modeling import loading
+from distill.modeling.pretrained_weights import load_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -148,17 +149,14 @@ class MaskedWords:
             "name a pretrained model that has one with data.augmentation.model=..., or choose "
             "augmentation=combined, which needs none"
         )
-        try:
-            model, loaded = AutoModelForMaskedLM.from_pretrained(
-                path, dtype=torch.float32, output_loading_info=True
-            )
-        except ValueError as error:  # an architecture that has no such head
-            raise UserError(f"{option} has no head that fills in masked words: {advice}") from error
-        except OSError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"{option} cannot be loaded: {reason}") from error
-        if loaded["missing_keys"] or loaded["mismatched_keys"] or tokenizer.mask_token is None:
+        if tokenizer.mask_token is None:
             raise UserError(f"{option} has no trained head that fills in masked words: {advice}")
+        try:
+            model = load_pretrained(AutoModelForMaskedLM, path, new_head=False)
+        except UserError as error:
+            raise UserError(
+                f"{option} has no trained head that fills in masked words ({error}): {advice}"
+            ) from error
         return model.eval(), tokenizer
 
 

@@ -26,7 +26,7 @@ import re
 import sysconfig
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -115,11 +115,25 @@ class Docstring(NamedTuple):
     label: str
 
 
+class Paragraphs:
+    """First paragraphs of the docstrings of files; each file is parsed once."""
+
+    def __init__(self) -> None:
+        self._parsed: dict[Path, list[str]] = {}
+
+    def of(self, file: Path) -> list[str]:
+        """Return the paragraphs of a file in their order."""
+        if file not in self._parsed:
+            self._parsed[file] = [first_paragraph(text) for text in _docstrings(file)]
+        return self._parsed[file]
+
+
 def read_docstrings(
     libraries: Sequence[str] = LIBRARIES,
     per_library: int = 1000,
     min_words: int = 5,
     max_words: int = 60,
+    paragraphs: Paragraphs | None = None,
 ) -> list[Docstring]:
     """Read a balanced set of paragraphs from the sources of installed libraries.
 
@@ -128,6 +142,7 @@ def read_docstrings(
         per_library: maximum number of texts per library; all have as many as the smallest.
         min_words: minimum number of words of a text.
         max_words: maximum number of words of a text.
+        paragraphs: keeps what is parsed, for :func:`load_rest`.
 
     Returns:
         The rows by library in the given order, those of a library by the hash of the text. Files
@@ -142,10 +157,13 @@ def read_docstrings(
             "docstrings need per_library >= 1 and 1 <= min_words <= max_words, not "
             f"per_library={per_library}, min_words={min_words}, max_words={max_words}"
         )
+    paragraphs = paragraphs or Paragraphs()
     roots = {library: _roots(library) for library in libraries}
     names = _names(libraries)
     pools = {
-        library: _pool(folders, names, min_words, max_words, enough=_RESERVE * per_library)
+        library: _pool(
+            folders, names, paragraphs, min_words, max_words, enough=_RESERVE * per_library
+        )
         for library, folders in roots.items()
     }
     occurrences = Counter(form for pool in pools.values() for form in pool)
@@ -160,23 +178,29 @@ def read_docstrings(
     return [Docstring(text, library) for library in texts for text in texts[library][:count]]
 
 
-def load(per_library: int = 1000) -> dict[Split, list[dict[str, str]]]:
-    """Read the default data set: rows with ``text`` and ``label`` of every split.
+def load(
+    per_library: int = 1000, paragraphs: Paragraphs | None = None
+) -> dict[Split, list[dict[str, str]]]:
+    """Read the labeled data set: rows with ``text`` and ``label`` of every split.
 
-    See :func:`read_docstrings` for ``per_library`` and errors, :func:`split_of` for the splits.
+    See :func:`read_docstrings` for the arguments and errors, :func:`split_of` for the splits.
     """
     splits: dict[Split, list[dict[str, str]]] = {"train": [], "validation": [], "test": []}
-    for row in read_docstrings(per_library=per_library):
+    for row in read_docstrings(per_library=per_library, paragraphs=paragraphs):
         splits[split_of(row.text)].append(row._asdict())
     return splits
 
 
-def load_rest(per_library: int = 1000) -> list[str]:
-    """Read the paragraphs that :func:`load` does not return, as texts without labels.
+def load_rest(labeled: Iterable[str], paragraphs: Paragraphs | None = None) -> list[str]:
+    """Read the paragraphs that are not among those of :func:`load`, as texts without labels.
 
-    Every file is read. Near-duplicates of the texts of :func:`load`, in any split, are excluded;
-    one of other near-duplicates is kept, even if they are from several libraries, because no label
-    is needed.
+    Every file is read. Near-duplicates of the labeled texts, in any split, are excluded; one of
+    other near-duplicates is kept, even if they are from several libraries, because no label is
+    needed.
+
+    Args:
+        labeled: texts of every split of :func:`load`.
+        paragraphs: what :func:`load` has parsed, which is not parsed again.
 
     Returns:
         The texts in the order of their hash.
@@ -184,24 +208,25 @@ def load_rest(per_library: int = 1000) -> list[str]:
     Raises:
         UserError: see :func:`read_docstrings`.
     """
-    taken = {normal_form(row.text) for row in read_docstrings(LIBRARIES, per_library)}
+    paragraphs = paragraphs or Paragraphs()
+    taken = set(map(normal_form, labeled))
     rest: dict[str, str] = {}
     for library in LIBRARIES:
-        for form, text in _pool(_roots(library), _names(LIBRARIES)).items():
+        for form, text in _pool(_roots(library), _names(LIBRARIES), paragraphs).items():
             if form not in taken:
                 rest[form] = min(text, rest.get(form, text))
     return sorted(rest.values(), key=_digest)
 
 
 def split_of(text: str) -> Split:
-    """Return the split of a text: 80 % train, 10 % validation, 10 % test.
+    """Return the split of a text: 60 % train, 10 % validation, 30 % test.
 
     It depends on the SHA-256 of :func:`normal_form`, so it is the same on every machine, and
     near-duplicates are always in the same split.
     """
     # Not the first bytes, by which texts are selected: these are independent of them.
     tenth = int.from_bytes(_digest(normal_form(text))[16:24]) % 10
-    return "test" if tenth == 0 else "validation" if tenth == 1 else "train"
+    return "validation" if tenth == 1 else "test" if tenth < 4 else "train"
 
 
 def normal_form(text: str) -> str:
@@ -239,6 +264,7 @@ def _names(libraries: Sequence[str]) -> re.Pattern[str]:
 def _pool(
     folders: Sequence[Path],
     names: re.Pattern[str],
+    paragraphs: Paragraphs,
     min_words: int = 5,
     max_words: int = 60,
     enough: float = math.inf,
@@ -246,7 +272,7 @@ def _pool(
     """Return usable texts by their normal form; reading stops once there are enough."""
     pool: dict[str, str] = {}
     for file in _files(folders):
-        for paragraph in map(first_paragraph, _docstrings(file)):
+        for paragraph in paragraphs.of(file):
             if _is_prose(paragraph, min_words, max_words) and not names.search(paragraph):
                 form = normal_form(paragraph)
                 pool[form] = min(paragraph, pool.get(form, paragraph))

@@ -33,9 +33,10 @@ class DataSource(ABC):
         label_separator: separator of the labels of one example in a text column, for tasks with
             several labels; ``None``: a comma.
         limit: maximum number of training examples; validation and test stay whole.
-        unlabeled: inputs without labels for the student's training: a file, a folder of files, a
-            hub id (``ID:SUBSET`` for one of several configurations), or a name that the source
-            itself knows, see :meth:`unlabeled_split`.
+        unlabeled: inputs without labels for the student's training, one of these or a list of
+            several: a file, a folder of files, a hub id (``ID:SUBSET`` for one of several
+            configurations), ``train`` (what ``limit`` leaves of it), ``test`` (if it has no
+            labels), or a name that the source itself knows, see :meth:`unlabeled_split`.
         unlabeled_limit: maximum number of them.
         augmentation: generates further inputs without labels from the training examples.
         empty: handling of empty texts: ``error`` or ``drop``.
@@ -52,7 +53,7 @@ class DataSource(ABC):
     labels: list[str] | None = None
     label_separator: str | None = None
     limit: int | None = None
-    unlabeled: str | None = None
+    unlabeled: str | list[str] | None = None
     unlabeled_limit: int | None = None
     augmentation: Any = None
     empty: Literal["error", "drop"] = "error"
@@ -71,6 +72,8 @@ class DataSource(ABC):
             raise UserError("data.label_separator is empty: name the separator of labels")
         if self.empty not in ("error", "drop"):
             raise UserError(f"data.empty={self.empty}: choose error or drop")
+        if self.unlabeled is not None and not (self.unlabeled and all(self.unlabeled)):
+            raise UserError(f"data.unlabeled={self.unlabeled} names nothing: leave it at null")
         if self.unlabeled_limit is not None and self.unlabeled is None:
             raise UserError(
                 f"data.unlabeled_limit={self.unlabeled_limit} limits nothing: "
@@ -93,6 +96,11 @@ class DataSource(ABC):
     def unlabeled_split(self, name: str, cache_dir: Path) -> Dataset | None:
         """Return the source's own unlabeled rows of a name; ``None`` if it has none."""
         return None
+
+
+def read_parquet(file: Path, cache_dir: Path) -> Dataset:
+    """Return the rows of a parquet file that a source has prepared."""
+    return Dataset.from_parquet(str(file), cache_dir=str(cache_dir / "datasets"))
 
 
 def read_with_datasets(

@@ -9,8 +9,8 @@ from pathlib import Path
 from datasets import Dataset
 
 from distill.core.cache import cache_key, get_or_create
-from distill.data.readers.docstrings import LIBRARIES, load, load_rest
-from distill.data.sources.base import DataSource
+from distill.data.readers.docstrings import LIBRARIES, Paragraphs, load, load_rest
+from distill.data.sources.base import DataSource, read_parquet
 
 log = logging.getLogger(__name__)
 
@@ -26,17 +26,21 @@ class DocstringSource(DataSource):
 
     per_library: int = 1000
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._paragraphs = Paragraphs()
+
     def read(self, cache_dir: Path) -> dict[str, Dataset]:
         """Read the docstrings once for each set of installed versions."""
         folder = self._folder("docstrings", cache_dir)
 
         def prepare(partial: Path) -> None:
-            for split, rows in load(self.per_library).items():
+            for split, rows in load(self.per_library, self._paragraphs).items():
                 Dataset.from_list(rows).to_parquet(partial / f"{split}.parquet")
 
         get_or_create(folder, prepare)
         return {
-            split: _read_parquet(folder / f"{split}.parquet", cache_dir)
+            split: read_parquet(folder / f"{split}.parquet", cache_dir)
             for split in ("train", "validation", "test")
         }
 
@@ -48,22 +52,20 @@ class DocstringSource(DataSource):
 
         def prepare(partial: Path) -> None:
             log.info("data: reading the remaining docstrings (less than two minutes)")
-            texts = load_rest(self.per_library)
+            labeled = [text for rows in self.read(cache_dir).values() for text in rows["text"]]
+            texts = load_rest(labeled, self._paragraphs)
+            self._paragraphs = Paragraphs()  # what was parsed is not needed any more
             Dataset.from_dict({"text": texts}).to_parquet(partial / "rest.parquet")
 
         get_or_create(folder, prepare)
-        return _read_parquet(folder / "rest.parquet", cache_dir)
+        return read_parquet(folder / "rest.parquet", cache_dir)
 
     def _folder(self, kind: str, cache_dir: Path) -> Path:
         key = cache_key(
-            kind=kind.replace("-", "_"), format=1, per_library=self.per_library,
+            kind=kind.replace("-", "_"), format=2, per_library=self.per_library,
             versions={name: _version(name) for name in LIBRARIES},
         )  # fmt: skip
         return cache_dir / "data" / f"{kind}-{key}"
-
-
-def _read_parquet(file: Path, cache_dir: Path) -> Dataset:
-    return Dataset.from_parquet(str(file), cache_dir=str(cache_dir / "datasets"))
 
 
 def _version(library: str) -> str | None:

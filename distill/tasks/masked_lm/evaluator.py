@@ -1,6 +1,7 @@
 """Accuracy of the masked tokens and perplexity."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from distill.core.jagged import JaggedArray
 from distill.data.dataset import DistillationDataset
 from distill.metrics import calibration, fidelity
 from distill.metrics.base import CountMetric, Floats, Metric
+from distill.tasks import class_labels
 from distill.tasks.evaluator import Evaluator
 from distill.tasks.masked_lm.preprocessor import MaskingConfig
 
@@ -77,6 +79,14 @@ class MaskedLMEvaluator(Evaluator[JaggedArray]):
             ),
             "negative_log_likelihood": float(reduced[:, NLL].mean()),
         }
+
+    def constant_prediction(
+        self, logits: JaggedArray, examples: DistillationDataset, names: Sequence[str]
+    ) -> str | None:
+        """Return that one token is predicted throughout; the outputs have no names."""
+        predicted = logits.values[:, PREDICTED].astype(np.int64)
+        what = "the token with the id {} for every masked token"
+        return class_labels.constant_class(predicted, (), what)
 
     def fidelity(self, logits: JaggedArray, teacher: JaggedArray) -> dict[str, float | None]:
         """Return the share of equal tokens; whole distributions are not kept."""

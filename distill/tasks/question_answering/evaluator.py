@@ -1,5 +1,6 @@
 """Exact match and F1 of predicted answers."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -92,6 +93,23 @@ class SpanEvaluator(Evaluator[JaggedArray]):
             golds = [[gold for gold in texts if squad.normalize_answer(gold)] for texts in golds]
         pairs = zip(answers.values(), golds, strict=True)
         return (np.array([squad.answer_scores(answer, gold or [""]) for answer, gold in pairs]),)
+
+    def constant_prediction(
+        self, logits: JaggedArray, examples: DistillationDataset, names: Sequence[str]
+    ) -> str | None:
+        """Return that no question is answered."""
+        answers = self.predict_answers(logits, examples).values()
+        return "no answer for every question" if len(answers) > 1 and not any(answers) else None
+
+    def clusters(self, examples: DistillationDataset) -> np.ndarray:
+        """Return the paragraph of each question, ``(Q,)``: questions about one are not independent.
+
+        Equal contexts are one paragraph.
+        """
+        questions = np.unique(examples.column("example").to_numpy())
+        assert examples.source is not None
+        contexts = examples.source.select(questions)["text_pair"][:]
+        return np.unique(np.array(contexts), return_inverse=True)[1]
 
     def calibration(self, logits: JaggedArray, labels: JaggedArray) -> None:
         """Return nothing: the score of a span is no probability of being correct."""

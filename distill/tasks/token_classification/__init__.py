@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from torch import nn
 from transformers import AutoModelForTokenClassification
 
 from distill.baselines.constant import LargestClass
@@ -64,3 +66,7 @@ class TokenClassificationHead(Head):
     ) -> list[int] | None:
         """Match the tags by name."""
         return class_labels.head_order(model_names, names)
+
+    def initialize(self, output: nn.Linear, labels: np.ndarray) -> None:
+        """Set the bias to the log of each tag's share of the words."""
+        class_labels.start_at_log_prior(output, labels)

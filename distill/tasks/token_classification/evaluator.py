@@ -93,6 +93,13 @@ class TokenClassificationEvaluator(Evaluator[JaggedArray]):
         """Return the share of equal tags and the KL divergence, over the words that are read."""
         return class_labels.classification_fidelity(logits.values, teacher.values)
 
+    def constant_prediction(
+        self, logits: JaggedArray, examples: DistillationDataset, names: Sequence[str]
+    ) -> str | None:
+        """Return the only tag that is predicted."""
+        predicted = logits.values.argmax(axis=-1)
+        return class_labels.constant_class(predicted, names, "the tag {} for every word")
+
     def per_class_scores(
         self, logits: JaggedArray, examples: DistillationDataset, names: Sequence[str]
     ) -> PerClass:

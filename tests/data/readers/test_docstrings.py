@@ -157,7 +157,7 @@ def test_the_rest_is_every_usable_text_that_load_leaves(packages, monkeypatch) -
     usable = {*sentences("Plant", 20), *sentences("Paint", 12), SHARED}
     for per_library in (1, 5, 1000):
         taken = {row.text for row in read_docstrings(packages, per_library)}
-        rest = docstrings.load_rest(per_library)
+        rest = docstrings.load_rest(taken)
         assert len(set(rest)) == len(rest)
         assert set(rest) == usable - taken
     # With 12 of each, one library is used up; what both share has no label, but is a text.
@@ -172,10 +172,24 @@ def test_the_rest_has_no_near_duplicate_of_a_labelled_text(tmp_path, monkeypatch
     likes = [text.replace("given", "given XY_1") for text in texts]
     write(tmp_path / "birch_lib" / "__init__.py", [*texts, *likes])
     monkeypatch.syspath_prepend(tmp_path)
-    taken = {normal_form(row.text) for row in read_docstrings(["birch_lib"], 4)}
-    rest = docstrings.load_rest(4)
+    taken = [row.text for row in read_docstrings(["birch_lib"], 4)]
+    rest = docstrings.load_rest(taken)
     assert len(rest) == 8
-    assert not taken & set(map(normal_form, rest))
+    assert not set(map(normal_form, taken)) & set(map(normal_form, rest))
+
+
+def test_no_file_is_parsed_twice(packages, monkeypatch) -> None:
+    monkeypatch.setattr(docstrings, "LIBRARIES", packages)
+    parsed: list[Path] = []
+    parse = docstrings._docstrings
+    monkeypatch.setattr(docstrings, "_docstrings", lambda file: parsed.append(file) or parse(file))
+    paragraphs = docstrings.Paragraphs()
+    labeled = [row["text"] for rows in load(5, paragraphs).values() for row in rows]
+    before = len(parsed)
+    assert before > 0
+    rest = docstrings.load_rest(labeled, paragraphs)
+    assert len(parsed) == len(set(parsed)) > before
+    assert rest == docstrings.load_rest(labeled)  # the same as of a parse of its own
 
 
 def test_near_duplicates_share_form_and_split() -> None:
@@ -192,9 +206,9 @@ def test_split_is_stable_and_has_its_proportions() -> None:
     assert split_of("Open the file.") == "test"
     texts = [" ".join(words) for words in itertools.permutations(WORDS, 5)]
     counts = Counter(map(split_of, texts))
-    assert counts["train"] / len(texts) == pytest.approx(0.8, abs=0.02)
+    assert counts["train"] / len(texts) == pytest.approx(0.6, abs=0.02)
     assert counts["validation"] / len(texts) == pytest.approx(0.1, abs=0.015)
-    assert counts["test"] / len(texts) == pytest.approx(0.1, abs=0.015)
+    assert counts["test"] / len(texts) == pytest.approx(0.3, abs=0.02)
 
 
 @pytest.mark.parametrize("missing", ["no_such_library", "bare_folder"])

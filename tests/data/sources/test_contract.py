@@ -20,6 +20,7 @@ from distill.data.sources.base import DataSource
 from distill.data.sources.docstrings import DocstringSource
 from distill.data.sources.files import FileSource
 from distill.data.sources.hub import HubSource
+from distill.data.sources.tweets import TweetSource
 from distill.tasks.sequence_classification import SequenceClassification
 from tests.factories import composed, sentences, write_csv
 from tests.subclasses import concrete_subclasses
@@ -47,13 +48,20 @@ def hub_set(folder: Path, patch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def docstring_set(folder: Path, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The installed libraries are not read: that takes half a minute."""
-    patch.setattr(docstrings, "load", lambda _: {split: rows_of(split) for split in SIZES})
-    patch.setattr(docstrings, "load_rest", lambda _: ["a text that is left over"])
+    patch.setattr(docstrings, "load", lambda *_: {split: rows_of(split) for split in SIZES})
+    patch.setattr(docstrings, "load_rest", lambda *_: ["a text that is left over"])
     return {"per_library": 10}
 
 
+def tweet_set(folder: Path, patch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The package need not be installed."""
+    splits = {split: rows_of(split) for split in SIZES}
+    patch.setattr("distill.data.readers.tweets.load", lambda: splits)
+    return {}
+
+
 CASES: dict[type[DataSource], Callable] = {
-    FileSource: files, HubSource: hub_set, DocstringSource: docstring_set,
+    FileSource: files, HubSource: hub_set, DocstringSource: docstring_set, TweetSource: tweet_set,
 }  # fmt: skip
 every_source = pytest.mark.parametrize("kind", SOURCES, ids=lambda kind: kind.__name__)
 

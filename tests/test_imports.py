@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "distill"
 # From top to bottom.
 ROOMS = (
     "cli", "search", "export", "pipeline", "student", "teacher", "training", "evaluation", "tasks",
-    "data", "objectives", "reporting", "distributed", "modeling", "metrics", "runtime",
+    "baselines", "data", "objectives", "reporting", "distributed", "modeling", "metrics", "runtime",
     "config", "core",
 )  # fmt: skip
 # Entry points stand above all rooms.

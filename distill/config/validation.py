@@ -19,7 +19,7 @@ TRUSTED = ("pytorch_lightning", "lightning", "distill")
 GROUPS = ("task", "data", "teacher", "student", "objective", "optimizer", "trainer")
 TYPES: Mapping[str, Any] = {
     "seed": int, "repeats": int, "control": bool, "resume": str | None, "overwrite": bool | None,
-    "allow_code": list[str] | None, "cache_dir": str,
+    "allow_code": list[str] | None, "cache_dir": str, "baselines": list[str] | None,
 }  # fmt: skip
 
 

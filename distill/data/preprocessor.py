@@ -137,6 +137,15 @@ class Preprocessor(ABC, Generic[P]):
         """Return notes for the report on how the splits were encoded."""
         return []
 
+    def processor_notes(self, processor: P, train: Dataset) -> list[str]:
+        """Return notes for the report on how well a processor fits the data.
+
+        Args:
+            processor: that encoded the rows.
+            train: the encoded training split.
+        """
+        return []
+
     def batch_transform(self, processor: P, train: Dataset) -> BatchTransform | None:
         """Return what is applied to rows whenever a batch is made; ``None``: nothing.
 

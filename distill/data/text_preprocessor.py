@@ -5,17 +5,19 @@ import json
 from collections.abc import Mapping
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from distill.data.columns import numeric_column
+from distill.data.columns import arrow_column, numeric_column
 from distill.data.preprocessor import LENGTH, POSITIONS, Field, Preprocessor
 from distill.modeling.inputs import MASK
 from distill.modeling.loading import load_tokenizer
 
-# Below this share of truncated training texts there is no note.
+# Below this share of truncated training texts, or of unknown tokens, there is no note.
 NOTED_SHARE = 0.01
 
 
@@ -91,6 +93,26 @@ class TextPreprocessor(Preprocessor[PreTrainedTokenizerBase]):
         return [
             f"{share:.0%} of the training texts fill data.max_length={max_length} tokens: "
             "what goes beyond is cut."
+        ]
+
+    def processor_notes(self, processor: PreTrainedTokenizerBase, train: Dataset) -> list[str]:
+        """Return a note if the tokenizer does not know a notable share of the tokens."""
+        unknown = processor.unk_token_id
+        if unknown is None:
+            return []
+        special = pa.array([id for id in processor.all_special_ids if id != unknown], pa.int64())
+        tokens = unknown_tokens = 0
+        for chunk in arrow_column(train, "input_ids").chunks:
+            ids = chunk.flatten().cast(pa.int64())
+            tokens += len(ids) - (pc.sum(pc.is_in(ids, special)).as_py() or 0)
+            unknown_tokens += pc.sum(pc.equal(ids, unknown)).as_py() or 0
+        share = unknown_tokens / max(tokens, 1)
+        if share < NOTED_SHARE:
+            return []
+        return [
+            f"{share:.0%} of the tokens of the training texts are unknown to the student's "
+            f"tokenizer ({processor.unk_token}): what they say is lost. Is the model made for this "
+            "language?"
         ]
 
 

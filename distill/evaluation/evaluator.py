@@ -1,8 +1,9 @@
 """Evaluate teacher, student and control on the same examples, and compare them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from distill.modeling import size
 from distill.modeling.families import config_of, output_names
 from distill.reporting.quantities import quantity, retention, speedup
 from distill.reporting.schema import (
+    EACH_CONTROL,
     EXAMPLES,
     SEEDS,
     Calibration,
@@ -79,20 +81,41 @@ class SeedLogits:
 
 
 @dataclass(frozen=True)
+class MeasuredBaselines:
+    """Results of the baselines of a run.
+
+    Attributes:
+        models: what was measured of each.
+        logits: of the evaluated split, by role.
+        notes: for the report: what the task has no baseline for.
+        seconds: duration of fitting and measuring.
+        reused: whether those that are worth keeping came from the cache; ``None``: there is none.
+    """
+
+    models: Sequence[ModelReport] = ()
+    logits: Mapping[str, ArrayOrJagged] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    seconds: float = 0.0
+    reused: bool | None = None
+
+
+@dataclass(frozen=True)
 class Measurements:
     """Results of the evaluation of a run.
 
     Attributes:
         models: results of each model; of several seeds, those of the first.
         comparison: of the student with teacher and control.
-        seconds: duration of the evaluation.
+        seconds: duration of the evaluation of the models.
         repeats: results of each seed where there are several.
+        baselines: results of the baselines.
     """
 
     models: Sequence[ModelReport]
     comparison: Comparison
     seconds: float
     repeats: Sequence[Repeat] = ()
+    baselines: MeasuredBaselines = field(default_factory=MeasuredBaselines)
 
 
 def evaluate_models(
@@ -123,9 +146,9 @@ def evaluate_models(
             name=candidate.name,
             size=_size(candidate, task, length),
             speed=speeds[candidate.role],
-            quality=_quality(candidate, task),
+            quality=quality_of(candidate.logits, candidate.examples, task),
             per_class=_per_class(candidate, task),
-            calibration=_calibration(candidate, task),
+            calibration=calibration_of(candidate.logits, candidate.examples, task),
             fidelity=None
             if teacher is None or candidate is teacher
             else Fidelity(task.evaluator.fidelity(candidate.logits, teacher.logits)),
@@ -141,8 +164,9 @@ def compare_models(
     candidates: Sequence[EvaluatedModel],
     task: Task,
     others: Sequence[SeedLogits] = (),
+    compared_only: Mapping[str, Sequence[ArrayOrJagged]] = MappingProxyType({}),
 ) -> Comparison:
-    """Compare the student with teacher and control, on the same examples.
+    """Compare the student with teacher, control and linear model, on the same examples.
 
     Of one seed, interval and p-value count the choice of examples alone. Of several, each seed's
     student is compared with the control of the same seed, and both count the seeds as well.
@@ -152,14 +176,18 @@ def compare_models(
         candidates: the models with their logits.
         task: evaluates the logits.
         others: student and control of further seeds.
+        compared_only: logits by role of what is compared beside the candidates: one for each seed,
+            or a single one that all seeds share.
     """
     measured = {model.role: model for model in models}
-    compared = _ComparedPredictions(candidates, task, others)
+    compared = _ComparedPredictions(candidates, task, others, compared_only)
     paired = {
         role: compared.student_minus(role)
-        for role in (Role.TEACHER, Role.CONTROL)
+        for role in (Role.TEACHER, Role.CONTROL, Role.WORDS, *EACH_CONTROL)
         if role in compared.predictions
     }
+    if Role.TEACHER not in measured:
+        return Comparison(metric=compared.metric.name, difference_to_words=paired.get(Role.WORDS))
     value, interval = compared.retention()
     teacher, student = measured[Role.TEACHER], measured[Role.STUDENT]
     faster, faster_in = speedup(teacher, student)
@@ -172,6 +200,10 @@ def compare_models(
         speedup_of=faster_in,
         gain_over_control=paired.get(Role.CONTROL),
         difference_to_teacher=paired[Role.TEACHER],
+        difference_to_words=paired.get(Role.WORDS),
+        gain_over_each_control={
+            role.value: paired[role] for role in EACH_CONTROL if role in paired
+        },
         means=compared.means() if others else {},
         calibration=_calibration_gains(candidates, task, others),
     )
@@ -202,6 +234,7 @@ def repeated_models(
             else {},
         )
         for role, of_role in logits.items()
+        if role in examples
     }
 
 
@@ -214,17 +247,27 @@ class _ComparedPredictions:
     """
 
     def __init__(
-        self, candidates: Sequence[EvaluatedModel], task: Task, others: Sequence[SeedLogits]
+        self,
+        candidates: Sequence[EvaluatedModel],
+        task: Task,
+        others: Sequence[SeedLogits],
+        compared_only: Mapping[str, Sequence[ArrayOrJagged]],
     ):
         evaluator = task.evaluator
         self.metric: Metric = evaluator.selection_metric
         self.predictions: dict[str, list[np.ndarray]] = {}
         for candidate in candidates:
+            if candidate.role == Role.STUDENT:
+                for role, of_role in compared_only.items():
+                    self.predictions[role] = [
+                        evaluator.standardize(evaluator.metric_inputs(one, candidate.examples)[0])
+                        for one in of_role
+                    ]
             logits = [candidate.logits]
             logits += [one.logits[candidate.role] for one in others if candidate.role in one.logits]
             inputs = [evaluator.metric_inputs(of_seed, candidate.examples) for of_seed in logits]
             self.predictions[candidate.role] = [evaluator.standardize(one[0]) for one in inputs]
-            if candidate.role == Role.TEACHER:
+            if candidate.role == Role.TEACHER or len(candidates) == 1:
                 self._labels = inputs[0][1:]
                 self._clusters = evaluator.clusters(candidate.examples)
         self.seeds = 1 + len(others)
@@ -283,7 +326,7 @@ class _ComparedPredictions:
         return {
             role: MetricValue(*seeds_interval(values.tolist(), self._resampled[role])[:3])
             for role, values in self._values.items()
-            if len(values) > 1
+            if len(values) > 1 and role not in EACH_CONTROL
         }
 
     def _of_both(
@@ -315,9 +358,12 @@ def _size(candidate: EvaluatedModel, task: Task, length: int) -> Size:
     )
 
 
-def _quality(candidate: EvaluatedModel, task: Task) -> dict[str, MetricValue]:
-    inputs = task.evaluator.metric_inputs(candidate.logits, candidate.examples)
-    clusters = task.evaluator.clusters(candidate.examples)
+def quality_of(
+    logits: ArrayOrJagged, examples: DistillationDataset, task: Task
+) -> dict[str, MetricValue]:
+    """Return every metric of a split's logits with its interval, the main one first."""
+    inputs = task.evaluator.metric_inputs(logits, examples)
+    clusters = task.evaluator.clusters(examples)
     return {
         name: MetricValue(*bootstrap_interval(metric.function, *inputs, clusters=clusters))
         for name, metric in task.evaluator.metrics.items()
@@ -390,6 +436,9 @@ def _constant_prediction(candidate: EvaluatedModel, task: Task) -> str | None:
     return task.evaluator.constant_prediction(candidate.logits, candidate.examples, names)
 
 
-def _calibration(candidate: EvaluatedModel, task: Task) -> Calibration | None:
-    scores = task.evaluator.calibration(candidate.logits, candidate.examples.labels)
+def calibration_of(
+    logits: ArrayOrJagged, examples: DistillationDataset, task: Task
+) -> Calibration | None:
+    """Return the calibration of a split's logits; ``None`` if they stand for no probabilities."""
+    scores = task.evaluator.calibration(logits, examples.labels)
     return None if scores is None else Calibration(scores)

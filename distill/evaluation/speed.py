@@ -73,9 +73,9 @@ def measure_speed(
         }
     return {
         role: Speed(
-            latency_ms=_latency(latencies[role].fastest[WALL]),
-            latency_ms_median_round=_latency(latencies[role].median[WALL]),
-            cpu_ms=_latency(latencies[role].fastest[CPU]) if device.type == "cpu" else None,
+            latency_ms=latency(latencies[role].fastest[WALL]),
+            latency_ms_median_round=latency(latencies[role].median[WALL]),
+            cpu_ms=latency(latencies[role].fastest[CPU]) if device.type == "cpu" else None,
             examples_per_second=_count_examples(batches[role])
             / float(throughputs[role].fastest[WALL].sum()),
             batch_size=BATCH_SIZE,
@@ -192,7 +192,7 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _latency(seconds: np.ndarray) -> Latency:
+def latency(seconds: np.ndarray) -> Latency:
     """Return median and 95th percentile of the seconds of each example, ``(N,)``."""
     p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
     return Latency(float(p50), float(p95))

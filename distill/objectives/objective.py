@@ -228,7 +228,7 @@ class Recipe:
         for key, stage in stages.items():
             if not isinstance(stage, Stage):
                 raise UserError(f"objective.{key} is no stage (distill.objectives.objective.Stage)")
-            if key in ("teacher", "control"):
+            if key in ("teacher", "control", "control_usual_length"):
                 raise UserError(
                     f"objective.{key}: teacher and control are names of other curves, choose "
                     "another"

@@ -24,6 +24,7 @@ from distill.modeling.shape import model_shape
 from distill.objectives.objective import Objective, Recipe, Stage, training_stages
 from distill.objectives.pair import ModelPair
 from distill.pipeline.compatibility import check_compatibility
+from distill.reporting.schema import BASELINES
 from distill.student.base import StudentFactory
 from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
@@ -52,6 +53,7 @@ class RunComponents:
         seed: seed of student and control.
         repeats: number of seeds that they are trained on, from this one.
         control: whether a control is asked for.
+        baselines: roles of the baselines that are asked for.
         cache_dir: where teachers, their outputs and prepared data are kept.
     """
 
@@ -66,6 +68,7 @@ class RunComponents:
     seed: int
     repeats: int
     control: bool
+    baselines: list[str]
     cache_dir: Path
 
     @classmethod
@@ -94,6 +97,7 @@ class RunComponents:
             seed=config.seed,
             repeats=config.get("repeats", 1),
             control=config.control,
+            baselines=baseline_roles(config, parts["task"]),
             cache_dir=Path(config.cache_dir).expanduser(),
         )
         teacher_config = next(iter(components._teacher_configs().values()))
@@ -268,3 +272,19 @@ def _instantiate(group: str, node: DictConfig) -> Any:
         raise UserError(
             f"trainer.logger or trainer.callbacks: {error.__cause__ or error}"
         ) from error
+
+
+def baseline_roles(config: DictConfig, task: Task) -> list[str]:
+    """Return the roles that the option ``baselines`` names.
+
+    Raises:
+        UserError: for what is no list, and for a baseline that neither every task nor this one
+            has.
+    """
+    given = config.get("baselines", [])
+    known = dict.fromkeys([*map(str, BASELINES), *task.baselines])
+    roles = [given] if isinstance(given, str) else list(given or [])
+    for role in roles:
+        if role not in known:
+            raise UserError(f"baselines: there is no {role}, choose from {', '.join(known)}")
+    return list(dict.fromkeys(map(str, roles)))

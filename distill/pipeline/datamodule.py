@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,14 @@ from transformers import PreTrainedModel
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import UNLABELED, PreparedData
+from distill.evaluation.baselines import BaselineInputs
 from distill.evaluation.evaluator import EvaluatedModel
+from distill.evaluation.teacher_check import teacher_notes
 from distill.modeling.ensemble import Ensemble
 from distill.modeling.loading import check_max_length
 from distill.objectives.objective import Objective
 from distill.pipeline.components import RunComponents
+from distill.reporting.schema import Role
 from distill.student.base import Student
 from distill.teacher.ensemble import EnsembleCollator, EnsembleRows, combine_logits
 from distill.teacher.logits_cache import ConcatLogits, cached_logits
@@ -31,6 +34,15 @@ _CONTROL_NOTE = (
     "The control has no teacher and cannot learn from texts without labels: it goes over the {} "
     "labeled examples alone, for as many steps as the student and validated as often."
 )
+_CONTROLS_NOTE = (
+    "Two controls were trained on seed {seed}, the better one on validation counts: one with as "
+    "many steps as the student ({metric} {equal:.4f}), one with the usual {epochs} ({metric} "
+    "{usual:.4f}). The control is the one {counts}."
+)
+_CONTROL_NAMES = {
+    Role.CONTROL_EQUAL_STEPS: "with as many steps",
+    Role.CONTROL_USUAL_LENGTH: "of the usual length",
+}
 
 
 _NO_TEXT_NOTE = (
@@ -58,6 +70,8 @@ class DistillationDataModule(pl.LightningDataModule):
     Attributes:
         control_train: training split without the teacher, for the control. With unlabeled inputs
             the labeled examples repeat, and an epoch has as many batches as the student's.
+        labeled_train: the same, each example once in an epoch.
+        has_unlabeled: whether the student also learns from unlabeled inputs.
         validation: validation split of student and control.
         test: evaluated split of student and control.
         teacher_evaluation: the teacher's predictions on the evaluated split.
@@ -81,7 +95,10 @@ class DistillationDataModule(pl.LightningDataModule):
             split: self._encoder.encode(split, student.processor, max_length)
             for split in data.splits
         }
-        self.notes = preprocessor.notes(rows, max_length)
+        self.notes = [
+            *preprocessor.notes(rows, max_length),
+            *preprocessor.processor_notes(student.processor, rows["train"]),
+        ]
         for note in self.notes:
             log.info("data: %s", note)
         self._transform = preprocessor.batch_transform(student.processor, rows["train"])
@@ -89,20 +106,22 @@ class DistillationDataModule(pl.LightningDataModule):
         # Unlabeled inputs are the student's alone; the control gets as many steps.
         self._train_splits = [split for split in ("train", UNLABELED) if split in data.splits]
         self._train_rows = concatenate_datasets([rows[split] for split in self._train_splits])
-        has_unlabeled = len(self._train_splits) > 1
-        self.control_train = DistillationDataset(
-            rows["train"],
-            self._collate,
-            examples_per_epoch=len(self._train_rows) if has_unlabeled else None,
+        self.has_unlabeled = len(self._train_splits) > 1
+        self.labeled_train = self.control_train = DistillationDataset(
+            rows["train"], self._collate, source=data.splits["train"]
         )
         if (
             _learns_from_text_alone(student.model)
-            and not has_unlabeled
+            and not self.has_unlabeled
             and components.objective.needs
         ):
             self.notes.append(_NO_TEXT_NOTE)
             log.info("data: %s", _NO_TEXT_NOTE)
-        if has_unlabeled and components.control:
+        if self.has_unlabeled:
+            self.control_train = DistillationDataset(
+                rows["train"], self._collate, examples_per_epoch=len(self._train_rows)
+            )
+        if self.has_unlabeled and components.control:
             self.notes.append(_CONTROL_NOTE.format(len(rows["train"])))
         self.validation, self.test = (
             DistillationDataset(rows[split], self._collate, source=data.splits[split])
@@ -140,6 +159,33 @@ class DistillationDataModule(pl.LightningDataModule):
         """Return batches of the evaluated split."""
         return self.test.loader(self._components.source.batch_size, None)
 
+    def baseline_inputs(self, student: Student) -> BaselineInputs:
+        """Return what baselines are fitted and measured on, as the student reads it."""
+        outputs = self._components.task.head.output_size(
+            len(self._data.label_names), student.model.config
+        )
+        return BaselineInputs(self._data, self.labeled_train, self.validation, self.test, outputs)
+
+    def note_controls(self, best: Mapping[str, float], counts: str, seed: int) -> None:
+        """Add a note on which of two controls counts.
+
+        Args:
+            best: metric of each on validation, by role.
+            counts: role of the one that counts.
+            seed: of their training.
+        """
+        epochs = self._components.trainer.max_epochs
+        note = _CONTROLS_NOTE.format(
+            seed=seed,
+            metric=self._components.task.evaluator.metric_name,
+            equal=best[Role.CONTROL_EQUAL_STEPS],
+            usual=best[Role.CONTROL_USUAL_LENGTH],
+            epochs=f"{epochs} epoch{'s' if epochs > 1 else ''} over the labeled examples",
+            counts=_CONTROL_NAMES[Role(counts)],
+        )
+        log.info("control: %s", note)
+        self.notes.append(note)
+
     def train_dataset(self, objective: Objective) -> DistillationDataset:
         """Return the training examples with what an objective needs of the teacher.
 
@@ -174,6 +220,8 @@ class DistillationDataModule(pl.LightningDataModule):
             self.seconds += time.perf_counter() - clock
             return logits
         members = [logits for (logits,) in self._teacher_logits([split])]
+        if split == "test":
+            self._check_teachers(members)
         if not isinstance(teacher.model, Ensemble):
             return members[0]
         if split == "test":
@@ -188,6 +236,24 @@ class DistillationDataModule(pl.LightningDataModule):
             inputs = evaluator.metric_inputs(rows, self._examples_of(member, [split]))
             scores.append(f"{evaluator.selection_metric(*inputs):.3f} ({name})")
         return _MEMBERS_NOTE.format(evaluator.metric_name, ", ".join(scores))
+
+    def _check_teachers(self, logits: Sequence[ArrayOrJagged]) -> None:
+        """Warn of teachers whose outputs do not mean what the labels do.
+
+        Args:
+            logits: each teacher's, of the evaluated split.
+        """
+        teachers = self._teacher.members or {"": self._teacher}
+        for (name, teacher), of_teacher in zip(teachers.items(), logits, strict=True):
+            if teacher.output_order is None:
+                continue
+            for note in teacher_notes(
+                of_teacher, self._examples_of(teacher, ["test"]), self._components.task,
+                self._data.label_names, teacher.output_order,
+            ):  # fmt: skip
+                note = f"{name}: {note}" if name else note
+                log.warning("teacher: %s", note)
+                self.notes.append(note)
 
     def _teacher_examples(self, splits: Sequence[str]) -> DistillationDataset:
         """Return splits, concatenated, as the teacher reads them, or every member of an ensemble.

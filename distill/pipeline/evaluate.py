@@ -17,13 +17,20 @@ from distill.core.hardware import Hardware
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData, prepare_data
 from distill.data.sources.base import DataSource
-from distill.evaluation.evaluator import EvaluatedModel, compare_models, evaluate_models
+from distill.evaluation.baselines import BaselineInputs, measure_baselines
+from distill.evaluation.evaluator import (
+    EvaluatedModel,
+    MeasuredBaselines,
+    compare_models,
+    evaluate_models,
+)
 from distill.modeling import loading
 from distill.modeling.head import reorder_head
 from distill.pipeline import report_builder
+from distill.pipeline.components import baseline_roles
 from distill.pipeline.run_directory import RunDirectory
 from distill.reporting import run_report
-from distill.reporting.schema import SCHEMA, Comparison, DataInfo, Report, Reused, Role, Timing
+from distill.reporting.schema import SCHEMA, DataInfo, Report, Reused, Role, Timing
 from distill.tasks.base import Task
 from distill.teacher.prepare import load_model
 from distill.training.inference import predict_logits
@@ -66,6 +73,7 @@ def evaluate(config: DictConfig) -> Report:
         role: evaluation.load(option, path, labels)
         for role, (option, path, labels) in paths.items()
     }
+    roles = baseline_roles(config, task)
     candidates = [
         evaluation.predict(role, paths[role][1], *model) for role, model in loaded.items()
     ]
@@ -73,10 +81,12 @@ def evaluate(config: DictConfig) -> Report:
     log.info("measuring %d models on %d examples", len(candidates), data.sizes["test"])
     clock = time.perf_counter()
     models = evaluate_models(candidates, task, evaluation.hardware.device)
-    comparison = (
-        compare_models(models, candidates, task)
-        if config.reference is not None
-        else Comparison(metric=task.evaluator.metric_name)
+    seconds = time.perf_counter() - clock
+    teacher = candidates[0] if config.reference is not None else None
+    baselines = evaluation.measure_baselines(roles, candidates[-1], *loaded[Role.STUDENT], teacher)
+    words = baselines.logits.get(Role.WORDS)
+    comparison = compare_models(
+        models, candidates, task, compared_only={} if words is None else {Role.WORDS: [words]}
     )
     report = Report(
         schema=SCHEMA,
@@ -88,13 +98,14 @@ def evaluate(config: DictConfig) -> Report:
             examples=data.sizes,
             evaluated_on=data.evaluated_on,
             labels=tuple(data.label_names),
-            notes=tuple(data.notes),
+            notes=(*data.notes, *baselines.notes),
         ),
         environment=report_builder.describe_environment(evaluation.hardware),
         models=tuple(models),
+        baselines=tuple(baselines.models),
         comparison=comparison,
-        timing=Timing(measure=time.perf_counter() - clock),
-        reused=Reused(),
+        timing=Timing(measure=seconds, baselines=baselines.seconds),
+        reused=Reused(baselines=baselines.reused),
     )
     run_report.write(report, Path(config.output_dir))
     return report
@@ -166,21 +177,44 @@ class _Evaluation:
         self, role: str, path: str, model: PreTrainedModel, processor: Any
     ) -> EvaluatedModel:
         """Compute a model's logits of the evaluated split."""
-        encoder = self.task.encoder(self.data, self.cache_dir)
-        rows = {
-            split: encoder.encode(split, processor, self.source.max_length)
-            for split in ("train", "test")
-        }
-        transform = self.task.preprocessor.batch_transform(processor, rows["train"])
-        examples = DistillationDataset(
-            rows["test"], encoder.collator(processor, transform), source=self.data.splits["test"]
-        )
+        examples = self._encoded(processor, "test")["test"]
         logits = predict_logits(
             model, examples, self.hardware, reduce_logits=self.task.evaluator.reduce_logits
         )
         name = path.removeprefix("package:").rstrip("/").split("/")[-1]
         files = loading.weight_files(loading.resolve_model_path(path, role))
         return EvaluatedModel(role, name, model, examples, logits, files)
+
+    def measure_baselines(
+        self,
+        roles: Sequence[str],
+        student: EvaluatedModel,
+        model: PreTrainedModel,
+        processor: Any,
+        teacher: EvaluatedModel | None,
+    ) -> MeasuredBaselines:
+        """Fit the baselines to the training examples, as the model reads them."""
+        splits = self._encoded(processor, "train", "validation")
+        outputs = self.task.head.output_size(len(self.data.label_names), model.config)
+        inputs = BaselineInputs(
+            self.data, splits["train"], splits["validation"], student.examples, outputs
+        )
+        return measure_baselines(roles, self.task, inputs, self.cache_dir, teacher)
+
+    def _encoded(self, processor: Any, *splits: str) -> dict[str, DistillationDataset]:
+        """Return splits as a model reads them."""
+        encoder = self.task.encoder(self.data, self.cache_dir)
+        rows = {
+            split: encoder.encode(split, processor, self.source.max_length)
+            for split in dict.fromkeys(("train", *splits))
+        }
+        collator = encoder.collator(
+            processor, self.task.preprocessor.batch_transform(processor, rows["train"])
+        )
+        return {
+            split: DistillationDataset(rows[split], collator, source=self.data.splits[split])
+            for split in splits
+        }
 
 
 def _without_training_data(source: DataSource, overrides: Sequence[str]) -> DataSource:

@@ -24,6 +24,7 @@ from distill.pipeline.trained_model import TrainedModel
 from distill.reporting import run_report, tensorboard
 from distill.reporting.card import Provenance, write_model_card
 from distill.reporting.schema import (
+    EACH_CONTROL,
     SCHEMA,
     DataInfo,
     Environment,
@@ -78,11 +79,7 @@ def build_report(
         measurements: Measurements of all models.
         repeated: Student and control of further seeds, by role.
     """
-    repeated_seconds = {
-        role: sum(one[role].seconds for one in repeated if role in one)
-        for role in (Role.STUDENT, Role.CONTROL)
-    }
-    student, control = trained[Role.STUDENT], trained.get(Role.CONTROL)
+    controls = [one for of_seed in (trained, *repeated) for one in _trained_controls(of_seed)]
     return Report(
         schema=SCHEMA,
         run=run,
@@ -93,30 +90,37 @@ def build_report(
             examples=data.sizes,
             evaluated_on=data.evaluated_on,
             labels=tuple(data.label_names),
-            notes=(*data.notes, *datamodule.notes),
+            notes=(*data.notes, *datamodule.notes, *measurements.baselines.notes),
         ),
         environment=describe_environment(
             components.trainer.hardware, components.trainer.launcher.world_size
         ),
         models=tuple(measurements.models),
+        baselines=tuple(measurements.baselines.models),
         comparison=measurements.comparison,
         timing=Timing(
             teacher_fine_tune=teacher.seconds,
             teacher_outputs=datamodule.seconds,
-            student=student.seconds + repeated_seconds[Role.STUDENT],
-            control=control.seconds + repeated_seconds[Role.CONTROL] if control else 0.0,
+            student=sum(of_seed[Role.STUDENT].seconds for of_seed in (trained, *repeated)),
+            control=sum(one.seconds for one in controls),
             measure=measurements.seconds,
+            baselines=measurements.baselines.seconds,
         ),
         reused=Reused(
             teacher=teacher.reused,
             teacher_outputs=datamodule.reused,
-            control=control is not None
-            and control.reused
-            and all(one[Role.CONTROL].reused for one in repeated),
+            control=bool(controls) and all(one.reused for one in controls),
+            baselines=measurements.baselines.reused,
         ),
         training={role: Training.from_dict(asdict(one.result)) for role, one in trained.items()},
         repeats=tuple(measurements.repeats),
     )
+
+
+def _trained_controls(trained: Mapping[str, TrainedModel]) -> list[TrainedModel]:
+    """Return the controls of one seed; where there are two, one of them is the control, too."""
+    each = [trained[role] for role in EACH_CONTROL if role in trained]
+    return each or [one for role, one in trained.items() if role == Role.CONTROL]
 
 
 def hyperparameters(

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,10 +14,13 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from transformers import PreTrainedModel
 
+from distill.core.jagged import ArrayOrJagged
 from distill.data.prepare import PreparedData, prepare_data
 from distill.distributed.worker_group import WorkerGroup
+from distill.evaluation.baselines import measure_baselines
 from distill.evaluation.evaluator import (
     EvaluatedModel,
+    MeasuredBaselines,
     Measurements,
     SeedLogits,
     compare_models,
@@ -31,7 +35,7 @@ from distill.pipeline.components import RunComponents
 from distill.pipeline.datamodule import DistillationDataModule
 from distill.pipeline.run_directory import RunDirectory
 from distill.pipeline.trained_model import TrainedModel
-from distill.reporting.schema import Repeat, Report, Training
+from distill.reporting.schema import EACH_CONTROL, Repeat, Report, Role, Training
 from distill.student.base import Student, StudentContext
 from distill.tasks.base import Task
 from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
@@ -119,15 +123,24 @@ def _run(
                 weight_files(str(directory.path / role)),
             )
             for role, result in trained.items()
+            if role not in EACH_CONTROL
         ),
     ]
+    baselines = measure_baselines(
+        components.baselines, task, datamodule.baseline_inputs(student), components.cache_dir,
+        datamodule.teacher_evaluation,
+    )  # fmt: skip
     log.info("measuring %d models on %d examples", len(evaluated), len(datamodule.test))
     clock = time.perf_counter()
     models = evaluate_models(evaluated, task, components.trainer.hardware.device)
-    comparison = compare_models(models, evaluated, task, [one.predictions for one in others])
-    seeds = [TrainedSeed(trained, predictions), *others] if others else []
-    repeats = [seed.measure(evaluated, task) for seed in seeds]
-    measurements = Measurements(models, comparison, time.perf_counter() - clock, repeats)
+    seeds = [TrainedSeed(trained, predictions), *others]
+    comparison = compare_models(
+        models, evaluated, task, [one.predictions for one in others],
+        compared_only(seeds, baselines),
+    )  # fmt: skip
+    repeats = [seed.measure(evaluated, task) for seed in seeds] if others else []
+    seconds = time.perf_counter() - clock
+    measurements = Measurements(models, comparison, seconds, repeats, baselines)
     report = report_builder.build_report(
         report_builder.run_info(config, started),
         components, data, teacher, datamodule, trained, measurements,
@@ -166,6 +179,22 @@ class TrainedSeed:
         )
 
 
+def compared_only(
+    seeds: Sequence[TrainedSeed], baselines: MeasuredBaselines
+) -> dict[str, list[ArrayOrJagged]]:
+    """Return logits of what the student is compared with beside teacher and control.
+
+    That is each of two controls, where they were trained, and the linear model on words.
+    """
+    logits = {
+        role: [seed.predictions.logits[role] for seed in seeds]
+        for role in map(str, EACH_CONTROL)
+        if role in seeds[0].predictions.logits
+    }
+    words = baselines.logits.get(Role.WORDS)
+    return logits if words is None else {**logits, Role.WORDS: [words]}
+
+
 def build_student(components: RunComponents, data: PreparedData, teacher: Teacher) -> Student:
     """Build the student with the initial weights of its seed."""
     torch.manual_seed(components.seed)
@@ -198,7 +227,7 @@ def train_seed(
         )
     }
     if components.trains_control:
-        trained["control"] = train_control(components, data, datamodule, student, directory, logger)
+        trained |= train_controls(components, data, datamodule, student, directory, logger)
     logits = {
         role: predict_logits(
             result.model, datamodule.test, components.trainer.hardware,
@@ -305,14 +334,14 @@ def _train_stage(
     return result
 
 
-def train_control(
+def train_controls(
     components: RunComponents,
     data: PreparedData,
     datamodule: DistillationDataModule,
     student: Student,
     directory: RunDirectory,
     logger: TensorBoardLogger,
-) -> TrainedModel:
+) -> dict[str, TrainedModel]:
     """Train the same student without the teacher, and save it beside the student.
 
     It starts from the same weights and sees the same batches in the same order with the same
@@ -321,12 +350,19 @@ def train_control(
     which trains the head as well.) It does not depend on the student's objective otherwise, so runs
     that differ in that alone share one. It cannot use unlabeled inputs: it repeats the labeled
     examples for as many steps, see :class:`~distill.pipeline.datamodule.DistillationDataModule`.
+
+    Where the student trains for longer than usual, with unlabeled inputs or in several stages, so
+    many steps on the labels alone may harm: a second control takes the usual number of epochs, and
+    the better of the two on validation is the control.
+
+    Returns:
+        The control; where there are two, after it each of them by its own role.
     """
-    model = copy.deepcopy(student.model)
+    epochs = components.max_epochs
     plan = FineTuningPlan(
-        role="control",
+        role=Role.CONTROL,
         name=student.name,
-        model=model,
+        model=copy.deepcopy(student.model),
         processor=student.processor,
         data=data,
         max_length=student.max_length or components.source.max_length,
@@ -334,11 +370,38 @@ def train_control(
         validation=datamodule.validation,
         task=components.task,
         optimizer=components.optimizer_for(components.stages[-1]),
-        epochs=components.max_epochs,
+        epochs=epochs,
         batch_size=components.source.batch_size,
         seed=components.seed,
     )
-    tuned = fine_tune(plan, components.trainer, components.cache_dir, logger)
-    directory.copy_control(tuned.folder)
-    model = load_pretrained(type(model), tuned.folder, new_head=False)
-    return TrainedModel(model, tuned.result, tuned.seconds, tuned.reused)
+    plans: dict[str, FineTuningPlan] = {Role.CONTROL_EQUAL_STEPS: plan}
+    if datamodule.has_unlabeled or epochs > components.trainer.max_epochs:
+        plans[Role.CONTROL_USUAL_LENGTH] = replace(
+            plan,
+            role=Role.CONTROL_USUAL_LENGTH,
+            model=copy.deepcopy(student.model),
+            train=datamodule.labeled_train,
+            epochs=components.trainer.max_epochs,
+        )
+    tuned = {
+        role: fine_tune(one, components.trainer, components.cache_dir, logger)
+        for role, one in plans.items()
+    }
+    sign = 1 if components.task.evaluator.selection_metric.higher_is_better else -1
+    best = {
+        role: -math.inf if one.result.best is None else sign * one.result.best
+        for role, one in tuned.items()
+    }
+    counts = max(best, key=best.__getitem__)  # the first of equal ones
+    directory.copy_control(tuned[counts].folder)
+    trained = {
+        role: TrainedModel(
+            load_pretrained(type(plan.model), one.folder, new_head=False),
+            one.result, one.seconds, one.reused,
+        )
+        for role, one in tuned.items()
+    }  # fmt: skip
+    if len(trained) > 1:
+        datamodule.note_controls(best, counts, components.seed)
+        return {Role.CONTROL: trained[counts], **trained}
+    return {Role.CONTROL: trained[counts]}

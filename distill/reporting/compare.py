@@ -178,8 +178,9 @@ def _reference(
     if unknown:
         raise UserError(f"--reference {min(unknown)}=... is neither the x ({x}) nor the y ({y})")
     teachers = [cost for row in rows if row.is_teacher and (cost := row.value(x))]
-    measured = teachers or [cost for row in rows if (cost := row.value(x))]
-    scores = [score for row in rows if (score := row.value(y)) is not None]
+    models = [row for row in rows if not row.is_baseline]
+    measured = teachers or [cost for row in models if (cost := row.value(x))]
+    scores = [score for row in models if (score := row.value(y)) is not None]
     if y is None or not measured or not scores:
         return None
     worst = 0.0 if quantity(y).higher_is_better else max(scores)

@@ -52,7 +52,7 @@ def table_columns(comparison: RunComparison) -> list[Column]:
             Column(name, _setting(name), _setting(name), drop_order=4, is_text=True)
             for name in settings
         ),
-        Column("seeds", _seeds, lambda row: None if row.is_teacher else len(row.runs)),
+        Column("seeds", _seeds, lambda row: None if row.is_reference else len(row.runs)),
         *measured(of_kinds("size", "speed")),
     ]
     if y is not None:
@@ -119,7 +119,7 @@ def _setting(name: str) -> Callable[[Row], str]:
 
 
 def _seeds(row: Row) -> str:
-    return text.ABSENT if row.is_teacher else str(len(row.runs))
+    return text.ABSENT if row.is_reference else str(len(row.runs))
 
 
 def _p_holm(row: Row) -> float | None:

@@ -10,7 +10,7 @@ from distill.reporting.gain import Gain, combine_gains
 from distill.reporting.gather import Run
 from distill.reporting.group import RunGroup
 from distill.reporting.quantities import SCORES, of_kinds, quantity
-from distill.reporting.schema import Difference, ModelReport, Role
+from distill.reporting.schema import BASELINES, Difference, ModelReport, Role
 from distill.reporting.text import finite
 
 OVER_EXAMPLES = "test examples"
@@ -61,6 +61,11 @@ class Row:
         return f"{self.name} ({role})" if role else self.name
 
     @property
+    def short_title(self) -> str:
+        """The title in figures: the name of a teacher, the role of a baseline."""
+        return self.role if self.is_baseline else self.name if self.is_teacher else self.title
+
+    @property
     def scores(self) -> list[str]:
         """Names of the measures of quality, calibration and fidelity."""
         return [name for name in self.values if quantity(name).kind in SCORES]
@@ -76,9 +81,19 @@ class Row:
         return self.role == Role.CONTROL
 
     @property
+    def is_baseline(self) -> bool:
+        """Whether this is a baseline: the same for all runs on the data."""
+        return self.role in BASELINES
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is one of the models that students of several runs are compared with."""
+        return self.is_teacher or self.is_baseline
+
+    @property
     def is_candidate(self) -> bool:
-        """Whether this is a model to choose from: neither teacher nor control."""
-        return not (self.is_teacher or self.is_control)
+        """Whether this is a model to choose from: no teacher, control or baseline."""
+        return not (self.is_reference or self.is_control)
 
     def value(self, name: str | None) -> float | None:
         """Return the value of a quantity."""
@@ -90,7 +105,7 @@ class Row:
 
 
 def build_rows(groups: Sequence[RunGroup], metric: str | None, y: str | None) -> list[Row]:
-    """Return a row for every model of every group, and for each teacher once.
+    """Return a row for every model of every group, and for each teacher and baseline once.
 
     Args:
         groups: Runs that differ only by seed.
@@ -108,25 +123,34 @@ def build_rows(groups: Sequence[RunGroup], metric: str | None, y: str | None) ->
             if role == Role.STUDENT:
                 row.gain = combine_gains([_gain(run, metric) for run, _ in found])
             rows.append(row)
-    return rows + _teachers(groups, y)
+    return rows + [row for role in (Role.TEACHER, *BASELINES) for row in _shared(groups, role, y)]
 
 
-def _teachers(groups: Sequence[RunGroup], y: str | None) -> list[Row]:
-    """Return each teacher once: runs that share one measured the same model, not samples of it."""
+def _shared(groups: Sequence[RunGroup], role: Role, y: str | None) -> list[Row]:
+    """Return each teacher once: runs that share one measured the same model, not samples of it.
+
+    The same holds for each baseline.
+    """
     found: dict[tuple[str | None, float | None], list[tuple[Run, ModelReport]]] = {}
     for run in (run for group in groups for run in group.runs):
-        if teacher := run.report.teacher:
-            key = (teacher.name, quantity("parameters").read(teacher))
-            found.setdefault(key, []).append((run, teacher))
+        if model := run.report.model(role):
+            key = (model.name, quantity("parameters").read(model))
+            found.setdefault(key, []).append((run, model))
     rows = []
     for (name, _), uses in found.items():
-        distinct = {tuple(model.scores.items()): (run, model) for run, model in uses}
-        row = _row(name or Role.TEACHER, Role.TEACHER, {}, list(distinct.values()), y)
-        everywhere = _row(row.name, Role.TEACHER, {}, uses, y)
+        distinct = {_own_scores(model): (run, model) for run, model in uses}
+        row = _row(name or role, role, {}, list(distinct.values()), y)
+        everywhere = _row(row.name, role, {}, uses, y)
         for measured in of_kinds("size", "speed"):
             row.values[measured.name] = everywhere.values[measured.name]
         rows.append(row)
     return rows
+
+
+def _own_scores(model: ModelReport) -> tuple[tuple[str, float | None], ...]:
+    """Return the scores that do not depend on another model."""
+    fidelity = set(model.fidelity or ())
+    return tuple((name, value) for name, value in model.scores.items() if name not in fidelity)
 
 
 def _row(

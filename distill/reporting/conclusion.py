@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distill.reporting.quantities import Quantity, quantity, speedup
+from distill.reporting.schema import Role
 from distill.reporting.text import (
     p_equals,
     percent,
@@ -25,15 +26,13 @@ if TYPE_CHECKING:
 # Below this many test examples the interval of an accuracy of 90 % is wider than ±2.6 points.
 SMALL_TEST_SET = 500
 SIGNIFICANCE = 0.05
-# Role of the model that always predicts the largest class (or the mean).
-MAJORITY = "majority"
 
 
 def conclude(report: Report) -> str:
     """Return the conclusion of one run: what to believe, in a few sentences."""
     metric = quantity(report.main_metric)
     teacher, student = report.teacher, report.student
-    own = [model for model in report.models if model.role != MAJORITY]
+    own = report.models
     sentences = [_constant(model, metric) for model in own]
     if student is None or teacher is None:
         shown = own if student is None else [student]
@@ -44,6 +43,7 @@ def conclude(report: Report) -> str:
     sentences += [_majority(report, model, metric) for model in (teacher, student) if model]
     if student is not None and teacher is not None:
         sentences.append(_trade_off(report, teacher, student, metric))
+    sentences.append(_beside_words(report, metric))
     if student is not None and (report.run.seed is not None or report.control is not None):
         sentences.append(_teaching(report, metric))
         sentences.append(_seeds(report, metric))
@@ -97,7 +97,7 @@ def _lone_model(model: ModelReport, metric: Quantity) -> str:
 
 def _majority(report: Report, model: ModelReport, metric: Quantity) -> str:
     """Say that a model is no better than always predicting the largest class (or the mean)."""
-    baseline = report.model(MAJORITY)
+    baseline = report.model(Role.MAJORITY)
     if baseline is None or model.constant_prediction is not None:
         return ""
     measured, least = model.metric(metric.name), baseline.metric(metric.name).value
@@ -111,6 +111,22 @@ def _majority(report: Report, model: ModelReport, metric: Quantity) -> str:
     if edge is not None and not metric.is_better(edge, least):
         return f"The {model.role} is not shown to be better than {guess}: {numbers}."
     return ""
+
+
+def _beside_words(report: Report, metric: Quantity) -> str:
+    """Say that the student is not shown to be better than a linear model on words."""
+    baseline, paired = report.model(Role.WORDS), report.difference_to_words
+    if baseline is None or paired.value is None:
+        return ""
+    is_better = metric.is_better(paired.value, 0)
+    if is_better and is_significant(paired):
+        return ""
+    value = score(baseline.metric(metric.name).value)
+    verdict = "worse than" if is_significant(paired) else "not shown to be better than"
+    return (
+        f"The student is {verdict} a linear model on words alone ({metric.label} {value}):"
+        f" the difference is {_numbers(paired, metric)}."
+    )
 
 
 def _trade_off(report: Report, teacher: ModelReport, student: ModelReport, metric: Quantity) -> str:

@@ -19,8 +19,8 @@ from distill.reporting.files import replacing
 from distill.reporting.fonts import drawable, font_families, use_fonts
 from distill.reporting.learning_curve import LearningCurve
 from distill.reporting.quantities import quantity
-from distill.reporting.schema import Report, Role
-from distill.reporting.text import short
+from distill.reporting.schema import ModelReport, Report, Role
+from distill.reporting.text import score, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +32,8 @@ ROLES: dict[str, tuple[str, str]] = {
     Role.TEACHER: ("#404040", "s"),
     Role.STUDENT: ("#0072B2", "o"),
     Role.CONTROL: ("#D55E00", "^"),
+    Role.WORDS: ("#8C6BB1", "v"),
+    Role.MAJORITY: ("#8a8a8a", "_"),
 }
 OTHERS = (("#009E73", "D"), ("#CC79A7", "P"), ("#56B4E9", "X"))
 INK, FAINT = "#222222", "#e6e6e6"
@@ -95,12 +97,13 @@ def draw_tradeoff(report: Report) -> Figure:
     drawn = []
     for ax, cost in zip(panels, map(quantity, TRADEOFF_COSTS), strict=True):
         points = []
-        for model in report.models:
+        for model in report.measured:
             x, y = cost.read(model), model.metric(metric)
             if x is not None and x > 0 and y.value is not None:
                 points.append(Point(x, y.value, y.low, y.high, model.role, model.role))
         log = cost.kind == "size"
         _draw(ax, points, log)
+        _draw_level(ax, report.model(Role.MAJORITY), metric)
         ax.set_xlabel(cost.axis_label + (" (log scale)" if log else ""))
         drawn.append((ax, points))
     label = quantity(metric).label if metric else "quality"
@@ -228,6 +231,29 @@ def _draw(ax: Axes, points: Sequence[Point], log: bool) -> None:
         ax.plot(point.x, point.y, marker, color=color, alpha=alpha, transform=place, **look)
     if points:
         _scale(ax, points, log)
+
+
+def _draw_level(ax: Axes, baseline: ModelReport | None, metric: str | None) -> None:
+    """Draw the quality of a baseline that costs nothing as a line; below the frame, name it."""
+    value = baseline.metric(metric).value if baseline else None
+    if baseline is None or value is None:
+        return
+    color, _ = ROLES[Role.MAJORITY]
+    bottom, top = ax.get_ylim()
+    is_inside = bottom <= value <= top
+    if is_inside:
+        ax.axhline(value, color=color, linewidth=1, linestyle="--", zorder=1.2)
+    edge = "" if is_inside else ", below" if value < bottom else ", above"
+    ax.annotate(
+        f"{baseline.role} {score(value)}{edge}",
+        (1, min(max(value, bottom), top)),
+        xycoords=ax.get_yaxis_transform(),
+        xytext=(-3, 2 if value < top else -8),
+        textcoords="offset points",
+        ha="right",
+        color=color,
+        fontsize=7,
+    )
 
 
 def _side_by_side(ax: Axes, points: Sequence[Point]) -> list[Transform]:

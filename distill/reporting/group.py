@@ -12,7 +12,17 @@ from distill.reporting.quantities import quantity
 # Paths and names do not change what a run computes; whether a control was trained beside the
 # student does not change the student, and how many seeds it was trained on changes none of them.
 NOT_SETTINGS = frozenset(
-    {"output_dir", "cache_dir", "name", "resume", "overrides", "hydra", "control", "repeats"}
+    {
+        "output_dir",
+        "cache_dir",
+        "name",
+        "resume",
+        "overrides",
+        "hydra",
+        "control",
+        "repeats",
+        "baselines",
+    }
 )
 DEFAULT = "default"
 

@@ -105,6 +105,7 @@ def _details(report: Report) -> list[str]:
     ]
     lines += [f"- {_escaped(note)}" for note in data.notes]
     lines += [f"- {line}" for line in _speed_conditions(report.models)]
+    lines += [f"- {line}" for line in _baselines(report.baselines)]
     lines += [f"- {line}" for line in _speedup(report)]
     reused = [text.words(name) for name, is_reused in _items(report.reused) if is_reused]
     times = [
@@ -163,6 +164,16 @@ def _speed_conditions(models: Sequence[ModelReport]) -> list[str]:
         " examples/s; latency is one example at a time with one thread."
         for key, roles in conditions.items()
     ]
+
+
+def _baselines(baselines: Sequence[ModelReport]) -> list[str]:
+    """Return a line for each baseline: what it is, and what its latency is of."""
+    lines = []
+    for model in baselines:
+        runtime = model.speed.runtime if model.speed else None
+        timed = f"; latency is of {runtime}, one at a time" if runtime else ""
+        lines.append(f"Baseline {model.role}: {model.name}{timed}.")
+    return lines
 
 
 def _speedup(report: Report) -> list[str]:

@@ -17,7 +17,7 @@ WIDTH = 100
 
 
 def overview(report: Report) -> str:
-    """Return a table with one line for each model, and the conclusion; at most 100 columns."""
+    """Return a table of models and baselines, and the conclusion; at most 100 columns."""
     metric = report.main_metric
 
     def cells_of(measured: Quantity) -> Callable[[ModelReport], str]:
@@ -33,7 +33,7 @@ def overview(report: Report) -> str:
     for measured in of_kinds("quality", "calibration", "fidelity"):
         if measured.column:
             columns[measured.column] = cells_of(measured)
-    cells = {name: [cell(model) for model in report.models] for name, cell in columns.items()}
+    cells = {name: [cell(model) for model in report.measured] for name, cell in columns.items()}
     shown = [name for name, column in cells.items() if set(column) != {text.ABSENT}]
     table = text.plain_table(shown, list(zip(*(cells[name] for name in shown), strict=True)))
     name, conclusion = text.one_line(report.run.name), text.one_line(conclude(report))
@@ -47,11 +47,11 @@ def markdown_overview(report: Report) -> str:
 
 
 def table_and_conclusion(report: Report) -> tuple[str, str]:
-    """Return the Markdown table, with models as columns, and the conclusion.
+    """Return the Markdown table, with models and baselines as columns, and the conclusion.
 
     Rows of quantities that were measured of no model are left out.
     """
-    models, first = report.models, report.main_metric
+    models, first = report.measured, report.main_metric
     metrics = list(dict.fromkeys(name for model in models for name in model.quality))
     metrics.sort(key=lambda name: name != first)
     rows = [
@@ -72,8 +72,8 @@ def table_and_conclusion(report: Report) -> tuple[str, str]:
 def _rows(report: Report, quantities: list[Quantity]) -> list[list[str]]:
     rows = []
     for measured in quantities:
-        if heading := measured.row_heading(report.models):
-            rows.append([heading, *(measured.row_cell(model) for model in report.models)])
+        if heading := measured.row_heading(report.measured):
+            rows.append([heading, *(measured.row_cell(model) for model in report.measured)])
     return rows
 
 

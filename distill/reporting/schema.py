@@ -25,11 +25,24 @@ FILE_NAME = "report.json"
 
 
 class Role(StrEnum):
-    """Roles that models have in every run; variants are named after them, ``student_int8``."""
+    """Roles that models have in every run; variants are named after them, ``student_int8``.
+
+    ``majority`` and ``words`` are baselines: the same answer to everything (the largest class, the
+    mean, the commonest labels), and a linear model on words. Where two controls were trained,
+    ``control`` is the better one on validation, and each of them has one of the last two roles.
+    """
 
     TEACHER = "teacher"
     STUDENT = "student"
     CONTROL = "control"
+    MAJORITY = "majority"
+    WORDS = "words"
+    CONTROL_EQUAL_STEPS = "control_equal_steps"
+    CONTROL_USUAL_LENGTH = "control_usual_length"
+
+
+BASELINES = (Role.MAJORITY, Role.WORDS)
+EACH_CONTROL = (Role.CONTROL_EQUAL_STEPS, Role.CONTROL_USUAL_LENGTH)
 
 
 @dataclass(frozen=True)
@@ -276,6 +289,9 @@ class Comparison(Record):
         gain_over_control: Metric of the student minus that of the control, both of each seed.
         difference_to_teacher: Metric of the student minus that of the teacher. There is one
             teacher: that another training of it may be better or worse is not counted.
+        difference_to_words: Metric of the student minus that of the linear model on words.
+        gain_over_each_control: The same gain by role where two controls were trained, of which the
+            better one on validation is the control.
         means: The metric of each role, the mean over the seeds with an interval that counts seeds
             and examples; empty where there is one seed.
         calibration: The student's expected calibration error and negative log-likelihood minus the
@@ -290,6 +306,8 @@ class Comparison(Record):
     speedup_of: str | None = None
     gain_over_control: Difference | None = None
     difference_to_teacher: Difference | None = None
+    difference_to_words: Difference | None = None
+    gain_over_each_control: Mapping[str, Difference] = field(default_factory=dict)
     means: Mapping[str, MetricValue] = field(default_factory=dict)
     calibration: Mapping[str, Difference] = field(default_factory=dict)
 
@@ -303,6 +321,7 @@ class Timing(Record):
     student: float | None = None
     control: float | None = None
     measure: float | None = None
+    baselines: float | None = None
 
 
 @dataclass(frozen=True)
@@ -312,6 +331,7 @@ class Reused(Record):
     teacher: bool | None = None
     teacher_outputs: bool | None = None
     control: bool | None = None
+    baselines: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -358,6 +378,8 @@ class Repeat(Record):
 class Report(Record):
     """The report of one run, the content of report.json.
 
+    ``baselines`` have the form of ``models`` and one of the roles :data:`BASELINES`.
+
     >>> report = Report.from_dict({
     ...     "schema": 1, "run": {"name": "half"}, "task": "regression", "data": {"name": "stsb"},
     ...     "models": [{"role": "student", "quality": {"pearson": {"value": 0.87}}}],
@@ -372,6 +394,7 @@ class Report(Record):
     data: DataInfo
     environment: Environment | None = None
     models: tuple[ModelReport, ...] = field(kw_only=True)
+    baselines: tuple[ModelReport, ...] = ()
     comparison: Comparison | None = None
     timing: Timing | None = None
     reused: Reused | None = None
@@ -410,8 +433,13 @@ class Report(Record):
         write_text(path, content + "\n")
 
     def model(self, role: str) -> ModelReport | None:
-        """Return the first model with this role."""
-        return next((model for model in self.models if model.role == role), None)
+        """Return the first model or baseline with this role."""
+        return next((model for model in self.measured if model.role == role), None)
+
+    @property
+    def measured(self) -> tuple[ModelReport, ...]:
+        """The models, and after them the baselines."""
+        return (*self.models, *self.baselines)
 
     @property
     def teacher(self) -> ModelReport | None:
@@ -444,6 +472,12 @@ class Report(Record):
     def difference_to_teacher(self) -> Difference:
         """The paired difference to the teacher; without a value where there is none."""
         found = self.comparison.difference_to_teacher if self.comparison else None
+        return found or Difference()
+
+    @property
+    def difference_to_words(self) -> Difference:
+        """The paired difference to a linear model on words; without a value where there is none."""
+        found = self.comparison.difference_to_words if self.comparison else None
         return found or Difference()
 
     def __str__(self) -> str:

@@ -126,7 +126,7 @@ def _charts(report: Report) -> Layout:
             name: [rf"validation/{name}(/control)?$"] for name in metrics
         },
         "training loss of the student: total and terms": {
-            "loss": [r"train/loss(?!.*/(control|teacher)$)"]
+            "loss": [r"train/loss(?!.*/(control\w*|teacher)$)"]
         },
     }
 

@@ -10,12 +10,15 @@ part               says                                          asked by
 ``evaluator``      metrics, calibration, fidelity                validation, evaluation
 =================  ============================================  ==========================
 
+Beside them it may name baselines (:mod:`distill.baselines`), which its models are compared with.
 A new task is a file that composes these parts; see ``sequence_classification`` for a short one.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.baselines.base import Baseline
 from distill.data.encode import SplitEncoder
 from distill.data.prepare import PreparedData
 from distill.data.preprocessor import Preprocessor
@@ -35,6 +38,7 @@ class Task:
         head: output layer.
         criterion: loss on hard labels and meaning of logits.
         evaluator: metrics.
+        baselines: what its models are compared with beside each other, if anything.
 
     Raises:
         TypeError: if a part is missing methods or is not of its class.
@@ -49,15 +53,18 @@ class Task:
         head: Head,
         criterion: Criterion,
         evaluator: Evaluator[Any],
+        baselines: Sequence[Baseline] = (),
     ):
         for part, kind in (
             (schema, DataSchema), (preprocessor, Preprocessor), (head, Head),
             (criterion, Criterion), (evaluator, Evaluator),
+            *((baseline, Baseline) for baseline in baselines),
         ):  # fmt: skip
             if not isinstance(part, kind):
                 raise TypeError(f"task {name}: {part!r} is not a {kind.__name__}")
         self.name, self.schema, self.preprocessor = name, schema, preprocessor
         self.head, self.criterion, self.evaluator = head, criterion, evaluator
+        self.baselines = {baseline.role: baseline for baseline in baselines}
 
     def encoder(self, data: PreparedData, cache_dir: Path) -> SplitEncoder:
         """Return an encoder of prepared data for any model of the task."""

@@ -9,6 +9,8 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
+from distill.baselines.constant import CommonestLabels
+from distill.baselines.words import Words
 from distill.core.errors import UserError
 from distill.data.columns import describe_type, iter_values
 from distill.data.dataset import DistillationDataset
@@ -46,6 +48,7 @@ class MultiLabel(Task):
             head=MultiLabelHead(),
             criterion=BinaryCrossEntropyCriterion(),
             evaluator=MultiLabelEvaluator(metric, per_class),
+            baselines=(CommonestLabels(), Words("bernoulli")),
         )
 
 

@@ -10,6 +10,8 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
+from distill.baselines.constant import MeanLabel
+from distill.baselines.words import Words
 from distill.core.errors import UserError
 from distill.data.columns import iter_values
 from distill.data.dataset import DistillationDataset
@@ -62,6 +64,7 @@ class Regression(Task):
             head=RegressionHead(),
             criterion=SquaredErrorCriterion(),
             evaluator=evaluator,
+            baselines=(MeanLabel(), Words("gaussian")),
         )
 
 

@@ -8,6 +8,8 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
+from distill.baselines.constant import LargestClass
+from distill.baselines.words import Words
 from distill.core.errors import UserError
 from distill.data.columns import describe_type, distinct_values
 from distill.data.dataset import DistillationDataset
@@ -44,6 +46,7 @@ class SequenceClassification(Task):
             head=SequenceClassificationHead(),
             criterion=CrossEntropyCriterion(),
             evaluator=ClassificationEvaluator(metric, per_class),
+            baselines=(LargestClass(), Words("categorical")),
         )
 
 

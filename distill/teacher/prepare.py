@@ -41,6 +41,8 @@ class Teacher:
         reused: whether it was used as it is or taken from the cache.
         members: the teachers of an ensemble by name.
         weight_files: files of its saved weights, of an ensemble those of all members.
+        output_order: index of each label in the head that it came with; ``None`` if its head was
+            trained on these labels here, or it is an ensemble.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Teacher:
     reused: bool
     members: Mapping[str, "Teacher"] = field(default_factory=dict)
     weight_files: Sequence[Path] = ()
+    output_order: tuple[int, ...] | None = None
 
     @property
     def pretrained_model(self) -> PreTrainedModel:
@@ -134,7 +137,7 @@ def prepare_single_teacher(config: TeacherConfig, preparation: TeacherPreparatio
         log.info("teacher: %s has a head trained for these classes and is used as it is", path)
         return Teacher(
             config.name, model.eval(), processor, loading.weights_hash(model), 0.0, True,
-            weight_files=loading.weight_files(path),
+            weight_files=loading.weight_files(path), output_order=tuple(order),
         )  # fmt: skip
     if config.fine_tune is False:
         raise UserError(

@@ -122,6 +122,8 @@ def refused(command, small, monkeypatch):
         ("seed=-1", "seed=-1"),
         ("seed=one", "seed=one: it must be a whole number"),
         ("control=maybe", "control=maybe: it must be true or false"),
+        ("baselines=words", "baselines=words: it must be a list"),
+        ("baselines=[word]", "baselines: there is no word, choose from majority, words"),
         ("objective.soft_targets.temperature=0", "must be above 0"),
         ("objective.soft_targets.weight=-1", "objective.soft_targets.weight=-1"),
         ("task.metric=f2", "task.metric=f2"),

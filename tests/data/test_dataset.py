@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
 from distill.data.dataset import DistillationDataset
 from distill.data.encode import encode_split
@@ -140,3 +141,21 @@ def test_tokens_are_compared_whatever_the_class():
     assert same_inputs(first, second)
     assert tokenizer_hash(first) != tokenizer_hash(second)
     assert not same_inputs(first, other)
+
+
+@pytest.mark.parametrize(
+    ("texts", "share"),
+    [
+        (["the film was good"] * 9, None),
+        (["the film was good", "영화가 정말 좋았다"], "43%"),  # 3 of 7, special tokens aside
+        (["영화가", "정말"], "100%"),
+    ],
+)
+def test_a_note_tells_how_many_tokens_are_unknown(tokenizer, texts, share):
+    preprocessor = TextPreprocessor("text")
+    rows = Dataset.from_dict(
+        preprocessor.encode(tokenizer, {"text": texts, "label": [0] * len(texts)}, 16)
+    )
+    notes = preprocessor.processor_notes(tokenizer, rows)
+    assert [note.split(" ")[0] for note in notes] == ([] if share is None else [share])
+    assert all("([UNK])" in note for note in notes)

@@ -2,12 +2,15 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
+import torch
 from datasets import Dataset, concatenate_datasets
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from distill.core.errors import UserError
@@ -469,10 +472,23 @@ def test_the_command(few, command):
     assert len(validated[0]) == 2
     assert validated[0] == validated[1]
 
+    # A control of the usual length beside it: 2 epochs of ceil(40 / 16) batches.
+    usual = events.Scalars("train/loss/control_usual_length")
+    assert len(usual) == 2 * 3
+    assert [model["role"] for model in report["models"]] == ["teacher", "student", "control"]
+    each = ["control_equal_steps", "control_usual_length"]
+    assert list(report["training"]) == ["student", "control", *each]
+    best = {role: one["best"] for role, one in report["training"].items()}
+    assert best["control"] == max(best[role] for role in each)
+    assert list(report["comparison"]["gain_over_each_control"]) == each
+    equal = best["control_equal_steps"] >= best["control_usual_length"]
+    kept = "with as many steps" if equal else "of the usual length"
+    assert f"The control is the one {kept}." in notes
+
     code, _, err = command(*few, "output_dir=again")
     assert code == 0, err
     again = json.loads(Path("again/report.json").read_text())
-    assert again["reused"] == {"teacher": True, "teacher_outputs": True, "control": True}
+    assert all(again["reused"].values())
     assert again["models"][1]["quality"] == report["models"][1]["quality"]
 
 
@@ -493,9 +509,6 @@ def test_the_nearest_to_the_teacher_and_a_tiny_student_without_text(few, command
 
 
 def test_a_live_teacher_gives_the_same_student_as_the_stored_outputs(few, command):
-    import torch
-    from safetensors.torch import load_file
-
     for outputs in ("cached", "live"):
         code, _, err = command(
             *few, f"teacher.outputs={outputs}", "control=false", f"output_dir={outputs}"
@@ -592,3 +605,40 @@ def test_a_folder_without_data(refused, tmp_path):
 
 def test_nothing_but_the_test_split(refused, folder):
     refused(f"data.unlabeled={folder}/test.csv", says="stand in test")
+
+
+@pytest.mark.parametrize("better", ["control", "control_usual_length"])
+def test_the_control_that_is_better_on_validation_counts(few, command, monkeypatch, better):
+    from distill.pipeline import run as main_flow
+
+    tuned = main_flow.fine_tune
+    folders = {}
+
+    def with_another_result(plan, *args):
+        result = tuned(plan, *args)
+        folders[str(plan.role)] = result.folder
+        best = 0.9 if plan.role == better else 0.8
+        return replace(result, result=replace(result.result, best=best))
+
+    monkeypatch.setattr(main_flow, "fine_tune", with_another_result)
+    code, _, err = command(*few, f"output_dir={better}")
+    assert code == 0, err
+    report = json.loads(Path(better, "report.json").read_text())
+    assert report["training"]["control"]["best"] == 0.9
+    roles = {"control": "control_equal_steps"}
+    kept = report["training"][roles.get(better, better)]["best"]
+    assert kept == 0.9
+    saved, kept = (
+        load_file(folder / "model.safetensors")
+        for folder in (Path(better, "control"), folders[better])
+    )
+    assert all(torch.equal(saved[name], kept[name]) for name in kept)
+    gain = report["comparison"]["gain_over_control"]["value"]
+    student, control = (report["models"][i]["quality"]["accuracy"]["value"] for i in (1, 2))
+    assert gain == pytest.approx(student - control)
+    each = report["comparison"]["gain_over_each_control"]
+    assert each[roles.get(better, better)] == report["comparison"]["gain_over_control"]
+    notes = " ".join(report["data"]["notes"])
+    equal, usual = ("0.9", "0.8") if better == "control" else ("0.8", "0.9")
+    assert f"as the student (accuracy {equal}000)" in notes
+    assert f"the usual 2 epochs over the labeled examples (accuracy {usual}000)" in notes

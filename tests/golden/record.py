@@ -25,7 +25,7 @@ CLOCK_SCALARS = re.compile(r"(final/latency_ms|measures/examples_per_second)$")
 CLOCK = re.compile(
     r"run\.(directory|started|seconds)"
     r"|environment\.(?!processes$|accelerator$|precision$|threads$).*"
-    r"|models\.\d+\.speed\..*"
+    r"|(models|baselines)\.\d+\.speed\..*"
     r"|comparison\.speedup.*"
     r"|timing\..*"
     r"|training\.\w+\.seconds"

@@ -154,6 +154,7 @@ def report(
             "precision": "bf16-mixed",
         },
         "models": models,
+        "baselines": [],
         "comparison": {
             "metric": metric,
             "retention": value / teacher,
@@ -169,6 +170,8 @@ def report(
                 0.11 if abs(value - teacher) < 0.012 else 0.0001,
                 seeds,
             ),
+            "difference_to_words": None,
+            "gain_over_each_control": None,
             "means": seed_means(seeds, student=value, control=control),
             "calibration": None,
         },
@@ -178,8 +181,14 @@ def report(
             "student": 98.0,
             "control": 93.1,
             "measure": 18.2,
+            "baselines": 0.0,
         },
-        "reused": {"teacher": False, "teacher_outputs": False, "control": False},
+        "reused": {
+            "teacher": False,
+            "teacher_outputs": False,
+            "control": False,
+            "baselines": False,
+        },
         "training": {
             "student": {"best": value, "best_epoch": 2, "epochs": 3, "seconds": 98.0},
         },

@@ -46,7 +46,7 @@ def _figure(comparison: RunComparison) -> Figure:
         # A control is part of its student's gain and has no point.
         if value is None or not cost or row.is_control:
             continue
-        label = row.name if row.is_teacher else row.title if row.on_front else ""
+        label = row.short_title if row.is_reference or row.on_front else ""
         points.append(Point(cost, value, low, high, row.role, label, is_faint=not label))
         if row.on_front:
             front.append((cost, value))

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import AutoModelForMaskedLM, PreTrainedConfig
 
+from distill.baselines.constant import CommonestToken
 from distill.core.errors import UserError
 from distill.modeling.head import Head
 from distill.tasks.base import Task
@@ -69,6 +70,7 @@ class MaskedLM(Task):
             head=MaskedLMHead(),
             criterion=MaskedLMCriterion(),
             evaluator=evaluator,
+            baselines=(CommonestToken(),),
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from transformers import AutoModelForQuestionAnswering
 
+from distill.baselines.constant import NoAnswer
 from distill.core.errors import UserError
 from distill.modeling.head import Head
 from distill.tasks.base import Task
@@ -61,6 +62,7 @@ class QuestionAnswering(Task):
             head=SpanHead(),
             criterion=SpanCriterion(),
             evaluator=evaluator,
+            baselines=(NoAnswer(),),
         )
 
 

@@ -6,6 +6,8 @@ import numpy as np
 from torch import nn
 from transformers import AutoModelForTokenClassification
 
+from distill.baselines.constant import LargestClass
+from distill.baselines.words import TagWords
 from distill.modeling.head import Head
 from distill.tasks import class_labels
 from distill.tasks.base import Task
@@ -49,6 +51,7 @@ class TokenClassification(Task):
             head=TokenClassificationHead(),
             criterion=CrossEntropyCriterion(),
             evaluator=TokenClassificationEvaluator(schema, per_class),
+            baselines=(LargestClass(), TagWords()),
         )
 
 

@@ -1,0 +1,1 @@
+"""Baselines: what needs no neural network, as a yardstick for teacher and student."""

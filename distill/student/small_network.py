@@ -131,7 +131,9 @@ class SmallNetworkFactory(StudentFactory):
                 frequencies = counts / counts.sum().clamp(min=1)
                 weight.mul_((SMOOTHING / (SMOOTHING + frequencies))[:, None])
         origin = "random weights" if table is None else f"the teacher's {self.start} of each token"
-        return Student(self.name, model, tokenizer, origin, True, self.max_length)
+        return Student(
+            self.name, model, tokenizer, origin, new_head=True, max_length=self.max_length
+        )
 
 
 def check_positive(factory: Any, *options: str) -> None:

@@ -402,6 +402,7 @@ def train_controls(
         for role, one in tuned.items()
     }  # fmt: skip
     if len(trained) > 1:
-        datamodule.note_controls(best, counts, components.seed)
+        reached = {role: sign * value for role, value in best.items()}
+        datamodule.note_controls(reached, counts, components.seed)
         return {Role.CONTROL: trained[counts], **trained}
     return {Role.CONTROL: trained[counts]}

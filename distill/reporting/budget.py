@@ -114,6 +114,10 @@ def _best(
                 f" {_with_unit(limit.name, limit.value)}: with {luck} it may miss the limit."
             )
     if others:
+        text += (
+            f" Chosen on the {comparison.data.evaluated_on} examples themselves: the best of"
+            f" {len(within)} looks a little better there than it is, fresh examples tell."
+        )
         facts = ", ".join(_fact(others[0], name) for name in (x, y) if name)
         text += f" Next: {others[0].title} with {facts}."
     return best, text

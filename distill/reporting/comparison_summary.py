@@ -90,13 +90,20 @@ def front_title(comparison: RunComparison) -> str:
 
 
 def _teaching(comparison: RunComparison) -> str:
+    gains = [row.gain for row in comparison.rows if row.gain]
     tested = [
-        (row.gain.value, row.gain.p_holm)
-        for row in comparison.rows
-        if row.gain and row.gain.p_holm is not None
+        (gain.value, gain.p_holm)
+        for gain in gains
+        if gain.shows_teaching and gain.p_holm is not None
     ]
+    alone = sum(not gain.shows_teaching for gain in gains)
+    one_seed = (
+        f"{alone} comparison{'s' if alone > 1 else ''} with a control"
+        f" {'are' if alone > 1 else 'is'} of one seed each: of two models, which says nothing of"
+        " learning from the teacher (repeats=5)."
+    )
     if not tested:
-        return ""
+        return one_seed if alone else ""
     metric = quantity(comparison.metric)
     shown = [value for value, p_holm in tested if p_holm < SIGNIFICANCE]
     helped = sum(metric.is_better(value, 0) for value in shown)
@@ -105,6 +112,7 @@ def _teaching(comparison: RunComparison) -> str:
         f"Learning from the teacher, of {len(tested)} comparison{'s' if len(tested) > 1 else ''}"
         f" with a control: helped in {helped}, hurt in {hurt}, not shown either way in"
         f" {len(tested) - len(shown)} (Holm-corrected p < {SIGNIFICANCE})."
+        + (f" {one_seed}" if alone else "")
     )
 
 

@@ -1,6 +1,7 @@
 """Simulate how often the reports' intervals hold the truth, and their verdicts are false.
 
     python experiments/statistics/simulate.py seeds --trials 1000
+    python experiments/statistics/simulate.py power --trials 200
     python experiments/statistics/simulate.py examples --trials 400
 
 prints the tables of RESULTS.md. `tests/metrics/test_coverage.py` runs a few cells of each.
@@ -18,6 +19,7 @@ The truth is the expectation over trainings and examples.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -57,10 +59,18 @@ def expected_accuracy(shift: Floats | float = 0.0) -> Floats:
     return np.asarray(sigmoid(logits + np.atleast_1d(shift)[:, None]) @ weights)
 
 
+@functools.cache
 def logit_shift(gain: float) -> float:
     """Return the shift of the logit that raises expected accuracy by a gain."""
-    shifts = np.linspace(0, 3, 3001)
+    shifts = np.linspace(0, 3, 301)
     return float(np.interp(expected_accuracy()[0] + gain, expected_accuracy(shifts), shifts))
+
+
+@functools.cache
+def logit_slope() -> float:
+    """Return by how much expected accuracy rises with the logit."""
+    low, high = expected_accuracy(np.array([-0.01, 0.01]))
+    return float(high - low) / 0.02
 
 
 class Trainings(NamedTuple):
@@ -88,7 +98,7 @@ def draw_trainings(
         gain: true gain of the student.
         spread: standard deviation of the logits' differences between student and control.
     """
-    slope = float(np.diff(expected_accuracy(np.array([-0.01, 0.01])))[0]) / 0.02
+    slope = logit_slope()
     logits = random.normal(MEAN_LOGIT, LOGIT_SPREAD, examples)
     differs = random.normal(0, spread, examples) if spread else np.zeros(examples)
     found = []
@@ -174,7 +184,7 @@ def mean_and_retention_cell(
     random: np.random.Generator, trials: int, examples: int, seeds: int, deviation: float
 ) -> tuple[float, float]:
     """Return the coverage of the student's mean and of its retention of one teacher."""
-    slope = float(np.diff(expected_accuracy(np.array([-0.01, 0.01])))[0]) / 0.02
+    slope = logit_slope()
     lucks = np.linspace(-4, 4, 401) * deviation / 100 / slope
     weights = np.exp(-(np.linspace(-4, 4, 401) ** 2) / 2)
     truth = float(expected_accuracy(lucks) @ weights / weights.sum())
@@ -217,11 +227,15 @@ def print_seeds(trials: int, seed: int) -> None:
     for examples, deviation, seeds in itertools.product((200, 1821, 25_000), (0.0, 0.6), SEEDS):
         mean, kept = mean_and_retention_cell(random, trials // 2, examples, seeds, deviation)
         print_row([examples, deviation, seeds, percent(mean), percent(kept)])
-    print("\npower for a true gain of two points\n")
+
+
+def print_power(trials: int, seed: int) -> None:
+    """Print how often a true gain of two points is shown."""
+    random = np.random.default_rng(seed)
     print_row(["examples", "sd, points", "1 seed", "3", "5", "10"], rule=True)
     for examples, deviation in itertools.product(EXAMPLES, DEVIATIONS):
         powers = [
-            two_way_cell(random, trials // 4, examples, seeds, deviation, gain=0.02).verdicts
+            two_way_cell(random, trials, examples, seeds, deviation, gain=0.02).verdicts
             for seeds in (3, 5, 10)
         ]
         print_row([examples, deviation, "none", *map(percent, powers)])
@@ -447,11 +461,12 @@ def print_row(cells: Iterable[object], rule: bool = False) -> None:
 def main() -> None:
     """Run the part that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("part", choices=["seeds", "examples"])
+    parser.add_argument("part", choices=["seeds", "power", "examples"])
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    {"seeds": print_seeds, "examples": print_examples}[args.part](args.trials, args.seed)
+    parts = {"seeds": print_seeds, "power": print_power, "examples": print_examples}
+    parts[args.part](args.trials, args.seed)
 
 
 if __name__ == "__main__":

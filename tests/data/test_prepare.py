@@ -91,6 +91,22 @@ def test_the_test_split_does_not_depend_on_the_limit(tmp_path):
     assert set(limited.splits["train"]["text"]) <= set(whole.splits["train"]["text"])
 
 
+def test_other_subsets_of_the_training_examples(tmp_path):
+    rows = sentences(400, 1)
+    first, again, second, larger = (
+        prepared({"train": rows}, tmp_path, limit=limit, subset_seed=seed)
+        for limit, seed in ((50, 1), (50, 1), (50, 2), (80, 1))
+    )
+    assert first.sizes["train"] == 50
+    assert first.hashes == again.hashes
+    assert first.hashes["train"] != second.hashes["train"]
+    assert first.fingerprint == second.fingerprint
+    assert set(first.splits["train"]["text"]) <= set(larger.splits["train"]["text"])
+    assert any("data.subset_seed=1" in note for note in first.notes)
+    with pytest.raises(UserError, match=r"data\.limit"):
+        Given({"train": rows}, subset_seed=1)
+
+
 def test_unlabelled_test_makes_validation_the_test(whole, tmp_path):
     whole["train"], whole["validation"], whole["test"] = (
         [

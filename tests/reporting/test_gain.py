@@ -7,20 +7,12 @@ from scipy import stats
 from distill.reporting.gain import (
     apply_holm_correction,
     combine_gains,
-    student_t_p_value,
 )
 from distill.reporting.schema import Difference
 
 
 def gain(value, half_width=0.01, p_value=0.5):
     return Difference(value, value - half_width, value + half_width, p_value)
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 10, 77, 500])
-@pytest.mark.parametrize("t", [0.0, -0.3, 1.0, 2.5, 12.0])
-def test_p_value_is_scipys(t, freedom):
-    expected = 2 * stats.t.sf(abs(t), freedom)
-    assert student_t_p_value(t, freedom) == pytest.approx(expected, rel=1e-8)
 
 
 def test_one_run_is_passed_on():
@@ -39,6 +31,8 @@ def test_without_luck_of_examples_it_is_the_t_test():
     expected = stats.ttest_1samp(values, 0.0)
     assert combined.p_value == pytest.approx(expected.pvalue)
     assert (combined.low, combined.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert combined.shows_teaching
+    assert not combine_gains([gain(0.01)]).shows_teaching
 
 
 def test_without_spread_over_seeds_the_luck_of_examples_stays():
@@ -52,12 +46,13 @@ def test_models_that_never_differ():
     assert (both.value, both.p_value) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("training", [0.0, 0.003, 0.02])
-def test_at_most_five_per_cent_false_positives(training, shared):
+@pytest.mark.parametrize("shared", [0.0, 1.0])
+@pytest.mark.parametrize("seeds", [2, 3])
+@pytest.mark.parametrize("training", [0.0, 0.02])
+def test_at_most_five_per_cent_false_positives(training, shared, seeds):
     """Null pairs: luck of training differs by seed, luck of examples is shared in part."""
     random = np.random.default_rng(7)
-    examples, seeds, trials = 0.006, 3, 1000
+    examples, trials = 0.006, 400
     common = random.normal(size=(trials, 1)) * np.sqrt(shared)
     own = random.normal(size=(trials, seeds)) * np.sqrt(1 - shared)
     values = training * random.normal(size=(trials, seeds)) + examples * (common + own)

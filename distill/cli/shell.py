@@ -3,6 +3,7 @@
 Only what composing needs is imported here, so that help and mistakes answer at once.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -23,6 +24,13 @@ from distill.config.resolvers import conf_dir
 from distill.core.errors import UnmetGoal
 
 INTERRUPTED = 130
+
+
+def accept_every_character() -> None:
+    """Show a question mark for what the terminal's encoding lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 class HydraCommand(ABC):
@@ -65,6 +73,7 @@ class HydraCommand(ABC):
             The exit code: 2 after a mistake of the user, 1 after another failure. Failed jobs of a
             sweep do not count: they are reported where they fail.
         """
+        accept_every_character()
         wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
         self._failure, self._has_begun = None, False
         try:

@@ -84,9 +84,9 @@ class BestCheckpoint(ModelCheckpoint):
         self.loss, self.selection = loss, Selection(mode)
 
     @property
-    def state_key(self) -> str:
-        """Key of the state in checkpoints: that of Lightning's own, so that old ones resume."""
-        return super().state_key.replace(type(self).__qualname__, "ModelCheckpoint")
+    def _legacy_state_key(self) -> Any:
+        """Key of the state in checkpoints of earlier versions: that of Lightning's own class."""
+        return self.state_key.replace(type(self).__qualname__, "ModelCheckpoint")
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: torch.Tensor | None = None) -> bool:
         """Return whether the present weights are the best so far."""
@@ -124,11 +124,10 @@ class PatientStopping(Callback):
         self.selection, self.waited = Selection(mode), 0
 
     @property
-    def state_key(self) -> str:
-        """Key of the state in checkpoints: that of Lightning's own, so that old ones resume."""
-        return self._generate_state_key(monitor=self.monitor, mode=self.selection.mode).replace(
-            type(self).__qualname__, "EarlyStopping"
-        )
+    def _legacy_state_key(self) -> Any:
+        """Key of the state in checkpoints of earlier versions: that of Lightning's own class."""
+        key = self._generate_state_key(monitor=self.monitor, mode=self.selection.mode)
+        return key.replace(type(self).__qualname__, "EarlyStopping")
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Count the validation, and stop if there were too many without a new best."""

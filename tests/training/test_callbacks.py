@@ -84,15 +84,15 @@ def test_patience(validations, stops):
             return
 
 
-def test_states_have_the_keys_of_lightnings_own():
+def test_states_of_earlier_versions_are_found():
     """Checkpoints of earlier versions resume."""
     names = (MONITOR, LOSS, "max")
     best = BestCheckpoint(Path("x"), *names)
     lightning = ModelCheckpoint(
         "x", "best", monitor=MONITOR, mode="max", save_on_train_epoch_end=False
     )
-    assert best.state_key == lightning.state_key
+    assert best._legacy_state_key == lightning.state_key
     stopping = PatientStopping(*names, 3)
-    assert stopping.state_key == EarlyStopping(MONITOR, mode="max").state_key
+    assert stopping._legacy_state_key == EarlyStopping(MONITOR, mode="max").state_key
     stopping.load_state_dict({"wait_count": 2, "best_score": torch.tensor(0.5), "patience": 3})
     assert (stopping.waited, stopping.selection.value) == (2, 0.5)

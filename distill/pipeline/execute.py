@@ -80,7 +80,8 @@ def execute_evaluation(config: DictConfig, overrides: list[str], folder: Path) -
             raise UserError(f"output_dir={folder}: it holds another {name}, give a new folder")
     with run_identity.locked(folder), _recorded_failure(folder, keep_folder=False):
         config.overrides, config.output_dir = overrides, str(folder)
-        types = {"model": str, "labels": list[str] | None, "reference": str | None}
+        names = list[str | int | float | bool] | None
+        types = {"model": str, "labels": names, "reference": str | None}
         validate_config(config, ("task", "data", "trainer"), types)
         from distill.core.third_party_logging import silence_third_party_logging
 

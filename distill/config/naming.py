@@ -59,8 +59,8 @@ def path_name(path: str | Mapping[str, str]) -> str:
     if isinstance(path, Mapping):
         paths = [str(file) for file in path.values()]
         folders = {file.rpartition("/")[0].rstrip("/") for file in paths}
-        common = folders.pop() if len(folders) == 1 else ""
-        if not common and len(paths) > 1 and all("/" in file for file in paths):
+        common = folders.pop() if len(folders) == 1 and len(paths) > 1 else ""
+        if len(folders) > 1 and all("/" in file for file in paths):
             common = os.path.commonpath([file.rpartition("/")[0] for file in paths])
         path = common if _is_name(common) else str(path.get("train", paths[0]))
     folder, _, last = str(path).rstrip("/").rpartition("/")

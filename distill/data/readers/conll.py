@@ -21,6 +21,9 @@ FIRST, LAST = "tokens", "ner_tags"
 _UNIVERSAL_WIDTH, _WORD, _PART_OF_SPEECH = 10, 1, 3
 _WORD_ID, _NO_WORD_ID = re.compile(r"\d+"), re.compile(r"\d+-\d+|\d+\.\d+")
 _PARTS = "pos_tags"
+# Between tabs, a first field with a space after its # is no word, but a comment that has tabs
+# itself, as KLUE's: "## id<tab>the whole sentence".
+_COMMENT = re.compile(r"#+ ")
 
 
 def read_conll(file: Path, encoding: str | None = None, notes: Notes | None = None) -> Dataset:
@@ -28,7 +31,8 @@ def read_conll(file: Path, encoding: str | None = None, notes: Notes | None = No
 
     Columns are separated by tabs if the first line of words has a tab, otherwise by spaces. Lines
     that begin a document (``-DOCSTART-``) are skipped; so are comments, lines before a sentence
-    that begin with ``#`` and have another number of columns than the others.
+    that begin with ``#`` and have another number of columns than the others, or a space after it
+    where columns are separated by tabs.
 
     In CoNLL-U, the lines of multiword tokens (``2-3``) and empty nodes (``4.1``) are no words.
 
@@ -101,6 +105,8 @@ class _Sentences:
                 open_sentence = False
                 continue
             if not self.width:
+                if _COMMENT.match(line) and "\t" in line:
+                    continue
                 if line.startswith("#") and _is_comment(self.file, number, line, self.encoding):
                     continue
                 tabs = "\t" in line
@@ -109,6 +115,8 @@ class _Sentences:
                 self.universal = self.width == _UNIVERSAL_WIDTH and bool(
                     _WORD_ID.fullmatch(fields[0]) or _NO_WORD_ID.fullmatch(fields[0])
                 )
+            if tabs and not open_sentence and _COMMENT.match(line):
+                continue
             fields = _fields(line, tabs)
             if len(fields) != self.width:
                 if line.startswith("#") and not open_sentence:

@@ -77,6 +77,7 @@ class FileSource(DataSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._has_tables = False
         self.reading = ReadingOptions(
             quotes=self.quotes, layout=self.layout, encoding=self.encoding,
             delimiter=self.delimiter, header=self.header, bad_lines=self.bad_lines,
@@ -91,9 +92,9 @@ class FileSource(DataSource):
             self._check_options(["saved"])
             return _load_saved(saved, self.read_notes)
         found = self._find_files(self.read_notes)
-        self._check_options(
-            [_format_of(file, self.reading) for files in found.values() for file in files]
-        )
+        kinds = [_format_of(file, self.reading) for files in found.values() for file in files]
+        self._check_options(kinds)
+        self._has_tables = "csv" in kinds
         return {
             split: self._read_all(files, cache_dir, self.read_notes)
             for split, files in found.items()
@@ -117,9 +118,7 @@ class FileSource(DataSource):
 
     def column_hint(self) -> str:
         """Name the option for tables without a header."""
-        paths = self.path.values() if isinstance(self.path, Mapping) else [self.path]
-        is_table = any(data_suffix(Path(path)) in (".csv", ".tsv", ".txt") for path in paths)
-        if self.columns is not None or not is_table:
+        if self.columns is not None or not self._has_tables:
             return ""
         return "; data.columns=[...] names the columns of a table without a header"
 

@@ -307,17 +307,26 @@ def test_options_that_cannot_be(options, says):
         FileSource(name="d", path="x", **options)
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [("columns", ["text", "label"]), ("delimiter", ";"), ("header", True), ("quotes", True),
-     ("bad_lines", "drop")],
-)  # fmt: skip
-@pytest.mark.parametrize("suffix", ["jsonl", "txt", "conll"])
+UNHEEDED = [
+    (option, value, suffix)
+    for option, value in {
+        "columns": ["text", "label"], "delimiter": ";", "header": True, "quotes": True,
+        "bad_lines": "drop", "encoding": "cp949",
+    }.items()
+    for suffix in ("jsonl", "txt", "conll", "parquet")
+    # A txt file with them is a table, and other files are text.
+    if (suffix != "txt" or option not in ("delimiter", "header"))
+    and (suffix == "parquet" or option != "encoding")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("option", "value", "suffix"), UNHEEDED)
 def test_options_that_no_file_heeds(tmp_path, option, value, suffix):
-    content = {"jsonl": '{"text": "a", "label": "b"}\n', "txt": "a\nb\n", "conll": "a O\n"}[suffix]
-    if suffix == "txt" and option in ("delimiter", "header"):
-        pytest.skip("makes a table of it")
-    (tmp_path / f"train.{suffix}").write_text(content)
+    content = {"jsonl": '{"text": "a", "label": "b"}\n', "txt": "a\nb\n", "conll": "a O\n"}
+    if suffix == "parquet":
+        pandas.DataFrame(ROWS).to_parquet(tmp_path / "train.parquet")
+    else:
+        (tmp_path / f"train.{suffix}").write_text(content[suffix])
     source = FileSource(name="d", path=str(tmp_path), **{option: value})
     with pytest.raises(UserError, match=rf"data\.{option}=.* there are none"):
         source.read(tmp_path / "cache")

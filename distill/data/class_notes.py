@@ -49,10 +49,23 @@ def class_notes(
                 f"{'ve' if len(missing) > 1 else 's'} no training example{reason} and cannot be "
                 f"learned: {shown}{more}."
             )
+    single = np.flatnonzero(sum(counts[split] for split in counts) == 1)
+    if len(single) and not _are_tags(train):
+        shown = ", ".join(names[index] for index in single[:SHOWN])
+        more = ", ..." if len(single) > SHOWN else ""
+        notes.append(
+            f"{len(single)} class{'es' * (len(single) > 1)} with a single example in all splits "
+            f"(a slip of the pen?): {shown}{more}."
+        )
     present = np.flatnonzero(counts["test"])
     if len(present) == 1 and len(names) > 1:
         notes.append(f"Every evaluated example has the same class, {names[present[0]]}.")
     return notes
+
+
+def _are_tags(targets: Targets | None) -> bool:
+    """Return whether each example has a list of ids, one for each word."""
+    return not isinstance(targets, np.ndarray)
 
 
 def _note_scores(names: Sequence[str]) -> list[str]:

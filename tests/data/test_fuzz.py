@@ -308,10 +308,11 @@ def test_sequences(sentences, tags, separator, comments, universal, damage):
         assert result == "right" or "the tag" in result, result
 
 
-@drawn(
-    st.lists(TEXTS, min_size=24, max_size=30),
-    st.sampled_from([True, False, "true", "false", None]), st.integers(-3, 3), st.sampled_from(["none", "absent", "text", "no answers"]),
-)  # fmt: skip
+FLAGS = st.sampled_from([True, False, "true", "false", None])
+FAULTS = st.sampled_from(["none", "absent", "text", "no answers"])
+
+
+@drawn(st.lists(TEXTS, min_size=24, max_size=30), FLAGS, st.integers(-3, 3), FAULTS)
 def test_questions(texts, impossible, shift, damage):
     paragraphs, expected = [], {}
     for index, text in enumerate(texts):

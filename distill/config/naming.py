@@ -13,6 +13,8 @@ SWEPT = "DISTILL_SWEPT"
 
 ABBREVIATIONS = {"learning_rate": "lr", "temperature": "T", "max_epochs": "epochs"}
 MAX_LENGTH = 80
+# Names of files that say what is in them, but not of which data.
+_SPLIT_NAMES = frozenset({"train", "training", "validation", "valid", "val", "dev", "test", "eval"})
 
 
 def run_dir(output_dir: str | None, resume: str | None, name: str) -> str:
@@ -49,11 +51,29 @@ def teacher_path(teacher: Mapping[str, Any]) -> str:
 
 
 def path_name(path: str | Mapping[str, str]) -> str:
-    """Return the name of data or of a model: the end of the path."""
+    """Return the name of data or of a model: the end of the path.
+
+    Of several files, or of one that is called like a split (``train.csv``), the name of their
+    folder; where files of several folders have none in common, that of the training file.
+    """
     if isinstance(path, Mapping):
-        path = next(iter(path.values()))
-    last = path.rstrip("/").split("/")[-1]
-    return last.split(".")[0] or last
+        paths = [str(file) for file in path.values()]
+        folders = {file.rpartition("/")[0].rstrip("/") for file in paths}
+        common = folders.pop() if len(folders) == 1 and len(paths) > 1 else ""
+        if len(folders) > 1 and all("/" in file for file in paths):
+            common = os.path.commonpath([file.rpartition("/")[0] for file in paths])
+        path = common if _is_name(common) else str(path.get("train", paths[0]))
+    folder, _, last = str(path).rstrip("/").rpartition("/")
+    stem = last.split(".")[0] or last
+    parent = folder.rstrip("/").rpartition("/")[-1]
+    if "." in last and stem.lower() in _SPLIT_NAMES and _is_name(parent):
+        return parent
+    return stem
+
+
+def _is_name(folder: str) -> bool:
+    """Return whether a folder has a name of its own, unlike ``.`` and ``~``."""
+    return folder.rpartition("/")[-1] not in ("", ".", "..", "~")
 
 
 def layers_name(layers: str | Sequence[int]) -> str:

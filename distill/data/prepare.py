@@ -10,20 +10,27 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, List, Value
+from datasets import Dataset, List, Value, concatenate_datasets, disable_progress_bars
 
 from distill.core.cache import cache_key, get_or_create
 from distill.core.errors import UserError
-from distill.data.columns import content_hash, iter_chunks
+from distill.data.class_notes import class_notes
+from distill.data.columns import content_hash
+from distill.data.label_cleaning import clean_labels, composed
+from distill.data.label_lists import label_lists, lists_from_columns
 from distill.data.retrieval import TextEncoder, check_retrieval
 from distill.data.row_hashes import row_hashes
 from distill.data.schema import LABEL, DataSchema, Targets
 from distill.data.sources.base import DataSource
-from distill.data.splits import SPLITS, HashedRows, complete_splits
-from distill.data.unlabeled import build_unlabeled, read_unlabeled, unlabeled_names
+from distill.data.splits import (
+    SPLITS,
+    HashedRows,
+    complete_splits,
+    drop_unlabeled_splits,
+    limit_train,
+)
+from distill.data.unlabeled import build_unlabeled, read_unlabeled
 
-# Separator of the labels of one example in text columns.
-LABEL_SEPARATOR = ","
 # Number of rows in memory at a time.
 CHUNK_ROWS = 10_000
 # Name of the split without labels in prepared data and in report.json.
@@ -79,15 +86,25 @@ def prepare_data(source: DataSource, schema: DataSchema, cache_dir: Path) -> Pre
             f"data.label_separator={source.label_separator}: task={schema.task_name} has one label "
             "an example, task=multi_label has many"
         )
+    if isinstance(source.label, list) and not schema.multiple_labels:
+        raise UserError(
+            f"data.label={source.label}: task={schema.task_name} has one label column; a column "
+            "for each class is for task=multi_label"
+        )
+    disable_progress_bars()
     read = source.read(cache_dir)
+    notes = list(source.read_notes)
     columns = resolve_columns(source, schema, read["train"].column_names)
-    read = {split: schema.clean_rows(rows, columns.get(LABEL)) for split, rows in read.items()}
-    if "test" in unlabeled_names(source):
-        read = _mark_unlabeled_test(read, columns)
+    read = {
+        split: schema.clean_rows(_with_paths(rows, columns), columns.get(LABEL))
+        for split, rows in read.items()
+    }
+    label_columns = source.label if isinstance(source.label, list) else None
+    needed = label_columns or [columns[LABEL]] if schema.has_labels else []
     splits = {
-        split: _select_columns(split, read[split], columns, schema)
+        split: _select_columns(split, read[split], columns, label_columns, source, schema)
         for split in SPLITS
-        if split in read
+        if split in read and not _lacks_labels(split, read, needed, columns, notes)
     }
     for split, rows in splits.items():
         for role, kind in schema.inputs.items():
@@ -114,6 +131,7 @@ def prepare_data(source: DataSource, schema: DataSchema, cache_dir: Path) -> Pre
     stored = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     rows = {split: Dataset.from_file(str(folder / f"{split}.arrow")) for split in stored["hashes"]}
     schema.set_label_names(stored["label_names"])
+    stored["notes"] = notes + stored["notes"]
     return PreparedData(source.name, rows, fingerprint=stored["hashes"]["test"], **stored)
 
 
@@ -134,12 +152,15 @@ def resolve_columns(
             raise UserError(f"data.{role}={given}: task={schema.task_name} has no such input")
     for role, column in schema.columns.items():
         given = getattr(source, role, None)
+        if isinstance(given, list):
+            continue  # a column for each class
         if given not in (None, "auto"):
-            resolved[role] = str(given)
+            resolved[role] = _existing_name(str(given), available)
         elif given is None and column.optional:
             continue
         else:
-            found = [name for name in column.names if name in available]
+            names = [_existing_name(name, available) for name in column.names]
+            found = [name for name in names if name in available]
             if found or not column.optional:
                 # Without a match the message names the most usual one.
                 resolved[role] = (found or list(column.names))[0]
@@ -164,7 +185,7 @@ def _prepared_key(
         settings["unlabeled_encoder"] = [encoder.hash, encoder.max_length]
     augmentation = source.augmentation
     return cache_key(
-        kind="prepared", format=3, settings=settings, columns=dict(columns),
+        kind="prepared", format=4, settings=settings, columns=dict(columns),
         splits={split: content_hash(rows) for split, rows in splits.items()},
         unlabeled=None if unlabeled is None else content_hash(unlabeled),
         augmentation=augmentation
@@ -197,16 +218,25 @@ def _prepare_splits(
     """Check and complete the splits, and write one file each and ``data.json``."""
     notes: list[str] = []
     if schema.multiple_labels:
-        splits = {split: _split_label_lists(rows, source) for split, rows in splits.items()}
+        splits = {split: label_lists(split, rows, source, notes) for split, rows in splits.items()}
+    splits = drop_unlabeled_splits(splits, notes)
+    # A column for each class says of a row that it was not labeled by -1 in all of them.
+    drop = True if isinstance(source.label, list) else source.drop_unlabeled
+    splits = clean_labels(splits, schema, drop, notes)
     hashed = {
         split: _drop_empty_rows(split, rows, source, schema, notes)
         for split, rows in splits.items()
     }
-    hashed, evaluated_on = complete_splits(hashed, source, notes)
+    hashed, evaluated_on = complete_splits(hashed, source, schema, notes)
+    # Of all examples: a limit changes the number of examples, not the set of classes.
+    whole = {split: rows for split, (rows, _) in hashed.items()}
+    names = schema.label_names(whole, _given_names(source))
+    hashed["train"] = limit_train(hashed["train"], source, notes)
     splits = {split: rows for split, (rows, _) in hashed.items()}
     keys = {split: hashes for split, (_, hashes) in hashed.items()}
-    names = schema.label_names(splits, source.labels)
     targets = {split: _targets(split, rows, names, schema, notes) for split, rows in splits.items()}
+    if schema.categorical:
+        notes += class_notes(targets, names, source.limit)
     more = build_unlabeled(source, unlabeled, splits, schema, cache_dir, notes, encoder)
     if more is not None:
         splits[UNLABELED], keys[UNLABELED] = more, row_hashes(more, schema)[0]
@@ -265,31 +295,94 @@ def input_columns(rows: Dataset, schema: DataSchema) -> list[str]:
     return [role for role in schema.inputs if role in rows.column_names]
 
 
+def _lacks_labels(
+    split: str,
+    read: Mapping[str, Dataset],
+    needed: Sequence[str],
+    columns: Mapping[str, str],
+    notes: list[str],
+) -> bool:
+    """Return whether a split is left out because only train has the columns of the labels."""
+    names = read[split].column_names
+    inputs = [name for role, name in columns.items() if role != LABEL]
+    if split == "train" or not set(needed) - set(names) or set(inputs) - set(names):
+        return False
+    if set(needed) - set(read["train"].column_names) or set(needed) & set(names):
+        return False
+    notes.append(
+        f"The {split} split has no labels (no column {_listed(needed)}) and is not "
+        f"{'evaluated' if split == 'test' else 'used'}."
+    )
+    return True
+
+
 def _select_columns(
-    split: str, rows: Dataset, columns: Mapping[str, str], schema: DataSchema
+    split: str,
+    rows: Dataset,
+    columns: Mapping[str, str],
+    label_columns: Sequence[str] | None,
+    source: DataSource,
+    schema: DataSchema,
 ) -> Dataset:
-    for role, name in columns.items():
+    wanted = list(columns.items()) + [(LABEL, name) for name in label_columns or ()]
+    for role, name in wanted:
         if name not in rows.column_names:
             raise UserError(
-                f"data.{role}={name}: {split} has no such column, "
-                f"it has {', '.join(rows.column_names)}{schema.column_hint(role)}"
+                f"data.{role}={name}: {split} has no such column, it has "
+                f"{_listed(rows.column_names)}{_name_hint(role, name, rows.column_names)}"
+                f"{source.column_hint()}{schema.column_hint(role)}"
             )
-    if len(set(columns.values())) < len(columns):
-        raise UserError(f"one column serves twice: {', '.join(columns.values())}")
-    rows = rows.select_columns(list(columns.values()))
-    return rows.rename_columns({name: role for role, name in columns.items() if role != name})
+    names = [name for _, name in wanted]
+    if len(set(names)) < len(names):
+        raise UserError(f"one column serves twice: {', '.join(names)}")
+    selected = rows.select_columns(list(columns.values()))
+    selected = selected.rename_columns(
+        {name: role for role, name in columns.items() if role != name}
+    )
+    if label_columns:
+        labels = lists_from_columns(split, rows, label_columns)
+        selected = selected.add_column(LABEL, labels, feature=List(Value("string")))
+    return selected
 
 
-def _mark_unlabeled_test(
-    read: Mapping[str, Dataset], columns: Mapping[str, str]
-) -> dict[str, Dataset]:
-    """Give a test split without a column of labels one in which all are missing."""
-    splits, label = dict(read), columns.get(LABEL)
-    test = splits.get("test")
-    if test is not None and label is not None and label not in test.column_names:
-        missing = pa.nulls(len(test), read["train"].features.arrow_schema.field(label).type)
-        splits["test"] = test.add_column(label, missing)
-    return splits
+def _with_paths(rows: Dataset, columns: Mapping[str, str]) -> Dataset:
+    """Add the fields of records that columns are named by, such as ``labels.binary``."""
+    for name in columns.values():
+        root = name.split(".")[0]
+        if name not in rows.column_names and root in rows.column_names and root != name:
+            fields_of_root = rows.select_columns([root]).flatten()
+            if name in fields_of_root.column_names:
+                rows = concatenate_datasets([rows, fields_of_root.select_columns([name])], axis=1)
+    return rows
+
+
+def _existing_name(name: str, available: Sequence[str]) -> str:
+    """Return the column of a name that may be written in another Unicode form."""
+    if name in available:
+        return name
+    return next((other for other in available if composed(other) == composed(name)), name)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List names, in quotes where they would be misread."""
+    return ", ".join(
+        repr(name) if name != name.strip() or not name or "," in name else name for name in names
+    )
+
+
+def _name_hint(role: str, name: str, available: Sequence[str]) -> str:
+    def plain(text: str) -> str:
+        return composed(text).strip().casefold()
+
+    close = [other for other in available if plain(other) == plain(name)]
+    return f"; did you mean data.{role}=\"'{close[0]}'\"?" if close else ""
+
+
+def _given_names(source: DataSource) -> list[str] | None:
+    """Return ``data.labels``, or the columns of the classes."""
+    if source.labels is None and isinstance(source.label, list):
+        return list(source.label)
+    return None if source.labels is None else [str(name) for name in source.labels]
 
 
 def _drop_empty_rows(
@@ -311,27 +404,6 @@ def _drop_empty_rows(
     if not len(kept):
         raise UserError(f"every text of {split} is empty")
     return rows.select(kept), hashes[kept]
-
-
-def _split_label_lists(rows: Dataset, source: DataSource) -> Dataset:
-    """Turn labels in one text column, as csv has them, into lists; empty text is an empty list."""
-    if getattr(rows.features[LABEL], "dtype", None) not in ("string", "large_string"):
-        return rows
-    separator = source.label_separator or LABEL_SEPARATOR
-    labels = [
-        pa.array(
-            [
-                None
-                if text is None
-                else [part.strip() for part in text.split(separator) if part.strip()]
-                for text in chunk[LABEL]
-            ],
-            pa.list_(pa.string()),
-        )
-        for _, chunk in iter_chunks(rows, [LABEL], CHUNK_ROWS)
-    ]
-    feature = List(Value("string"))
-    return rows.remove_columns(LABEL).add_column(LABEL, pa.chunked_array(labels), feature=feature)
 
 
 def _fingerprint(

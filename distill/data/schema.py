@@ -81,11 +81,16 @@ class DataSchema(ABC):
     Attributes:
         columns: the columns by role; roles are the column names in prepared data.
         multiple_labels: whether a label is a list of classes.
+        categorical: whether labels, or the items of lists of labels, are names or ids of classes.
+        group_by: role of the input that several rows share, such as the context of questions; rows
+            that share it stay on one side when a split is cut from train. ``None``: none.
         allows_augmentation: whether new inputs can be generated from training examples.
     """
 
     columns: Mapping[str, Column]
     multiple_labels: ClassVar[bool] = False
+    categorical: ClassVar[bool] = False
+    group_by: ClassVar[str | None] = None
     allows_augmentation: ClassVar[bool] = True
 
     def __init__(self, task_name: str):

@@ -7,6 +7,7 @@ out.
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,15 @@ from datasets import Dataset, Features, concatenate_datasets
 
 from distill.core.errors import UserError
 from distill.data.augmentation.base import augment
+from distill.data.label_cleaning import has_no_labels
+from distill.data.readers.options import ReadingOptions
+from distill.data.readers.table import looks_like_table
 from distill.data.retrieval import TextEncoder, nearest_rows
 from distill.data.row_hashes import near_duplicate_keys
 from distill.data.schema import LABEL, DataSchema
 from distill.data.sources.base import DataSource
-from distill.data.sources.files import FORMATS, Layout, data_suffix, read_file
+from distill.data.sources.files import FORMATS, data_suffix, read_file
 from distill.data.sources.hub import read_hub
-from distill.data.splits import has_no_labels
 
 log = logging.getLogger(__name__)
 
@@ -232,11 +235,10 @@ class _UnlabeledReader:
         else:
             return self._select(_read_hub(name, option, self.cache_dir), option)
         # The same reading options as for labeled files.
-        quotes: bool | None = getattr(self.source, "quotes", None)
-        layout: Layout = getattr(self.source, "layout", "auto")
+        options: ReadingOptions = getattr(self.source, "reading", ReadingOptions())
         parts = [
             self._select(
-                read_file(file, self.cache_dir, quotes, layout if _is_line_based(file) else "auto"),
+                read_file(file, self.cache_dir, _options_for(file, options)),
                 str(file),
                 data_suffix(file),
             )
@@ -254,9 +256,18 @@ class _UnlabeledReader:
                 f"{option} takes the texts that data.limit leaves of train, and it leaves none: "
                 f"set data.limit below {len(rows)}, or data.unlabeled=null"
             )
-        if name == "test" and not has_no_labels(rows, self.columns.get(LABEL)):
+        if name == "test" and not self._lacks_labels(rows):
             raise UserError(f"{option}: the test split has labels and is what is evaluated")
         return rows
+
+    def _lacks_labels(self, rows: Dataset) -> bool:
+        """Return whether rows lack the columns of labels, or what is in them."""
+        given = self.source.label
+        columns = given if isinstance(given, list) else [self.columns.get(LABEL)]
+        return all(
+            name is not None and (name not in rows.column_names or has_no_labels(rows, name))
+            for name in columns
+        )
 
     def _select(self, rows: Dataset, origin: str, suffix: str = "") -> Dataset:
         """Select the columns of the labeled data; the only column of a txt file is ``text``."""
@@ -279,8 +290,14 @@ class _UnlabeledReader:
         return rows.select_columns(list(self.features)).cast(self.features)
 
 
-def _is_line_based(file: Path) -> bool:
-    return FORMATS[data_suffix(file)] not in ("json", "parquet")
+def _options_for(file: Path, options: ReadingOptions) -> ReadingOptions:
+    """Return the options of the labeled files, as far as they concern a file."""
+    kind = FORMATS[data_suffix(file)]
+    if kind in ("json", "parquet"):
+        return replace(options, layout="auto")
+    if kind == "text" and options.layout == "auto" and not looks_like_table(file, options):
+        return ReadingOptions(encoding=options.encoding, layout="text")
+    return options
 
 
 def _read_hub(name: str, option: str, cache_dir: Path) -> Dataset:

@@ -3,7 +3,7 @@
 A tag gives the position of a word in an entity: `B-` begins one, `I-` is inside, `E-` ends one,
 `S-` is one by itself, `O` is outside. IOB1, IOB2, IOBES and their variants (`L-` for E, `U-` for S,
 `M-` for I) are all read by the same rules, and so are sequences that follow none: an `I-` after `O`
-or after another type begins an entity.
+or after another type begins an entity. The type may also stand first, as in `PER-B` or `PER_B`.
 """
 
 import re
@@ -21,8 +21,22 @@ OUTSIDE = "O"
 _KINDS = {"O": 0, "B": 1, "I": 2, "M": 2, "E": 3, "L": 3, "S": 4, "U": 4}
 _OUTSIDE, _BEGIN, _INSIDE, _END, _SINGLE = range(5)
 _TYPED = re.compile(r"([BIMELSU])-(.+)", re.DOTALL)
+_TYPE_FIRST = re.compile(r"(.+)[-_]([BIMELSU])", re.DOTALL)
 ONLY_TYPE = "entity"
 """Name of the only type if tags name none (`B`, `I`, `O`)."""
+
+
+def _parse(tags: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Return position and type of the tags that have both, in either order.
+
+    The type stands first only if it does in all of them, and one marks a beginning or an inside.
+    """
+    typed = {tag: _TYPED.fullmatch(tag) for tag in tags}
+    parsed = {tag: (_KINDS[match[1]], match[2]) for tag, match in typed.items() if match}
+    reversed_ = {tag: _TYPE_FIRST.fullmatch(tag) for tag in tags}
+    if len(parsed) < len(tags) and all(reversed_.values()):
+        return {tag: (_KINDS[match[2]], match[1]) for tag, match in reversed_.items() if match}
+    return parsed
 
 
 @dataclass(frozen=True)
@@ -78,9 +92,8 @@ class TagScheme:
         if {"B", "I"} & set(inside) and set(inside) <= _KINDS.keys():
             parsed = {tag: (_KINDS[tag], ONLY_TYPE) for tag in inside}
         else:
-            matches = {tag: _TYPED.fullmatch(tag) for tag in inside}
-            parsed = {tag: (_KINDS[m[1]], m[2]) for tag, m in matches.items() if m}
-            if not {tag[0] for tag in parsed} & {"B", "I"}:
+            parsed = _parse(inside)
+            if not {kind for kind, _ in parsed.values()} & {_BEGIN, _INSIDE}:
                 return None
             unknown = [tag for tag in inside if tag not in parsed]
             if unknown:

@@ -82,12 +82,8 @@ def execute_evaluation(config: DictConfig, overrides: list[str], folder: Path) -
             raise UserError(f"output_dir={folder}: it holds another {name}, give a new folder")
     with run_identity.locked(folder), _recorded_failure(folder, keep_folder=False):
         config.overrides, config.output_dir = overrides, str(folder)
-        types = {
-            "cache_dir": str,
-            "model": str,
-            "labels": list[str] | None,
-            "reference": str | None,
-        }
+        names = list[str | int | float | bool] | None
+        types = {"cache_dir": str, "model": str, "labels": names, "reference": str | None}
         validate_config(config, ("task", "data", "trainer"), types)
         _check_writable("cache_dir", Path(config.cache_dir).expanduser())
         from distill.core.third_party_logging import silence_third_party_logging

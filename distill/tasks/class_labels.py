@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.core.errors import UserError
+from distill.data.label_cleaning import composed
 from distill.data.labels import IGNORED_LABEL
 from distill.metrics import calibration, fidelity
 
@@ -39,7 +40,9 @@ def class_names(feature: Any, present: Collection[str], given: Sequence[str] | N
     names = sorted(present, key=_by_value)
     if given is None:
         return names
-    given = [str(name) for name in given]
+    # Of true and false, Hydra does not say how they were written.
+    written = {name.lower(): name for name in names if name.lower() in ("true", "false")}
+    given = [written.get(str(name).lower(), str(name)) for name in given]
     if not set(names) <= set(given) and not _are_ids(names, len(given)):
         missing = sorted(set(names) - set(given))
         raise UserError(f"data.labels lacks {', '.join(missing[:5])}, which the data have")
@@ -152,13 +155,23 @@ def constant_class(
     return what.format(names[only] if only < len(names) else only)
 
 
+def similar_name_hint(label: Any, names: Sequence[str]) -> str:
+    """Return a hint if a label differs from a class in case or white space only, else nothing."""
+
+    def plain(name: str) -> str:
+        return " ".join(name.split()).casefold()
+
+    similar = [name for name in names if plain(name) == plain(str(label))]
+    return f"; it differs from '{similar[0]}' in case or white space" if similar else ""
+
+
 def preview(names: Sequence[str], count: int = 5) -> str:
     """Return the first few names for a message."""
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
 def _normalize_name(name: str) -> str:
-    return re.sub(r"^label_", "", str(name).strip().lower())
+    return re.sub(r"^label_", "", composed(str(name)).strip().lower())
 
 
 def _are_ids(names: Sequence[str], count: int) -> bool:

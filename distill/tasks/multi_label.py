@@ -56,6 +56,7 @@ class MultiLabelSchema(TextPairSchema):
     """A list of classes per example."""
 
     multiple_labels: ClassVar[bool] = True
+    categorical: ClassVar[bool] = True
 
     def label_names(self, splits: Mapping[str, Dataset], given: Sequence[str] | None) -> list[str]:
         """Return the classes in the order of their ids; see :func:`class_labels.class_names`.
@@ -86,13 +87,15 @@ class MultiLabelSchema(TextPairSchema):
         for row, labels in enumerate(iter_values(rows, LABEL)):
             if labels is None or None in labels:
                 raise UserError(
-                    f"{split} row {row + 1} has no label (for none of the classes, an empty list)"
+                    f"{split} row {row + 1} has no label (for none of the classes, an empty list; "
+                    "data.drop_unlabeled=true leaves such rows out)"
                 )
             for label in labels:
                 if str(label) not in ids:
                     raise UserError(
                         f"{split} row {row + 1} has the label '{label}', which train does not have "
                         f"({class_labels.preview(names)})"
+                        f"{class_labels.similar_name_hint(label, names)}"
                     )
                 targets[row, ids[str(label)]] = 1
         return targets
@@ -229,6 +232,7 @@ def _class_feature(rows: Dataset, split: str) -> Any:
     if not hasattr(feature, "feature"):
         raise UserError(
             f"the labels of {split} are no lists but single ones ({describe_type(feature)}): "
-            "task=sequence_classification is for one label an example"
+            "task=sequence_classification is for one label an example, and "
+            "data.label=[CLASS, CLASS, ...] names a column of 0 and 1 for each class"
         )
     return feature.feature

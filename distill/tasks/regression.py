@@ -128,7 +128,10 @@ class NumberSchema(TextPairSchema):
         numbers = np.empty(len(rows), dtype=np.float64)
         for row, value in enumerate(iter_values(rows, LABEL)):
             if value is None or (isinstance(value, str) and not value.strip()):
-                raise UserError(f"{split} row {row + 1} has no label")
+                raise UserError(
+                    f"{split} row {row + 1} has no label: data.drop_unlabeled=true leaves such "
+                    "rows out"
+                )
             try:
                 number = float(value)
             except (TypeError, ValueError):

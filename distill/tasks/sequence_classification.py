@@ -13,6 +13,7 @@ from distill.baselines.words import Words
 from distill.core.errors import UserError
 from distill.data.columns import describe_type, distinct_values
 from distill.data.dataset import DistillationDataset
+from distill.data.label_cleaning import label_text
 from distill.data.labels import IGNORED_LABEL
 from distill.data.schema import LABEL, Column, DataSchema, TextInput
 from distill.data.text_preprocessor import TextPreprocessor
@@ -63,6 +64,8 @@ class TextPairSchema(DataSchema):
 class SingleLabelSchema(TextPairSchema):
     """One class per example."""
 
+    categorical: ClassVar[bool] = True
+
     def label_names(self, splits: Mapping[str, Dataset], given: Sequence[str] | None) -> list[str]:
         """Return the classes in the order of their ids; see :func:`class_labels.class_names`.
 
@@ -75,12 +78,15 @@ class SingleLabelSchema(TextPairSchema):
                 "the labels are lists: task=multi_label is for examples with any number of labels"
             )
         if (kind := describe_type(feature)) == "records":
-            raise UserError(f"the column of data.label holds {kind}, not classes")
+            fields = ", ".join(feature) if isinstance(feature, Mapping) else ""
+            hint = f": data.label=COLUMN.FIELD names one of {fields}" if fields else ""
+            raise UserError(f"the column of data.label holds {kind}, not classes{hint}")
         present = {
             str(value)
             for split in ("train", "validation")
             for value in distinct_values(splits[split], LABEL)[0]
-        } - {"None", ""}
+            if label_text(value) is not None
+        }
         if len(present) < 2:
             raise UserError(
                 f"the data have one class only ({', '.join(present) or 'no labels'}): "
@@ -102,11 +108,14 @@ class SingleLabelSchema(TextPairSchema):
         if (targets < 0).any():
             row = int(np.argmax(targets < 0))
             label = labels[indices[row]]
-            if label in (None, ""):
-                raise UserError(f"{split} row {row + 1} has no label")
+            if label_text(label) is None:
+                raise UserError(
+                    f"{split} row {row + 1} has no label: data.drop_unlabeled=true leaves such "
+                    "rows out"
+                )
             raise UserError(
                 f"{split} row {row + 1} has the label '{label}', which train does not have "
-                f"({class_labels.preview(names)})"
+                f"({class_labels.preview(names)}){class_labels.similar_name_hint(label, names)}"
             )
         return targets
 

@@ -30,7 +30,7 @@ class TeacherConfig:
     """
 
     path: str
-    labels: list[str] | None = None
+    labels: list[str | int | float | bool] | None = None
     fine_tune: bool | Literal["auto"] = "auto"
     epochs: int = 3
     learning_rate: float | None = None
@@ -40,6 +40,8 @@ class TeacherConfig:
     outputs: Literal["auto", "cached", "live"] = "auto"
 
     def __post_init__(self) -> None:
+        if self.labels is not None:
+            self.labels = [str(name) for name in self.labels]
         if not 0 <= self.seed < 2**31:
             raise UserError(f"teacher.seed={self.seed}: it must be 0 or above, below 2147483648")
         if self.seeds is not None and (

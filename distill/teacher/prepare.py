@@ -220,7 +220,7 @@ def _trained_output_order(
             raise UserError("teacher.labels names the classes of a head that will not be used")
         return None
     checkpoint_names = output_names(model_config)
-    model_names = dict(enumerate(config.labels)) if config.labels else checkpoint_names
+    model_names = dict(enumerate(map(str, config.labels))) if config.labels else checkpoint_names
     if config.labels and len(config.labels) != model_config.num_labels:
         raise UserError(
             f"teacher.labels names {len(config.labels)} classes, its head has "

@@ -3,8 +3,16 @@
 from pathlib import Path
 
 import pytest
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
-from tests.factories import make_model, sentences, write_csv
+from distill.config.error_messages import user_message
+from distill.config.validation import validate_node
+from distill.core.errors import UserError
+from distill.data.prepare import prepare_data
+from distill.tasks.sequence_classification import SequenceClassification
+from tests.factories import composed, make_model, sentences, write_csv
 
 
 def rows(count=40, **changes):
@@ -292,3 +300,80 @@ def test_attention_that_cannot_be_taken(refused, tokenizer, tmp_path):
     albert = f"teacher.path={tmp_path}/albert"
     refused(albert, "objective=minilmv2", "student=tiny", says="no single stack of layers")
     refused(albert, says="no single stack of layers")
+
+
+def table(*lines: str, header: str = "text,label") -> str:
+    """A csv file of good rows and some others."""
+    good = [f"{row['text']},{row['label']}" for row in sentences(30, 5)]
+    return "\n".join([header, *good, *lines]) + "\n"
+
+
+# Files of a folder, further overrides, and what the one line says.
+FILES = [
+    ({"train.csv": table("one, two,positive")}, "", "line 32 has 3 fields and there are 2 columns"),
+    ({"train.csv": table("cut sho")}, "", "line 32 has 1 field and there are 2 columns"),
+    ({"train.csv": table('"open,positive', '"closed",positive')}, "", "begins in line 32"),
+    ({"train.csv": table("nothing \0,positive")}, "", "line 32 holds a NUL byte"),
+    ({"train.csv": table(header="text,text")}, "", "its header has 'text' twice"),
+    ({"train.csv": table(header=" text, label")}, "", "it has ' text', ' label'; did you mean"),
+    ({"train.csv": table(header="a great film,positive")}, "", "data.columns=[...] names"),
+    ({"train.csv": table(header="Review,Stars")}, "data.columns=[text,label]", "looks like a hea"),
+    ({"train.csv": table("more,positive")}, "data.columns=[a,b,c]", "looks like a header"),
+    ({"train.csv": table()}, "data.delimiter=::", "it must be one character"),
+    ({"train.csv": table()}, "data.encoding=klingon", "there is no such encoding"),
+    ({"train.csv": table()}, "data.layout=excel", "it must be auto or conll or table or text"),
+    ({"train.csv": table()}, "data.bad_lines=keep", "it must be error or drop"),
+    ({"train.csv": table()}, "data.drop_unlabeled=maybe", "it must be true or false or null"),
+    ({"train.csv": table()}, "data.label=[text,label]", "a column for each class is for"),
+    ({"train.csv": table("x,")}, "", "has no label: data.drop_unlabeled=true"),
+    ({"train.csv": table("감정,긍정").encode("cp949")}, "", "it looks like cp949: set data"),
+    ({"train.csv": table().encode("utf-16-le")}, "", "it looks like UTF-16"),
+    ({"train.csv": b"PK\x03\x04"}, "", "a zip file or a spreadsheet"),
+    ({"train.csv": b"version https://git-lfs.github.com/spec/v1\n"}, "", "run git lfs pull"),
+    ({"train.parquet": b"no parquet"}, "", "cannot read"),
+    ({"train.parquet": b"version https://git-lfs.github.com/spec/v1\n"}, "", "run git lfs pull"),
+    ({"train.csv.gz": b"not compressed"}, "", "cannot read"),
+    ({"train.jsonl": '{"text": "a", "label": 0}\n{"text": "b",\n'}, "", "line 2 is no JSON object"),
+    ({"train.json": '[{"text": "a"}, 3]'}, "", "entry 2 is no object"),
+    ({"train.json": '{"text": '}, "", "it is no JSON"),
+    ({"train.jsonl": '{"text": "a", "label": "x"}\n'}, "data.columns=[a,b]", "there are none in"),
+    ({"train.jsonl": '{"text": "\\ud800", "label": "x"}\n'}, "", "half a character"),
+    ({"a_train.csv": table(), "b_train.csv": table()}, "", "two files for train"),
+    ({"reviews.csv": table()}, "", "no training file"),
+    ({"a/train.csv": table(), "b/train.csv": table()}, "", "several folders in it have a training"),
+    ({"data/train-00000-of-00002.parquet": b""}, "", "number 00001 is missing"),
+    ({"dataset_dict.json": "{"}, "", "cannot read"),
+    ({"train.csv": table(), "test.csv": table("x,Positive")}, "", "differs from 'positive'"),
+    (
+        {"train.csv": "text,label\n" + "".join(f"text {n},user{n}\n" for n in range(40))}, "",
+        "40 different labels in 40 rows of train",
+    ),
+]  # fmt: skip
+
+
+def write_files(folder: Path, files: dict[str, str | bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+@pytest.mark.parametrize(("files", "override", "says"), FILES)
+def test_files(tmp_path, files, override, says):
+    """Without the rest of the command, which takes longer than the reading."""
+    write_files(tmp_path / "d", files)
+    config = composed("data=files", f"data.path={tmp_path}/d", *override.split())
+    with pytest.raises((UserError, InstantiationException)) as caught:
+        validate_node("data", OmegaConf.to_container(config.data, resolve=True))
+        source = instantiate(config.data, _convert_="all")
+        prepare_data(source, SequenceClassification().schema, tmp_path / "cache")
+    message = user_message(caught.value)
+    assert message is not None and says in message
+    assert len(message.splitlines()) == 1
+    left = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert not [path for path in left if "prepared" in path.parts and path.suffix != ".lock"]
+
+
+@pytest.mark.parametrize(("files", "override", "says"), FILES[::8])
+def test_files_through_the_command(refused, tmp_path, files, override, says):
+    write_files(tmp_path / "d", files)
+    refused(f"data.path={tmp_path}/d", *override.split(), says=says)

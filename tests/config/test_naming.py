@@ -42,3 +42,21 @@ def test_names_of_paths_and_layers():
     assert naming.path_name({"train": "a/x.csv"}) == "x"
     assert naming.layers_name([0, 3]) == "layers-0-3"
     assert naming.layers_name("half") == "half"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/d/reviews.csv.gz", "reviews"),
+        ("/d/sst2/train.csv", "sst2"),
+        ("train.csv", "train"),
+        ("someone/films", "films"),
+        ({"train": "/d/nsmc/ratings_train.txt", "test": "/d/nsmc/ratings_test.txt"}, "nsmc"),
+        ({"test": "/d/films/new/b.csv", "train": "/d/films/old/a.csv"}, "films"),
+        ({"test": "late.csv", "train": "early.csv"}, "early"),
+        ({"train": "/d/a.csv", "test": "/e/b.csv"}, "a"),
+        ({"train": "한국어/학습.csv"}, "학습"),
+    ],
+)
+def test_names_of_data(path, name):
+    assert naming.path_name(path) == name

@@ -1,10 +1,8 @@
 """Reader of SQuAD's nested JSON: one row per question with its context and answers."""
 
-import gzip
 import hashlib
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ from datasets import Dataset, Features, List, Value
 
 from distill.core.cache import cache_key, get_or_create
 from distill.core.errors import UserError
+from distill.data.readers.text_file import open_text
+from distill.data.values import parse_flag
 
 FEATURES = Features(
     {
@@ -26,7 +26,7 @@ FEATURES = Features(
 SNIFFED_CHARACTERS = 1 << 16
 
 
-def read_squad(file: Path, cache_dir: Path) -> Dataset | None:
+def read_squad(file: Path, cache_dir: Path, encoding: str | None = None) -> Dataset | None:
     """Read the questions of a file in SQuAD's layout; ``None`` if it has another layout.
 
     The file is parsed once: later calls with the same content map the cached rows.
@@ -34,6 +34,7 @@ def read_squad(file: Path, cache_dir: Path) -> Dataset | None:
     Args:
         file: a json file, which may be compressed (.gz).
         cache_dir: where the rows are kept.
+        encoding: name of a codec; ``None``: what its byte order mark says, else UTF-8.
 
     Returns:
         Rows with ``question``, ``context``, ``answers`` (``text`` and ``answer_start``, empty for a
@@ -42,13 +43,8 @@ def read_squad(file: Path, cache_dir: Path) -> Dataset | None:
     Raises:
         UserError: if the file cannot be read, has no question, or a question is incomplete.
     """
-    try:
-        content = file.read_bytes()
-        if file.suffix.lower() == ".gz":
-            content = gzip.decompress(content)
-        text = content.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {file}: {error}") from error
+    with open_text(file, encoding) as content:
+        text = content.read()
     if not text.lstrip().startswith("{") or not re.search(
         r'"paragraphs"\s*:', text[:SNIFFED_CHARACTERS]
     ):
@@ -57,7 +53,7 @@ def read_squad(file: Path, cache_dir: Path) -> Dataset | None:
         articles = json.loads(text)["data"]
     except (json.JSONDecodeError, KeyError):
         return None  # perhaps json lines: the general reader reports what is wrong
-    key = cache_key(kind="squad", format=1, content=hashlib.sha256(content).hexdigest())
+    key = cache_key(kind="squad", format=2, content=hashlib.sha256(text.encode()).hexdigest())
     folder = cache_dir / "data" / f"squad-{key}"
 
     def prepare(partial: Path) -> None:
@@ -80,7 +76,10 @@ def _rows(articles: Any, file: Path) -> Iterator[dict[str, Any]]:
                 for question in paragraph["qas"]:
                     number += 1
                     # The answers of an impossible question are plausible, but wrong.
-                    is_impossible = question.get("is_impossible", False)
+                    is_impossible = parse_flag(
+                        question.get("is_impossible", False),
+                        f"{file}: question {number} has is_impossible",
+                    )
                     answers = [] if is_impossible else question["answers"]
                     yield {
                         "id": str(question.get("id", number)),

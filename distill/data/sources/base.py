@@ -28,7 +28,9 @@ class DataSource(ABC):
             called by their number, from 1.
         text_pair: column of the second text; ``auto`` takes a column ``text_pair`` if there is
             one, ``None`` ignores it.
-        label: column of the label; ``None``: the task's usual names.
+        label: column of the label; ``None``: the task's usual names. A field of records is named
+            by its path (``labels.binary``). For tasks with several labels also a list of columns,
+            one for each class, of 0 and 1.
         labels: names of the integer labels 0, 1, ..., or the order of labels that are strings.
         label_separator: separator of the labels of one example in a text column, for tasks with
             several labels; ``None``: a comma.
@@ -47,6 +49,10 @@ class DataSource(ABC):
             teacher before fine-tuning.
         augmentation: generates further inputs without labels from the training examples.
         empty: handling of empty texts: ``error`` or ``drop``.
+        drop_unlabeled: whether rows without a label are left out: of everything that may stand for
+            a missing label (nothing, ``-``, -1, ``nan``, ``null`` and the like) if ``True``, of
+            nothing if ``False``. ``None``: of what marks it by convention, ``-`` among words and -1
+            among class ids; a label that is really missing is an error.
         max_length: maximum number of tokens of an example.
         batch_size: number of examples of a training step.
     """
@@ -56,8 +62,8 @@ class DataSource(ABC):
     name: str
     text: str | int | None = None
     text_pair: str | None = "auto"
-    label: str | int | None = None
-    labels: list[str] | None = None
+    label: str | int | list[str] | None = None
+    labels: list[str | int | float | bool] | None = None
     label_separator: str | None = None
     limit: int | None = None
     subset_seed: int = 0
@@ -68,13 +74,19 @@ class DataSource(ABC):
     unlabeled_encoder: str | None = None
     augmentation: Any = None
     empty: Literal["error", "drop"] = "error"
+    drop_unlabeled: bool | None = None
     max_length: int = 128
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        self.text, self.label = (
-            str(column) if isinstance(column, int) else column for column in (self.text, self.label)
-        )
+        # How the last reading went, for the report.
+        self.read_notes: list[str] = []
+        if isinstance(self.text, int):
+            self.text = str(self.text)
+        if isinstance(self.label, int):
+            self.label = str(self.label)
+        if self.labels is not None:
+            self.labels = [str(name) for name in self.labels]
         for key in ("limit", "unlabeled_neighbors", "max_length", "batch_size"):
             value = getattr(self, key)
             if value is not None and value < 1:
@@ -127,6 +139,10 @@ class DataSource(ABC):
             UserError: if there is nothing to read.
         """
 
+    def column_hint(self) -> str:
+        """Return a hint appended to the message about a missing column."""
+        return ""
+
     def unlabeled_split(self, name: str, cache_dir: Path) -> Dataset | None:
         """Return the source's own unlabeled rows of a name; ``None`` if it has none."""
         return None
@@ -151,6 +167,9 @@ def read_with_datasets(
     import datasets
 
     datasets.disable_progress_bars()
+    verbosity = datasets.logging.get_verbosity()
+    # It logs the failure that is raised: the message below says it once.
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         loaded = datasets.load_dataset(*arguments, cache_dir=str(cache_dir / "datasets"), **options)
     except Exception as error:  # those of datasets, pandas, pyarrow and the hub have no common base
@@ -160,4 +179,6 @@ def read_with_datasets(
             raise UserError(f"{description} has no examples") from error
         reason = " ".join(str(cause).split())[:300]
         raise UserError(f"cannot read {description}: {type(cause).__name__}: {reason}") from error
+    finally:
+        datasets.logging.set_verbosity(verbosity)
     return dict(loaded)

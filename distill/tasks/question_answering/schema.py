@@ -9,6 +9,7 @@ from datasets import Dataset
 from distill.core.errors import UserError
 from distill.data.labels import IGNORED_LABEL
 from distill.data.schema import LABEL, Column, DataSchema, Targets, TextInput
+from distill.data.values import parse_flag
 
 OUTPUTS = ["start", "end"]
 
@@ -30,6 +31,7 @@ class AnswerSchema(DataSchema):
         LABEL: Column(("answers",)),
     }
     allows_augmentation: ClassVar[bool] = False
+    group_by: ClassVar[str | None] = "text_pair"
 
     def __init__(self, task_name: str, no_answer_threshold: float = 0.0):
         super().__init__(task_name)
@@ -44,7 +46,10 @@ class AnswerSchema(DataSchema):
         """Drop the answers of questions marked by a column ``is_impossible`` (SQuAD v2, KLUE)."""
         if "is_impossible" not in rows.column_names or label not in rows.column_names:
             return rows
-        impossible = rows["is_impossible"][:]
+        impossible = [
+            parse_flag(value, f"row {row + 1} has is_impossible")
+            for row, value in enumerate(rows["is_impossible"][:])
+        ]
         if not any(impossible):
             return rows
         feature = rows.features[label]

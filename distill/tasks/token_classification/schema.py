@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from distill.core.errors import UserError
 from distill.data.columns import describe_type
+from distill.data.label_cleaning import label_text
 from distill.data.schema import LABEL, Column, DataSchema, InputType, Targets
 from distill.metrics.entities import OUTSIDE, TagScheme
 from distill.tasks import class_labels
@@ -57,6 +58,7 @@ class TagSchema(DataSchema):
         LABEL: Column(("ner_tags", "tags", "labels", "label", "pos_tags")),
     }
     allows_augmentation: ClassVar[bool] = False
+    categorical: ClassVar[bool] = True
 
     def __init__(self, task_name: str, metric: str | None = None):
         super().__init__(task_name)
@@ -84,8 +86,7 @@ class TagSchema(DataSchema):
         for split in ("train", "validation"):
             _tag_feature(splits[split], split)
             for tags in splits[split][LABEL][:]:
-                present |= set(map(str, tags or ()))
-        present -= {"None", ""}
+                present |= {str(tag) for tag in tags or () if label_text(tag) is not None}
         if len(present) < 2:
             raise UserError(
                 f"the data have one tag only ({', '.join(present) or 'none at all'}): "

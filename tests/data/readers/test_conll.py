@@ -130,7 +130,7 @@ def test_a_layout_that_cannot_be(tmp_path):
     source = FileSource(name="own", path=str(tmp_path / "data"), layout="conll")
     with pytest.raises(UserError, match="has no words in lines"):
         source.read(tmp_path)
-    with pytest.raises(UserError, match="choose auto or conll"):
+    with pytest.raises(UserError, match="choose auto, conll, table or text"):
         FileSource(name="own", path="x", layout="columns")
     with pytest.raises(UserError, match=r"data\.quotes says how csv"):
         FileSource(name="own", path="x", layout="conll", quotes=True)

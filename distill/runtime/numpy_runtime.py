@@ -160,6 +160,8 @@ class Network:
             "hidden.weight" in weights
         ) else None  # fmt: skip
         self.output = weights["classifier.weight"].T, weights["classifier.bias"]
+        # Without neighbors, what is not pooled need not be looked up.
+        self.is_bag = config["architecture"] == "distill_static"
         self.encode: Callable[[np.ndarray], np.ndarray] = ENCODERS[config["architecture"]](
             config, weights
         )
@@ -167,8 +169,11 @@ class Network:
     def __call__(self, token_ids: Sequence[int]) -> np.ndarray:
         """Return the logits ``(C,)`` of the tokens of one text or pair."""
         ids = np.array(token_ids)
-        states = self.encode(ids)
-        features = self._features(states, ids, self.pooled[ids])
+        pooled = self.pooled[ids]
+        if self.is_bag and not self.pairs:
+            features = self._pool(self.embeddings[ids[pooled]])
+        else:
+            features = self._features(self.encode(ids), ids, pooled)
         if self.hidden is not None:
             weight, bias = self.hidden
             features = np.maximum(features @ weight + bias, 0)

@@ -152,7 +152,13 @@ DAMAGE = {
 def test_tables(table, damage, place):
     name, content, encoding, expected, options = table
     lines = content.split("\n")
-    where = int(place * len(lines))
+    # Not inside of a text of several lines, where it would be another text.
+    whole = [
+        index
+        for index, line in enumerate(lines)
+        if line.count('"') % 2 == 0 and "".join(lines[:index]).count('"') % 2 == 0
+    ]
+    where = whole[int(place * len(whole))]
     if not content.startswith("label"):
         lines[where] = DAMAGE[damage](lines[where])
     with tempfile.TemporaryDirectory() as folder:

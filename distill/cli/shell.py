@@ -95,7 +95,7 @@ class HydraCommand(ABC):
             return 1
         except Exception as error:
             message, code = one_line(error)
-            if isinstance(error, OSError) and not self._has_begun:  # Hydra makes the run's folder
+            if isinstance(error, OSError) and error.errno and not self._has_begun:  # its folder
                 reason = error.strerror or str(error)
                 message, code = f"output_dir: {error.filename} cannot be made: {reason}", 2
             if message is None or wants_traceback:

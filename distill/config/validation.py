@@ -69,7 +69,11 @@ def _validate_top_level(config: DictConfig, known: set[str]) -> None:
     for key in unknown:
         if re.search(rf"\$\{{{re.escape(key)}[.\[}}]", text):
             continue
-        in_groups = [group for group in sorted(known) if key in (config.get(group) or {})]
+        in_groups = [
+            group
+            for group in sorted(known)
+            if isinstance(config.get(group), DictConfig) and key in config[group]
+        ]
         if in_groups:
             raise UserError(f"there is no option {key}: did you mean {in_groups[0]}.{key}?")
         raise UserError(unknown_option(key, "", sorted(known - HIDDEN_OPTIONS)))

@@ -70,9 +70,9 @@ def refused(command, small, monkeypatch):
             "+trainer.callbacks.x._target_=pytorch_lightning.trainer.trainer.os.getcwd",
             "allow_code=[",
         ),
-        ("+trainer.callbacks.x._target_=collections.OrderedDict", "allow_code=[collections]"),
+        ("+trainer.callbacks.x._target_=fractions.Fraction", "allow_code=[fractions]"),
         (
-            "+trainer.callbacks.x._target_=collections.OrderedDict allow_code=[collections]",
+            "+trainer.callbacks.x._target_=fractions.Fraction allow_code=[fractions]",
             "it is no Callback of pytorch_lightning",
         ),
         (
@@ -89,7 +89,7 @@ def refused(command, small, monkeypatch):
         ("+outputdir=x", "did you mean output_dir?"),
         ("overwrite=maybe", "overwrite=maybe: it must be true or false"),
         ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1: it must be above 0"),
-        ("trainer.gradient_clip_val=.inf", "trainer.gradient_clip_val=inf"),
+        ("trainer.gradient_clip_val=.inf", "trainer.gradient_clip_val=.inf"),
         ("trainer.gradient_clip_val=much", "trainer.gradient_clip_val=much"),
         (
             "trainer.gradient_clip_val=null +trainer.gradient_clip_algorithm=norm",

@@ -81,7 +81,7 @@ def refused(command, small, monkeypatch):
         ),
         ("allow_code=os", "allow_code=os: it must be a list of text"),
         ("+logger=wandb", "there is no option logger: did you mean trainer.logger?"),
-        ("+nonsense=1", "there is no option nonsense: the top level has"),
+        ("+nonsense=1", "there is no option nonsense"),
         ("+sead=1", "there is no option sead: did you mean seed?"),
         ("+learning_rate=1", "did you mean optimizer.learning_rate?"),
         ("+max_length=1", "did you mean data.max_length?"),

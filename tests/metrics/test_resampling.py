@@ -83,25 +83,24 @@ def test_resamples_are_the_same_for_every_model_and_of_whole_clusters():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", [2, 3, 10])
-@pytest.mark.parametrize(("examples", "deviation"), [(200, 0.0), (1821, 0.6), (5463, 1.0)])
+@pytest.mark.parametrize("seeds", [2, 5])
+@pytest.mark.parametrize(("examples", "deviation"), [(200, 0.0), (1821, 1.0)])
 def test_false_verdicts_and_coverage(examples, deviation, seeds):
-    """The quick form of experiments/statistics: 150 trials a cell, three standard errors."""
+    """The quick form of experiments/statistics: 100 trials a cell, three standard errors."""
     random = np.random.default_rng(0)
-    cell = simulate.two_way_cell(random, 150, examples, seeds, deviation)
+    cell = simulate.two_way_cell(random, 100, examples, seeds, deviation)
     error = 3 * np.sqrt(0.05 * 0.95 / cell.trials)
     assert cell.verdicts <= 0.05 + error
     assert cell.covered >= 0.95 - error
-    assert cell.welch >= 0  # the others are for comparison
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", simulate.CASES, ids=lambda case: case.name)
 def test_coverage_of_single_models(case):
-    """The quick form of experiments/statistics: 60 test sets of 500, three standard errors."""
+    """The quick form of experiments/statistics: 40 test sets of 500, three standard errors."""
     random = np.random.default_rng(0)
-    covered, _, _ = simulate.example_cell(random, case, 60, 500, resamples=400)
-    assert covered >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / 60)
+    covered, _, _ = simulate.example_cell(random, case, 40, 500, resamples=400)
+    assert covered >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / 40)
 
 
 def test_by_question_the_interval_of_squad_is_too_narrow():

@@ -69,6 +69,8 @@ def composer(fixed: list[str], control: bool | None = False) -> Compose:
     @functools.cache  # takes Hydra some 50 ms
     def compose(*overrides: str) -> DictConfig:
         given = [*fixed, *overrides]
+        if not any(o.startswith("repeats=") for o in given):
+            given.append("repeats=1")  # trials are compared by one seed each
         if control is not None and not any(o.startswith("control=") for o in given):
             given.append(f"control={str(control).lower()}")
         run = hydra.compose("config", given)

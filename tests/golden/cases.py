@@ -50,7 +50,9 @@ class Case:
     @property
     def arguments(self) -> list[str]:
         """The whole command line."""
-        return [*COMMON, *self.overrides, f"output_dir={self.name}"]
+        has_student = any(override.startswith("student=") for override in self.overrides)
+        student = () if has_student else ("student=half",)
+        return [*COMMON, *student, *self.overrides, f"output_dir={self.name}"]
 
 
 @dataclass(frozen=True)

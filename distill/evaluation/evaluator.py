@@ -13,7 +13,14 @@ from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 from distill.evaluation import speed
 from distill.metrics.base import Floats, Metric, MetricFunction
-from distill.metrics.calibration import binned_error, mean_loss
+from distill.metrics.calibration import (
+    binned_error,
+    expected_calibration_error,
+    fit_temperature,
+    mean_loss,
+    negative_log_likelihood,
+)
+from distill.metrics.fidelity import log_softmax
 from distill.metrics.resampling import ExampleResamples, seeds_interval
 from distill.metrics.statistics import (
     bias_corrected_ends,
@@ -40,6 +47,7 @@ from distill.reporting.schema import (
     RepeatedModel,
     Role,
     Size,
+    TemperatureScaling,
 )
 from distill.tasks.base import Task
 from distill.tasks.evaluator import CalibrationSamples
@@ -57,6 +65,7 @@ class EvaluatedModel:
         logits: logits of every example, ``(N, C)`` or jagged, in the order of the rows, as reduced
             by the task's evaluator.
         weight_files: files of the saved weights; without any, the size of those in memory counts.
+        temperature: fitted on the validation split; ``None``: none was, or none fits best.
     """
 
     role: str
@@ -65,6 +74,7 @@ class EvaluatedModel:
     examples: DistillationDataset
     logits: ArrayOrJagged
     weight_files: Sequence[Path] = ()
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +164,7 @@ def evaluate_models(
             else Fidelity(task.evaluator.fidelity(candidate.logits, teacher.logits)),
             calibration_intervals=_calibration_intervals(candidate, task),
             constant_prediction=_constant_prediction(candidate, task),
+            temperature_scaling=_temperature_scaling(candidate, task),
         )
         for candidate in candidates
     ]
@@ -389,6 +400,36 @@ def _calibration_intervals(candidate: EvaluatedModel, task: Task) -> dict[str, R
         "expected_calibration_error": Range(error.low, error.high),
         "negative_log_likelihood": Range(loss.low, loss.high),
     }
+
+
+def temperature_of(
+    logits: ArrayOrJagged, examples: DistillationDataset, task: Task
+) -> float | None:
+    """Return the temperature of the least negative log-likelihood on a split.
+
+    ``None`` if no temperature is best, or the logits stand for no distribution over classes.
+
+    Args:
+        logits: of every example, as reduced by the task's evaluator.
+        examples: the split; not the one that calibration is then measured on.
+        task: evaluates the logits.
+    """
+    found = task.evaluator.categorical_logits(logits, examples)
+    return None if found is None else fit_temperature(*found)
+
+
+def _temperature_scaling(candidate: EvaluatedModel, task: Task) -> TemperatureScaling | None:
+    """Measure the calibration of the evaluated split at the model's temperature."""
+    found = task.evaluator.categorical_logits(candidate.logits, candidate.examples)
+    if found is None or candidate.temperature is None:
+        return None
+    logits, labels = found
+    log_probabilities = log_softmax(np.asarray(logits, np.float64) / candidate.temperature)
+    return TemperatureScaling(
+        temperature=candidate.temperature,
+        expected_calibration_error=expected_calibration_error(np.exp(log_probabilities), labels),
+        negative_log_likelihood=negative_log_likelihood(log_probabilities, labels),
+    )
 
 
 def _calibration_gains(

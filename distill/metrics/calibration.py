@@ -9,6 +9,8 @@ from distill.metrics.base import Array, CountMetric, Floats, as_aligned_arrays
 
 BINS = 15
 """Bins of the expected calibration error, as Guo et al. 2017 take."""
+TEMPERATURES = (1e-3, 1e3)
+"""Range in which :func:`fit_temperature` looks."""
 
 
 def negative_log_likelihood(log_probabilities: ArrayLike, labels: ArrayLike) -> float:
@@ -100,6 +102,61 @@ def binned_error(predictions: Array, counts: Floats) -> Floats:
     """
     error: Floats = np.abs(counts @ bin_gaps(predictions)).sum(axis=1) / counts.sum(axis=1)
     return error
+
+
+def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float | None:
+    r"""Fit the temperature that minimizes the negative log-likelihood (Guo et al. 2017, sec. 4.2).
+
+    .. math:: T = \arg\min_T -\frac{1}{N} \sum_i \log \mathrm{softmax}(z_i / T)_{y_i}
+
+    In :math:`b = 1/T` the function is convex: its slope :math:`\frac{1}{N} \sum_i (E_{p_i}[z_i] -
+    z_{i y_i})` grows with b, by the mean variance of the logits under the predicted distribution.
+    Newton's method finds where it is 0, kept within a bracket.
+
+    Args:
+        logits: ``(N, C)``; of a choice between two classes by one logit z, the columns 0 and z.
+        labels: ``(N,)``, integers from 0 to C - 1.
+
+    Returns:
+        The temperature; ``None`` where none within :data:`TEMPERATURES` is best: the likelihood of
+        labels that are all predicted grows without end as T falls, and logits that say less of the
+        labels than chance, or nothing, are best at an infinite T.
+
+    Raises:
+        ValueError: no examples, arrays of different lengths, or a label outside 0 to C - 1.
+
+    >>> logits = [[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [0.0, 2.0]]
+    >>> round(fit_temperature(logits, [0, 0, 0, 0]), 4)  # right in three of four: 2 / log(3)
+    1.8205
+    >>> fit_temperature(logits, [0, 0, 0, 1]) is None
+    True
+    """
+    table, ids = _as_scores_and_labels(logits, labels)
+    # An impossible class (-inf) stays one at any temperature, without 0 times infinity.
+    table = np.maximum(table - table.max(axis=1, keepdims=True), -1e30)
+    of_labels = table[np.arange(len(ids)), ids].mean()
+
+    def slope_and_curvature(scale: float) -> tuple[float, float]:
+        weights = np.exp(scale * table)
+        weights /= weights.sum(axis=1, keepdims=True)
+        means = (weights * table).sum(axis=1)
+        variances = (weights * table**2).sum(axis=1) - means**2
+        return float(means.mean() - of_labels), float(variances.mean())
+
+    low, high = (1 / temperature for temperature in reversed(TEMPERATURES))
+    if slope_and_curvature(low)[0] >= 0 or slope_and_curvature(high)[0] <= 0:
+        return None
+    scale = 1.0
+    for _ in range(100):
+        slope, curvature = slope_and_curvature(scale)
+        low, high = (scale, high) if slope < 0 else (low, scale)
+        following = scale - slope / curvature if curvature > 0 else low
+        if not low < following < high:
+            following = float(np.sqrt(low * high))
+        if abs(following - scale) <= 1e-12 * scale:
+            break
+        scale = following
+    return 1 / scale
 
 
 def bin_gaps(predictions: Array) -> Floats:

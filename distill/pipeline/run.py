@@ -26,6 +26,7 @@ from distill.evaluation.evaluator import (
     compare_models,
     evaluate_models,
     repeated_models,
+    temperature_of,
 )
 from distill.modeling.head import output_layer
 from distill.modeling.loading import fit_processor, weight_files
@@ -132,6 +133,7 @@ def _run(
     )  # fmt: skip
     log.info("measuring %d models on %d examples", len(evaluated), len(datamodule.test))
     clock = time.perf_counter()
+    evaluated = fit_temperatures(evaluated, components, datamodule)
     models = evaluate_models(evaluated, task, components.trainer.hardware.device)
     seeds = [TrainedSeed(trained, predictions), *others]
     comparison = compare_models(
@@ -193,6 +195,34 @@ def compared_only(
     }
     words = baselines.logits.get(Role.WORDS)
     return logits if words is None else {**logits, Role.WORDS: [words]}
+
+
+def fit_temperatures(
+    evaluated: Sequence[EvaluatedModel],
+    components: RunComponents,
+    datamodule: DistillationDataModule,
+) -> list[EvaluatedModel]:
+    """Return the models with the temperature that fits each one's logits of the validation split.
+
+    As they are for a task whose logits are no distribution over classes.
+    """
+    task, validation = components.task, datamodule.validation
+    first = evaluated[0]
+    if task.evaluator.categorical_logits(first.logits, first.examples) is None:
+        return list(evaluated)
+    fitted = []
+    for one in evaluated:
+        if one.role == Role.TEACHER:
+            of_teacher = datamodule.evaluate_teacher("validation")
+            temperature = temperature_of(of_teacher.logits, of_teacher.examples, task)
+        else:
+            logits = predict_logits(
+                one.model, validation, components.trainer.hardware,
+                reduce_logits=task.evaluator.reduce_logits,
+            )  # fmt: skip
+            temperature = temperature_of(logits, validation, task)
+        fitted.append(replace(one, temperature=temperature))
+    return fitted
 
 
 def build_student(components: RunComponents, data: PreparedData, teacher: Teacher) -> Student:

@@ -194,6 +194,8 @@ def _values(model: ModelReport, teacher: ModelReport | None, y: str | None) -> V
     """Return everything that was measured of one model."""
     values = {measured.name: measured.read(model) for measured in of_kinds("size", "speed")}
     values |= {name: finite(value) for name, value in model.scores.items()}
+    scaled = ((one.name, one.read(model)) for one in of_kinds("calibration"))
+    values |= {name: value for name, value in scaled if value is not None}
     own, reference = values.get(y or ""), teacher.scores.get(y or "") if teacher else None
     values["retention"] = None
     if own is not None and reference is not None and own > 0 and reference > 0:

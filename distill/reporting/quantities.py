@@ -154,6 +154,10 @@ def _speed(name: str) -> Callable[[ModelReport], float | None]:
     return lambda model: getattr(model.speed, name, None)
 
 
+def _scaled(name: str) -> Callable[[ModelReport], float | None]:
+    return lambda model: getattr(model.temperature_scaling, name, None)
+
+
 def _latency(model: ModelReport) -> Latency | None:
     return model.speed.latency_ms if model.speed else None
 
@@ -314,6 +318,31 @@ _DECLARED = (
         kind="calibration",
         higher_is_better=False,
         row="negative log-likelihood",
+    ),
+    Quantity(
+        name="temperature",
+        kind="calibration",
+        reader=_scaled("temperature"),
+        title="temperature of the logits",
+        higher_is_better=False,
+        format=text.significant,
+        row="temperature fitted on validation",
+    ),
+    Quantity(
+        name="scaled_expected_calibration_error",
+        kind="calibration",
+        reader=_scaled("expected_calibration_error"),
+        title="expected calibration error at the fitted temperature",
+        higher_is_better=False,
+        row="expected calibration error at it",
+    ),
+    Quantity(
+        name="scaled_negative_log_likelihood",
+        kind="calibration",
+        reader=_scaled("negative_log_likelihood"),
+        title="negative log-likelihood at the fitted temperature",
+        higher_is_better=False,
+        row="negative log-likelihood at it",
     ),
     Quantity(name="correlation", kind="fidelity", row="correlation with the teacher"),
     Quantity(

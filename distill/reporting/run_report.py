@@ -105,6 +105,13 @@ def _details(report: Report) -> list[str]:
         )
     if any(model.calibration_intervals for model in report.models):
         lines.append(f"- {_calibration(report)}")
+    if any(model.temperature_scaling for model in report.models):
+        lines.append(
+            "- Temperature: the number that all logits of a model are divided by, fitted on"
+            " validation by the negative log-likelihood (Guo et al. 2017). It changes no"
+            " prediction; above 1 the model is too sure of itself. A model without one is right on"
+            " all of validation, or tells less than chance."
+        )
     others = {"labels": data.labels, **data.extra}
     lines += [
         f"- {text.words(name).capitalize()}: {_escaped(_plain(value))}"

@@ -176,6 +176,22 @@ class Calibration(Scores):
         return self.get("negative_log_likelihood")
 
 
+@dataclass(frozen=True)
+class TemperatureScaling(Record):
+    """Calibration after all logits are divided by one temperature (Guo et al. 2017).
+
+    Attributes:
+        temperature: That of the least negative log-likelihood on the validation split; above 1, the
+            model is too sure of itself. Predictions remain the same.
+        expected_calibration_error: On the evaluated split, at this temperature.
+        negative_log_likelihood: The same, in nats.
+    """
+
+    temperature: float | None = None
+    expected_calibration_error: float | None = None
+    negative_log_likelihood: float | None = None
+
+
 class Fidelity(Scores):
     """How near a model's predictions are to the teacher's."""
 
@@ -211,6 +227,8 @@ class ModelReport(Record):
         constant_prediction: What the model predicts where it predicts nothing else, in words,
             ``the class positive for every example``.
         calibration_intervals: 95 % intervals of the measures of calibration that have one.
+        temperature_scaling: ``None`` for baselines, for tasks without a distribution over classes
+            and where no temperature fits validation best, see :func:`.calibration.fit_temperature`.
     """
 
     role: str
@@ -223,6 +241,7 @@ class ModelReport(Record):
     fidelity: Fidelity | None = None
     constant_prediction: str | None = None
     calibration_intervals: Mapping[str, Range] = field(default_factory=dict)
+    temperature_scaling: TemperatureScaling | None = None
 
     @property
     def is_teacher(self) -> bool:

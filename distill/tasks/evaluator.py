@@ -122,6 +122,15 @@ class Evaluator(ABC, Generic[LogitsT]):
         """
         return None
 
+    def categorical_logits(
+        self, logits: LogitsT, examples: DistillationDataset
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return logits ``(M, C)`` and labels ``(M,)`` of the distributions that are calibrated.
+
+        A temperature is fitted to them. ``None``: there are none, or they are not kept.
+        """
+        return None
+
     @abstractmethod
     def fidelity(self, logits: LogitsT, teacher: LogitsT) -> dict[str, float | None]:
         """Return measures of agreement with the teacher, both by their logits."""

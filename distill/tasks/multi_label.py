@@ -172,9 +172,7 @@ class MultiLabelEvaluator(Evaluator[np.ndarray]):
 
     def calibration(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Return the calibration over all decisions: per decision, not per example."""
-        flat = np.asarray(logits, dtype=np.float64).reshape(-1)
-        # A decision is a choice between two classes with the logits 0 and z.
-        log_probabilities = fidelity.log_softmax(np.stack([np.zeros_like(flat), flat], 1))
+        log_probabilities = fidelity.log_softmax(_two_classes(logits))
         labels = np.asarray(labels).reshape(-1)
         return {
             "expected_calibration_error": calibration.expected_calibration_error(
@@ -189,11 +187,14 @@ class MultiLabelEvaluator(Evaluator[np.ndarray]):
         self, logits: np.ndarray, examples: DistillationDataset
     ) -> CalibrationSamples:
         """Return every decision; those of an example belong together."""
-        flat = np.asarray(logits, dtype=np.float64).reshape(-1)
-        labels = np.asarray(examples.label_values).reshape(-1)
         rows = np.repeat(np.arange(len(logits)), logits.shape[1])
-        two_classes = np.stack([np.zeros_like(flat), flat], 1)
-        return CalibrationSamples.from_logits(two_classes, labels, rows)
+        return CalibrationSamples.from_logits(*self.categorical_logits(logits, examples), rows)
+
+    def categorical_logits(
+        self, logits: np.ndarray, examples: DistillationDataset
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return every decision, a choice between two classes with the logits 0 and z."""
+        return _two_classes(logits), np.asarray(examples.label_values).reshape(-1)
 
     def fidelity(self, logits: np.ndarray, teacher: np.ndarray) -> dict[str, float | None]:
         """Return the share of equal decisions, and the divergences summed over the classes."""
@@ -224,6 +225,12 @@ class MultiLabelEvaluator(Evaluator[np.ndarray]):
 def _decisions(logits: np.ndarray) -> np.ndarray:
     """Classes with a probability of 0.5 or more as 1, ``(N, C)``."""
     return (logits >= 0).astype(np.int64)
+
+
+def _two_classes(logits: np.ndarray) -> np.ndarray:
+    """Logits ``(N, C)`` of decisions as those of choices between two classes, ``(N * C, 2)``."""
+    flat = np.asarray(logits, dtype=np.float64).reshape(-1)
+    return np.stack([np.zeros_like(flat), flat], 1)
 
 
 def _class_feature(rows: Dataset, split: str) -> Any:

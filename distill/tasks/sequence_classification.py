@@ -184,6 +184,12 @@ class ClassificationEvaluator(Evaluator[np.ndarray]):
         """Return one prediction of each example."""
         return CalibrationSamples.from_logits(logits, examples.label_values)
 
+    def categorical_logits(
+        self, logits: np.ndarray, examples: DistillationDataset
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the distribution over the classes of each example."""
+        return logits, examples.label_values
+
     def fidelity(self, logits: np.ndarray, teacher: np.ndarray) -> dict[str, float | None]:
         """Return the share of equal predictions and the KL divergence to the teacher."""
         return class_labels.classification_fidelity(logits, teacher)

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.special
 import scipy.stats
 import sklearn.metrics
@@ -17,7 +18,12 @@ import torchmetrics
 
 import distill.metrics
 from distill.metrics.base import CountMetric
-from distill.metrics.calibration import expected_calibration_error, negative_log_likelihood
+from distill.metrics.calibration import (
+    TEMPERATURES,
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+)
 from distill.metrics.classification import accuracy, macro_f1, matthews_correlation
 from distill.metrics.fidelity import agreement, kl_divergence, log_softmax
 from distill.metrics.regression import pearson, spearman
@@ -230,6 +236,59 @@ def test_expected_calibration_error_limits():
     )
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("sureness", [0.02, 0.3, 1, 4, 60])
+def test_temperature_equals_scipys_minimum(classes, sureness, random):
+    true = 2 * random.normal(size=(400, classes))
+    labels = np.array([random.choice(classes, p=scipy.special.softmax(row)) for row in true])
+    logits = sureness * true + random.normal(size=(400, 1))
+
+    def loss(log_temperature: float) -> float:
+        return torch.nn.functional.cross_entropy(
+            torch.from_numpy(logits / np.exp(log_temperature)), torch.from_numpy(labels)
+        ).item()
+
+    found = scipy.optimize.minimize_scalar(
+        loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-9}
+    )
+    temperature = fit_temperature(logits, labels)
+    assert temperature == pytest.approx(np.exp(found.x), rel=1e-4)
+    assert temperature == pytest.approx(sureness, rel=0.25)  # that of the labels' distribution
+    assert loss(np.log(temperature)) <= min(loss(0), found.fun + 1e-12)
+
+
+def test_temperature_of_logits_that_are_scaled_is_scaled(random):
+    logits, labels = random.normal(size=(60, 3)), random.integers(3, size=60)
+    logits[np.arange(60), labels] += 1
+    expected = fit_temperature(logits, labels)
+    assert fit_temperature(7 * logits + 5, labels) == pytest.approx(7 * expected)
+    assert fit_temperature(np.float32(5000 * logits), labels) is None  # beyond 1000
+    assert fit_temperature(np.tile(logits, (3, 1)), np.tile(labels, 3)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels"),
+    [
+        ([[2.0, 0.0], [0.0, 0.1]], [0, 1]),  # all right: T = 0
+        ([[2.0, 0.0], [0.0, 3.0]], [1, 0]),  # all wrong: T is infinite
+        ([[1.0, 1.0], [3.0, 3.0]], [0, 1]),  # they say nothing
+        ([[2.0, 0.0], [2.0, 0.0]], [0, 1]),  # no more than chance
+        ([[5.0, -5.0]], [0]),  # one example, right
+        ([[5.0, -5.0]], [1]),  # one example, wrong
+        ([[0.0, -np.inf], [0.0, -1.0]], [0, 0]),  # an impossible class, all right
+    ],
+)
+def test_no_temperature_fits_best(logits, labels):
+    assert fit_temperature(logits, labels) is None
+
+
+def test_temperature_of_one_example():
+    # Second of three: the likelihood of the label has a maximum, where the mean logit is its own.
+    temperature = fit_temperature([[2.0, 1.0, -1.0]], [1])
+    weights = scipy.special.softmax(np.array([2.0, 1.0, -1.0]) / temperature)
+    assert weights @ [2.0, 1.0, -1.0] == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("metric", [accuracy, macro_f1, matthews_correlation, pearson, spearman])
 @pytest.mark.parametrize("arrays", [([], []), ([0, 1], [0, 1, 1])])
 def test_arrays_that_do_not_match_are_refused(metric, arrays):
@@ -237,7 +296,9 @@ def test_arrays_that_do_not_match_are_refused(metric, arrays):
         metric(*arrays)
 
 
-@pytest.mark.parametrize("metric", [negative_log_likelihood, expected_calibration_error])
+@pytest.mark.parametrize(
+    "metric", [negative_log_likelihood, expected_calibration_error, fit_temperature]
+)
 @pytest.mark.parametrize("label", [-1, 2])
 def test_label_outside_the_classes_is_refused(metric, label):
     with pytest.raises(ValueError, match="between 0 and 1"):

@@ -9,7 +9,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import AutoModelForSequenceClassification, pipeline
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from distill.metrics.calibration import fit_temperature
 
 SCHEMA = {
     "run": {"name", "directory", "started", "seconds", "seed", "overrides"},
@@ -81,6 +83,8 @@ def test_report_has_every_key_of_schema_1(run):
             "expected_calibration_error",
             "negative_log_likelihood",
         }
+        scaled = model["temperature_scaling"]
+        assert scaled is None or scaled["temperature"] > 0
     assert report["models"][0]["fidelity"] is None
     assert set(report["models"][1]["fidelity"]) == {"agreement", "kl_divergence"}
 
@@ -118,6 +122,25 @@ def test_the_saved_student_is_the_measured_one(run, corpus):
         [answer == label.strip() for answer, (_, label) in zip(said, rows, strict=True)]
     )
     assert right == pytest.approx(report["models"][1]["quality"]["accuracy"]["value"])
+
+
+def test_temperatures_are_fitted_on_validation_and_measured_on_test(run, corpus):
+    tokenizer = AutoTokenizer.from_pretrained(run / "student")
+    student = AutoModelForSequenceClassification.from_pretrained(run / "student").eval()
+    splits = {}
+    for split in ("validation", "test"):
+        lines = (corpus / f"{split}.csv").read_text().splitlines()[1:]
+        texts, labels = zip(*(line.rsplit(",", 1) for line in lines), strict=True)
+        with torch.no_grad():
+            logits = student(**tokenizer(list(texts), return_tensors="pt", padding=True)).logits
+        ids = torch.tensor([student.config.label2id[label.strip()] for label in labels])
+        splits[split] = logits.double(), ids
+    scaled = report_of(run)["models"][1]["temperature_scaling"]
+    temperature = fit_temperature(*(tensor.numpy() for tensor in splits["validation"]))
+    assert scaled["temperature"] == pytest.approx(temperature, rel=1e-3)
+    logits, ids = splits["test"]
+    loss = torch.nn.functional.cross_entropy(logits / temperature, ids).item()
+    assert scaled["negative_log_likelihood"] == pytest.approx(loss, rel=1e-3)
 
 
 def test_no_checkpoint_holds_the_teacher(run):

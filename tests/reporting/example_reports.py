@@ -63,6 +63,7 @@ def model(
         "fidelity": None if agreement is None else {"agreement": agreement, "kl_divergence": 0.11},
         "constant_prediction": None,
         "calibration_intervals": None,
+        "temperature_scaling": None,
     }
 
 

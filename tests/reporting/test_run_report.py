@@ -44,6 +44,25 @@ def test_markdown_has_one_table_that_reads_back():
     assert "peak memory, MB" not in cells  # nobody measured it
 
 
+def test_markdown_has_the_calibration_at_the_fitted_temperature():
+    content = report()
+    scaled = {
+        "temperature": 1.82,
+        "expected_calibration_error": 0.012,
+        "negative_log_likelihood": 0.35,
+    }
+    content["models"][1]["temperature_scaling"] = scaled
+    typed = Report.from_dict(content)
+    assert typed.student.temperature_scaling.temperature == 1.82
+    assert typed.to_dict() == content
+    text = markdown(typed)
+    assert "| temperature fitted on validation | – | 1.82 | – |" in text
+    assert "| expected calibration error at it | – | 0.012 | – |" in text
+    assert "| negative log-likelihood at it | – | 0.350 | – |" in text
+    assert "Guo et al. 2017" in text
+    assert "Guo et al. 2017" not in markdown(typed_report())
+
+
 def test_markdown_repeats_the_command_for_a_shell():
     text = markdown(typed_report(overrides=["student.layers=[0,2]", "data.text=my column"]))
     assert "distill 'student.layers=[0,2]' 'data.text=my column'" in text

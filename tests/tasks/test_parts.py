@@ -25,7 +25,7 @@ from distill.modeling.head import Head
 from distill.modeling.size import multiply_accumulates
 from distill.objectives.criterion import Criterion, Distribution
 from distill.tasks.base import Task
-from distill.tasks.evaluator import Evaluator
+from distill.tasks.evaluator import CalibrationSamples, Evaluator
 from distill.tasks.masked_lm import MaskedLM
 from distill.tasks.multi_label import MultiLabel
 from distill.tasks.question_answering import QuestionAnswering
@@ -440,6 +440,11 @@ def test_a_split_is_measured(kind, case):
     assert all(isinstance(value, float) and np.isfinite(value) for value in values.values())
     measures = evaluator.calibration(logits, examples.labels)
     assert measures is None or all(value >= 0 for value in measures.values())
+    found = evaluator.categorical_logits(logits, examples)
+    assert (found is None) == (kind in (Regression, QuestionAnswering, MaskedLM))
+    if found is not None:
+        losses = CalibrationSamples.from_logits(*found).losses
+        assert losses.mean() == pytest.approx(measures["negative_log_likelihood"])
     fidelity = evaluator.fidelity(logits, logits)
     assert {"agreement", "kl_divergence"} <= set(fidelity)
     assert fidelity["agreement"] in (None, 1.0)

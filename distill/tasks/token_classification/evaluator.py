@@ -96,6 +96,12 @@ class TokenClassificationEvaluator(Evaluator[JaggedArray]):
         sentences = np.repeat(np.arange(len(logits.counts)), logits.counts)
         return CalibrationSamples.from_logits(logits.values, examples.label_values, sentences)
 
+    def categorical_logits(
+        self, logits: JaggedArray, examples: DistillationDataset
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the distribution over the tags of each word that is read."""
+        return logits.values, examples.label_values
+
     def fidelity(self, logits: JaggedArray, teacher: JaggedArray) -> dict[str, float | None]:
         """Return the share of equal tags and the KL divergence, over the words that are read."""
         return class_labels.classification_fidelity(logits.values, teacher.values)

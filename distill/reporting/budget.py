@@ -76,9 +76,11 @@ def answer(comparison: RunComparison, limits: Sequence[Limit]) -> Answer:
     asked = " and ".join(map(str, limits))
     best: Row | None = None
     if within:
-        best, text = _best(comparison, limits, within, asked)
+        # A limit on a score has chosen among all that were judged, not only among those within.
+        compared = len(measured) if any(map(_is_of_examples, limits)) else len(within)
+        best, text = _best(comparison, limits, within, asked, compared)
     elif measured:
-        best, text = _nearest(limits, measured, asked)
+        best, text = _nearest(comparison, limits, measured, asked)
     else:
         text = f"No model was measured in all of {', '.join(limit.name for limit in limits)}."
     if left_out := len(candidates) - len(measured):
@@ -86,8 +88,17 @@ def answer(comparison: RunComparison, limits: Sequence[Limit]) -> Answer:
     return Answer(bool(within), best, text)
 
 
+def _is_of_examples(limit: Limit) -> bool:
+    """Whether the limited quantity is measured on the test examples: not a size or a speed."""
+    return quantity(limit.name).kind not in ("size", "speed")
+
+
 def _best(
-    comparison: RunComparison, limits: Sequence[Limit], within: Sequence[Row], asked: str
+    comparison: RunComparison,
+    limits: Sequence[Limit],
+    within: Sequence[Row],
+    asked: str,
+    compared: int,
 ) -> tuple[Row, str]:
     x, y = comparison.x, comparison.y
     enough = any(limit.name == y for limit in limits)
@@ -113,18 +124,27 @@ def _best(
                 f" Its interval of {quantity(limit.name).label} reaches past"
                 f" {_with_unit(limit.name, limit.value)}: with {luck} it may miss the limit."
             )
+    if compared > 1:
+        text += _chosen_on_test(comparison, f"the best of {compared} looks a little better")
     if others:
-        text += (
-            f" Chosen on the {comparison.data.evaluated_on} examples themselves: the best of"
-            f" {len(within)} looks a little better there than it is, fresh examples tell."
-        )
         facts = ", ".join(_fact(others[0], name) for name in (x, y) if name)
         text += f" Next: {others[0].title} with {facts}."
     return best, text
 
 
+def _chosen_on_test(comparison: RunComparison, flattered: str) -> str:
+    """Say that the answer was chosen by the scores that it is then described with."""
+    return (
+        f" Chosen on the {comparison.data.evaluated_on} examples themselves: {flattered} there than"
+        " it is, fresh examples tell."
+    )
+
+
 def _nearest(
-    limits: Sequence[Limit], measured: Sequence[tuple[Row, Sequence[float]]], asked: str
+    comparison: RunComparison,
+    limits: Sequence[Limit],
+    measured: Sequence[tuple[Row, Sequence[float]]],
+    asked: str,
 ) -> tuple[Row, str]:
     def distance(candidate: tuple[Row, Sequence[float]]) -> float:
         return sum(
@@ -139,7 +159,12 @@ def _nearest(
         for limit, shortfall in zip(limits, shortfalls, strict=True)
         if shortfall
     ]
-    return row, f"No model has {asked}. Nearest is {_where(row)}: {'; '.join(misses)}."
+    text = f"No model has {asked}. Nearest is {_where(row)}: {'; '.join(misses)}."
+    if len(measured) > 1 and any(map(_is_of_examples, limits)):
+        text += _chosen_on_test(
+            comparison, f"the nearest of {len(measured)} looks a little nearer to what was asked"
+        )
+    return row, text
 
 
 def _models(rows: Sequence[Row]) -> str:
@@ -147,7 +172,7 @@ def _models(rows: Sequence[Row]) -> str:
 
 
 def _where(row: Row) -> str:
-    folders = [run.directory for run in row.runs]
+    folders = list(dict.fromkeys(run.directory for run in row.runs))
     more = f" and {len(folders) - 1} more" if len(folders) > 1 else ""
     return f"{row.title} ({folders[0]}{more})"
 

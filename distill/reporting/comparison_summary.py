@@ -96,14 +96,9 @@ def _teaching(comparison: RunComparison) -> str:
         for gain in gains
         if gain.shows_teaching and gain.p_holm is not None
     ]
-    alone = sum(not gain.shows_teaching for gain in gains)
-    one_seed = (
-        f"{alone} comparison{'s' if alone > 1 else ''} with a control"
-        f" {'are' if alone > 1 else 'is'} of one seed each: of two models, which says nothing of"
-        " learning from the teacher (repeats=5)."
-    )
+    one_seed = of_one_seed(sum(not gain.shows_teaching for gain in gains))
     if not tested:
-        return one_seed if alone else ""
+        return one_seed
     metric = quantity(comparison.metric)
     shown = [value for value, p_holm in tested if p_holm < SIGNIFICANCE]
     helped = sum(metric.is_better(value, 0) for value in shown)
@@ -112,7 +107,18 @@ def _teaching(comparison: RunComparison) -> str:
         f"Learning from the teacher, of {len(tested)} comparison{'s' if len(tested) > 1 else ''}"
         f" with a control: helped in {helped}, hurt in {hurt}, not shown either way in"
         f" {len(tested) - len(shown)} (Holm-corrected p < {SIGNIFICANCE})."
-        + (f" {one_seed}" if alone else "")
+        + (f" {one_seed}" if one_seed else "")
+    )
+
+
+def of_one_seed(count: int) -> str:
+    """Say what some comparisons with a control, of one seed each, do not show; "" of none."""
+    if not count:
+        return ""
+    return (
+        f"{count} comparison{'s' if count > 1 else ''} with a control"
+        f" {'are' if count > 1 else 'is'} of one seed each: of two models, which says nothing of"
+        " learning from the teacher (repeats=5)."
     )
 
 

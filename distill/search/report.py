@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.metrics.statistics import holm
+from distill.reporting.comparison_summary import of_one_seed
+from distill.reporting.conclusion import shows_teaching
 from distill.reporting.event_file import EventFile
 from distill.reporting.files import write_text
 from distill.reporting.front import hypervolume
@@ -177,6 +179,8 @@ def markdown(name: str, summary: SearchSummary) -> str:
     if summary.front:
         lines += ["## Front", "", _objectives(summary), ""]
         lines += [*markdown_table(*_front_table(summary)), "", SELECTION_NOTE, ""]
+        if note := _gains_note(summary):
+            lines += [note, ""]
     space = markdown_table(("option", "values"), list(summary.space.items()), left=2)
     lines += ["## Space", "", *space]
     head = ("run", "state", *_measure_heads(summary), "time", "hypervolume")
@@ -204,9 +208,10 @@ def terminal(summary: SearchSummary) -> str:
     """Return the short form."""
     if not summary.front:
         return _count(summary)
-    return "\n".join(
-        [_count(summary), "", _objectives(summary), *plain_table(*_front_table(summary))]
-    )
+    lines = [_count(summary), "", _objectives(summary), *plain_table(*_front_table(summary))]
+    if note := _gains_note(summary):
+        lines += ["", note]
+    return "\n".join(lines)
 
 
 def line(trial: Trial, folder: Path) -> str:
@@ -263,15 +268,14 @@ def _front_table(summary: SearchSummary) -> tuple[Sequence[str], list[Sequence[s
     metric = quantity(summary.metric)
     head = ["run", *_measure_heads(summary), f"{metric.label} on test"]
     rows: list[Sequence[str]] = []
-    gains: dict[int, Difference] = {}
     for member in (summary.trials[number] for number in summary.front):
         quality = member.test.quality if member.test else MetricValue()
         interval = with_interval(quality.value, quality.low, quality.high)
         rows.append([member.folder, *_measures(member, summary), interval])
-        if member.test and member.test.gain_over_control:
-            gains[len(rows) - 1] = member.test.gain_over_control
+    gains = _gains(summary)
     if gains:
-        head.append("gain over control, points")
+        unit = metric.difference_unit
+        head.append(f"gain over control{',' if unit else ''}{unit}")
         corrected = holm([1.0 if gain.p_value is None else gain.p_value for gain in gains.values()])
         texts = {
             row: f"{metric.difference(gain.value, gain.low, gain.high)}, {p_equals(p)}"
@@ -279,6 +283,28 @@ def _front_table(summary: SearchSummary) -> tuple[Sequence[str], list[Sequence[s
         }
         rows = [[*row, texts.get(index, ABSENT)] for index, row in enumerate(rows)]
     return head, rows
+
+
+def _gains(summary: SearchSummary) -> dict[int, Difference]:
+    """Return the gains over the control by their place on the front."""
+    tests = [summary.trials[number].test for number in summary.front]
+    return {
+        place: test.gain_over_control
+        for place, test in enumerate(tests)
+        if test and test.gain_over_control
+    }
+
+
+def _gains_note(summary: SearchSummary) -> str:
+    """Say what the gains over the control are, and what those of one seed do not show."""
+    gains = _gains(summary).values()
+    if not gains:
+        return ""
+    note = (
+        "Gain over control: the student minus the same student trained without the teacher, with a"
+        f" paired test, Holm-corrected over {len(gains)} comparison{'s' if len(gains) > 1 else ''}."
+    )
+    return f"{note} {of_one_seed(sum(not shows_teaching(gain) for gain in gains))}".rstrip()
 
 
 def _final_result(report: Report | None, metric: str | None) -> FinalResult | None:

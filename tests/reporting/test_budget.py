@@ -71,6 +71,34 @@ def test_the_nearest_and_what_it_lacks(comparison):
     assert "its latency 2 ms is 1 ms too much" in slow.text
 
 
+TOLD = "Chosen on the test examples themselves: "
+
+
+def test_says_that_the_best_was_chosen_on_the_test_examples(comparison):
+    costs = ask(comparison, at_most=["latency_ms=4"]).text
+    assert f"{TOLD}the best of 4 looks a little better there than it is" in costs
+    # A limit on a score has chosen among all six, though only two are within.
+    scores = ask(comparison, at_least=["accuracy=0.865"]).text
+    assert f"{TOLD}the best of 6 looks a little better there" in scores
+    retained = ask(comparison, at_most=["latency_ms=9"], at_least=["retention=98%"]).text
+    assert f"{TOLD}the best of 6 " in retained
+
+
+def test_says_that_the_nearest_was_chosen_on_the_test_examples(comparison):
+    for limit in ("accuracy=0.90", "retention=120%", "agreement=0.99"):
+        nearest = ask(comparison, at_least=[limit])
+        assert not nearest.within
+        assert f"{TOLD}the nearest of 6 looks a little nearer to what was asked" in nearest.text
+    assert TOLD not in ask(comparison, at_most=["latency_ms=1"]).text  # no score had a part in it
+
+
+def test_a_single_candidate_was_not_chosen(tmp_path):
+    write_run(tmp_path / "run", report("half"))
+    alone = compare(*gather([tmp_path]))
+    for limit in ("accuracy=0.80", "accuracy=0.99"):
+        assert TOLD not in ask(alone, at_least=[limit]).text
+
+
 def test_unknown_measure(comparison):
     with pytest.raises(UserError, match="peak_memory_bytes was not measured: choose from param"):
         ask(comparison, at_most=["peak_memory_bytes=1"])

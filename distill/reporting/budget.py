@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from distill.core.errors import UserError
 from distill.reporting.compare import Answer, RunComparison
-from distill.reporting.comparison_rows import OVER_SEEDS, Row
+from distill.reporting.comparison_rows import OVER_BOTH, OVER_SEEDS, Row
 from distill.reporting.quantities import quantity
 from distill.reporting.text import short, significant, with_interval
 
@@ -119,10 +119,11 @@ def _best(
         _, low, high = best.interval(limit.name)
         edge = high if limit.at_most else low
         if edge is not None and (edge > limit.value if limit.at_most else edge < limit.value):
-            luck = "another seed" if best.interval_over == OVER_SEEDS else "other test examples"
+            luck = {OVER_SEEDS: "another seed", OVER_BOTH: "another seed or other test examples"}
+            other = luck.get(best.interval_over, "other test examples")
             text += (
                 f" Its interval of {quantity(limit.name).label} reaches past"
-                f" {_with_unit(limit.name, limit.value)}: with {luck} it may miss the limit."
+                f" {_with_unit(limit.name, limit.value)}: with {other} it may miss the limit."
             )
     if compared > 1:
         text += _chosen_on_test(comparison, f"the best of {compared} looks a little better")

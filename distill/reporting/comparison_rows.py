@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distill.metrics.statistics import mean_interval
 from distill.reporting.gain import Gain, combine_gains
 from distill.reporting.gather import Run
 from distill.reporting.group import RunGroup
 from distill.reporting.quantities import SCORES, of_kinds, quantity
-from distill.reporting.schema import BASELINES, Difference, ModelReport, Role
+from distill.reporting.schema import (
+    BASELINES,
+    Calibration,
+    Difference,
+    Fidelity,
+    MetricValue,
+    ModelReport,
+    Role,
+)
 from distill.reporting.text import finite
 
 OVER_EXAMPLES = "test examples"
 OVER_SEEDS = "seeds"
+OVER_BOTH = "seeds and test examples"
+
+SHARED = (Role.TEACHER, *BASELINES)
+"""Roles of models that several runs share."""
 
 Values = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class RunValues:
-    """What one run measured of a model."""
+    """What one run measured of a model; a run of several seeds, of that of each seed.
+
+    Its size and speed, and what was measured of one seed alone, are those of the first seed.
+    """
 
     directory: str
     seed: int | None
@@ -36,10 +51,12 @@ class Row:
         name: The group's name; for a teacher, the model's.
         role: Role of the model, or a variant such as ``student_int8``.
         settings: Settings in which the compared groups differ; empty for a teacher.
-        runs: The values of each run.
-        values: Means over the runs; None where a quantity was not measured.
+        runs: The values of each seed.
+        values: Means over the seeds; None where a quantity was not measured.
         intervals: 95 % intervals (low, high) of the values that have one.
-        interval_over: ``seeds`` (Student's t) or ``test examples`` (bootstrap of a single run).
+        interval_over: ``seeds`` (Student's t), ``test examples`` (bootstrap of a single seed) or
+            ``seeds and test examples``: the metric of the gains, of a single run of several seeds;
+            the others are then over the seeds.
         gain: Of a student over its control.
         on_front: Whether no other student is at least as good and as cheap.
     """
@@ -121,9 +138,9 @@ def build_rows(groups: Sequence[RunGroup], metric: str | None, y: str | None) ->
             found = [(run, model) for run in group.runs if (model := run.report.model(role))]
             row = _row(group.name, role, group.settings, found, y)
             if role == Role.STUDENT:
-                row.gain = combine_gains([_gain(run, metric) for run, _ in found])
+                row.gain = combine_gains(_gains([run for run, _ in found], metric))
             rows.append(row)
-    return rows + [row for role in (Role.TEACHER, *BASELINES) for row in _shared(groups, role, y)]
+    return rows + [row for role in SHARED for row in _shared(groups, role, y)]
 
 
 def _shared(groups: Sequence[RunGroup], role: Role, y: str | None) -> list[Row]:
@@ -160,7 +177,10 @@ def _row(
     found: Sequence[tuple[Run, ModelReport]],
     y: str | None,
 ) -> Row:
-    measured = [_values(model, run.report.teacher, y) for run, model in found]
+    runs = [one for run, model in found for one in _of_each_seed(run, model, y)]
+    if role not in SHARED:  # seeds that two runs have in common are no further draws
+        runs = list({one.seed: one for one in runs}.values())
+    measured = [one.values for one in runs]
     scores = dict.fromkeys(score for _, model in found for score in model.scores)
     values: Values = {}
     intervals: dict[str, tuple[float, float]] = {}
@@ -171,23 +191,85 @@ def _row(
             values[measure], low, high = mean_interval(numbers)
             if measure in scores and low is not None and high is not None:
                 intervals[measure] = (low, high)
+    over = OVER_SEEDS if len(runs) > 1 else OVER_EXAMPLES
     if len(found) == 1:
-        for metric, measurement in found[0][1].quality.items():
+        ((run, model),) = found
+        comparison = run.report.comparison
+        of_run: Mapping[str, MetricValue] = model.quality
+        if len(runs) > 1 and comparison is not None and role in comparison.means:
+            of_run, over = {comparison.metric or "": comparison.means[role]}, OVER_BOTH
+        elif len(runs) > 1:
+            of_run = {}
+        for metric, measurement in of_run.items():
             if measurement.low is not None and measurement.high is not None:
                 intervals[metric] = (measurement.low, measurement.high)
-    runs = [
-        RunValues(run.directory, run.seed, of_run)
-        for (run, _), of_run in zip(found, measured, strict=True)
-    ]
-    over = OVER_SEEDS if len(found) > 1 else OVER_EXAMPLES
     return Row(name, str(role), dict(settings), runs, values, intervals, over)
 
 
-def _gain(run: Run, metric: str | None) -> Difference:
-    comparison = run.report.comparison
-    if comparison is None or comparison.metric != metric:
-        return Difference()
-    return run.report.gain_over_control
+def _of_each_seed(run: Run, model: ModelReport, y: str | None) -> list[RunValues]:
+    """Return the values of a model of each seed that the run has trained it on."""
+    teacher = run.report.teacher
+    repeated = [
+        (repeat.seed, of_seed)
+        for repeat in run.report.repeats
+        if (of_seed := repeat.models.get(model.role))
+    ]
+    if len(repeated) < 2:
+        return [RunValues(run.directory, run.seed, _values(model, teacher, y))]
+    found = []
+    for seed, of_seed in repeated:
+        one = replace(
+            model,
+            quality={name: MetricValue(value) for name, value in of_seed.quality.items()},
+            calibration=Calibration(of_seed.calibration),
+            fidelity=Fidelity(of_seed.fidelity),
+            temperature_scaling=model.temperature_scaling if seed == run.seed else None,
+        )
+        found.append(RunValues(run.directory, seed, _values(one, teacher, y)))
+    return found
+
+
+def _gains(runs: Sequence[Run], metric: str | None) -> list[Difference]:
+    """Return the gain of a single run as it is, and of several, the gain of each seed.
+
+    The interval of a run of several seeds counts seeds and examples. What the examples count for is
+    not known alone: each of its seeds gets the width of the whole, which is no less.
+    """
+    compared = [
+        run
+        for run in runs
+        if run.report.comparison is not None and run.report.comparison.metric == metric
+    ]
+    if len(compared) == 1:
+        return [compared[0].report.gain_over_control]
+    found: dict[object, Difference] = {}
+    for run in compared:
+        gain = run.report.gain_over_control
+        values = _gains_by_seed(run, metric)
+        if gain.value is None or len(values) < 2:
+            found[run.seed] = gain
+            continue
+        for seed, value in values.items():
+            moved = value - gain.value
+            found[seed] = Difference(
+                value=value,
+                low=None if gain.low is None else gain.low + moved,
+                high=None if gain.high is None else gain.high + moved,
+                seeds=1,
+            )
+    return list(found.values())
+
+
+def _gains_by_seed(run: Run, metric: str | None) -> dict[int, float]:
+    """Return the student's metric minus the control's, of each of several seeds of a run."""
+    gains = {}
+    for repeat in run.report.repeats:
+        pair = [repeat.models.get(role) for role in (Role.STUDENT, Role.CONTROL)]
+        values = [one.quality.get(metric or "") for one in pair if one is not None]
+        student, control = values if len(values) == 2 else (None, None)
+        if student is not None and control is not None:
+            gains[repeat.seed] = student - control
+    return gains
 
 
 def _values(model: ModelReport, teacher: ModelReport | None, y: str | None) -> Values:

@@ -50,16 +50,7 @@ def summarize(comparison: RunComparison) -> list[str]:
 
 def footnotes(comparison: RunComparison) -> list[str]:
     """Return remarks on how to read the table."""
-    from distill.reporting.comparison_rows import OVER_SEEDS
-
-    several = {row.interval_over == OVER_SEEDS for row in comparison.candidates if row.intervals}
-    over = {
-        frozenset({True}): "over the seeds (Student's t): the luck of training, on these examples",
-        frozenset({False}): "over the test examples (bootstrap): not the luck of training",
-        frozenset({True, False}): "over the seeds (Student's t) where there are several, otherwise"
-        " over the test examples (bootstrap)",
-    }.get(frozenset(several))
-    notes = [f"Intervals are 95 %, {over}."] if over else []
+    notes = [_intervals(comparison)]
     gains = [row.gain for row in comparison.rows if row.gain]
     if gains and comparison.metric:
         metric, tests = quantity(comparison.metric), comparison.tested_gains
@@ -75,7 +66,33 @@ def footnotes(comparison: RunComparison) -> list[str]:
                 " may exclude 0 beside a p (Holm) that shows nothing, because among many"
                 " comparisons some such intervals arise by chance."
             )
-    return notes + comparison.notes
+    return [note for note in notes if note] + comparison.notes
+
+
+def _intervals(comparison: RunComparison) -> str:
+    """Say what the intervals cover."""
+    from distill.reporting.comparison_rows import OVER_EXAMPLES, OVER_SEEDS
+
+    covered = {row.interval_over for row in comparison.candidates if row.intervals}
+    if covered <= {OVER_SEEDS, OVER_EXAMPLES}:
+        over = {
+            frozenset({OVER_SEEDS}): "over the seeds (Student's t): the luck of training, on these"
+            " examples",
+            frozenset({OVER_EXAMPLES}): "over the test examples (bootstrap): not the luck of"
+            " training",
+            frozenset({OVER_SEEDS, OVER_EXAMPLES}): "over the seeds (Student's t) where there are"
+            " several, otherwise over the test examples (bootstrap)",
+        }.get(frozenset(covered))
+        return f"Intervals are 95 %, {over}." if over else ""
+    parts = [
+        f"over seeds and test examples where one run has several seeds (repeats); what is not"
+        f" {quantity(comparison.metric).label}, over the seeds alone"
+    ]
+    if OVER_SEEDS in covered:
+        parts.append("over the seeds (Student's t) where several runs are taken together")
+    if OVER_EXAMPLES in covered:
+        parts.append("over the test examples (bootstrap) where there is one seed")
+    return f"Intervals are 95 %, {'; '.join(parts)}."
 
 
 def _excludes_0(gain: Gain) -> bool:

@@ -36,6 +36,11 @@ class Run:
         """The seed of its training."""
         return self.report.run.seed
 
+    @property
+    def seeds(self) -> frozenset[int | None]:
+        """The seeds that its student was trained on."""
+        return frozenset(repeat.seed for repeat in self.report.repeats) or frozenset({self.seed})
+
     @cached_property
     def config(self) -> dict[str, str] | None:
         """The resolved config as ``{"data.limit": "100"}``, None where there is no config.yaml."""

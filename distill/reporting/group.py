@@ -41,8 +41,8 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[RunGroup], list[UnfinishedRun]
 
     Runs belong together when their resolved configs are equal except for seeds and paths; where
     one of them has no config.yaml, when their overrides are. Of several runs with the same seed,
-    the one started last counts, because a repetition is not another sample: the others are
-    returned beside the groups.
+    the one started last counts, because a repetition is not another sample, and a run of several
+    seeds counts before those of some of them: the others are returned beside the groups.
     """
     with_config = all(run.config is not None for run in runs)
     members: dict[tuple[object, ...], list[Run]] = {}
@@ -58,13 +58,17 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[RunGroup], list[UnfinishedRun]
     groups: list[RunGroup] = []
     repeated: list[UnfinishedRun] = []
     for alike in members.values():
-        latest: dict[int | None, Run] = {}
-        for run in alike:
-            kept = latest.setdefault(run.seed, run)
-            if kept is not run:
-                reason = f"same settings and seed as the later {kept.directory}"
-                repeated.append(UnfinishedRun(run.directory, "repeated", reason))
-        kept_runs = sorted(latest.values(), key=lambda run: (run.seed is None, run.seed or 0))
+        kept_runs: list[Run] = []
+        for run in sorted(alike, key=lambda run: -len(run.seeds)):  # of equal ones the latest first
+            kept = next((other for other in kept_runs if run.seeds <= other.seeds), None)
+            if kept is None:
+                kept_runs.append(run)
+                continue
+            reason = f"same settings and seed as the later {kept.directory}"
+            if run.seeds < kept.seeds:
+                reason = f"same settings as {kept.directory}, which has its seed among others"
+            repeated.append(UnfinishedRun(run.directory, "repeated", reason))
+        kept_runs.sort(key=lambda run: (run.seed is None, run.seed or 0))
         groups.append(RunGroup(kept_runs, kept_runs[0].name))
     groups.sort(key=lambda group: group.runs[0].directory)
     _name_groups(groups)

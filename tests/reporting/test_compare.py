@@ -6,6 +6,7 @@ from scipy import stats
 
 from distill.core.errors import UserError
 from distill.reporting.compare import compare
+from distill.reporting.comparison_summary import footnotes
 from distill.reporting.gather import gather
 from distill.reporting.sweep import write_sweep
 from tests.reporting.example_reports import model, report, sweep, write_run
@@ -35,6 +36,117 @@ def test_with_one_seed_the_bootstrap_interval(tmp_path):
     row = by_title(compared(tmp_path))["docstrings-half-kd"]
     assert row.intervals["accuracy"] == pytest.approx((0.855, 0.887))
     assert row.interval_over == "test examples"
+
+
+STUDENTS = {0: 0.870, 1: 0.862, 2: 0.884}
+CONTROLS = {0: 0.868, 1: 0.866, 2: 0.858}
+
+
+def of_seeds(first=0, count=3, **options):
+    """A report of a run of several seeds."""
+    seeds = range(first, first + count)
+    mean = {
+        role: float(np.mean([values[seed] for seed in seeds]))
+        for role, values in (("student", STUDENTS), ("control", CONTROLS))
+    }
+    content = report(
+        seed=first,
+        value=STUDENTS[first],
+        control=CONTROLS[first],
+        gain=(mean["student"] - mean["control"], -0.02, 0.03, 0.5),
+        seeds=count,
+        **options,
+    )
+    if count > 1:
+        for role, value in mean.items():
+            content["comparison"]["means"][role] = {
+                "value": value,
+                "low": value - 0.021,
+                "high": value + 0.022,
+            }
+        content["repeats"] = [
+            {
+                "seed": seed,
+                "models": {
+                    role: {
+                        "quality": {"accuracy": values[seed], "macro_f1": values[seed] - 0.01},
+                        "calibration": {"expected_calibration_error": 0.04 + seed / 100},
+                        "fidelity": {"agreement": 0.9 + seed / 100},
+                        "training": None,
+                    }
+                    for role, values in (("student", STUDENTS), ("control", CONTROLS))
+                },
+            }
+            for seed in seeds
+        ]
+    content["run"]["started"] = f"2026-05-{10 + first:02d}T10:20:30"
+    return content
+
+
+def test_a_run_of_several_seeds_enters_with_their_means(tmp_path):
+    write_run(tmp_path / "run", of_seeds())
+    comparison = compared(tmp_path)
+    student, control = (
+        next(row for row in comparison.rows if row.role == role) for role in ("student", "control")
+    )
+    for row, values in ((student, STUDENTS), (control, CONTROLS)):
+        mean = np.mean(list(values.values()))
+        assert row.values["accuracy"] == pytest.approx(mean)
+        assert row.intervals["accuracy"] == pytest.approx((mean - 0.021, mean + 0.022))
+        assert row.interval_over == "seeds and test examples"
+        assert row.values["macro_f1"] == pytest.approx(mean - 0.01)
+        assert row.intervals["macro_f1"] == pytest.approx(
+            stats.t.interval(0.95, 2, mean - 0.01, stats.sem(list(values.values())))
+        )
+        assert row.values["expected_calibration_error"] == pytest.approx(0.05)
+        assert row.values["agreement"] == pytest.approx(0.91)
+        assert row.values["retention"] == pytest.approx(mean / 0.881)
+        assert [one.seed for one in row.runs] == [0, 1, 2]
+        assert row.values["latency_ms"] == pytest.approx(5.4)
+    gain = student.values["accuracy"] - control.values["accuracy"]
+    assert student.gain.value == pytest.approx(gain)
+    assert (student.gain.low, student.gain.high, student.gain.p_value) == (-0.02, 0.03, 0.5)
+    assert student.gain.seeds == 3
+    notes = " ".join(footnotes(comparison))
+    assert "over seeds and test examples where one run has several seeds" in notes
+    assert "over the test examples" not in notes
+
+
+def test_seeds_of_several_runs_are_taken_together(tmp_path):
+    write_run(tmp_path / "two", of_seeds(count=2), {"seed": 0, "repeats": 2})
+    write_run(tmp_path / "one", of_seeds(first=2, count=1), {"seed": 2, "repeats": 1})
+    (student,) = compared(tmp_path).candidates
+    values = list(STUDENTS.values())
+    assert [one.seed for one in student.runs] == [0, 1, 2]
+    assert student.values["accuracy"] == pytest.approx(np.mean(values))
+    assert student.interval_over == "seeds"
+    assert student.intervals["accuracy"] == pytest.approx(
+        stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    )
+    gains = [STUDENTS[seed] - CONTROLS[seed] for seed in STUDENTS]
+    assert student.gain.value == pytest.approx(np.mean(gains))
+    assert student.gain.seeds == 3
+    assert student.gain.high - student.gain.low > 0.05  # no less than each run's own
+
+
+def test_a_seed_of_two_runs_counts_once(tmp_path):
+    write_run(tmp_path / "a", of_seeds(count=2), {"seed": 0, "repeats": 2})
+    write_run(tmp_path / "b", of_seeds(first=1, count=2), {"seed": 1, "repeats": 2})
+    (student,) = compared(tmp_path).candidates
+    assert [one.seed for one in student.runs] == [0, 1, 2]
+    assert student.gain.seeds == 3
+
+
+def test_a_run_of_several_seeds_counts_before_one_of_them(tmp_path):
+    write_run(tmp_path / "all", of_seeds(), {"seed": 0, "repeats": 3})
+    write_run(tmp_path / "again", of_seeds(first=1, count=1), {"seed": 1, "repeats": 1})
+    comparison = compared(tmp_path)
+    (student,) = comparison.candidates
+    assert [one.seed for one in student.runs] == [0, 1, 2]
+    assert student.gain.seeds == 3
+    (left_out,) = comparison.unfinished
+    assert left_out.state == "repeated"
+    assert left_out.reason.endswith("which has its seed among others")
 
 
 def test_rows_stand_by_size_and_every_teacher_once(tmp_path):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from distill.core.errors import UserError
 from distill.reporting.compare import Answer, RunComparison
 from distill.reporting.comparison_rows import OVER_BOTH, OVER_SEEDS, Row
-from distill.reporting.quantities import quantity
+from distill.reporting.quantities import SCORES, quantity
 from distill.reporting.text import short, significant, with_interval
 
 FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "%": 0.01}
@@ -90,7 +90,7 @@ def answer(comparison: RunComparison, limits: Sequence[Limit]) -> Answer:
 
 def _is_of_examples(limit: Limit) -> bool:
     """Whether the limited quantity is measured on the test examples: not a size or a speed."""
-    return quantity(limit.name).kind not in ("size", "speed")
+    return quantity(limit.name).kind in SCORES or limit.name == "retention"
 
 
 def _best(

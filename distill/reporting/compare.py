@@ -12,7 +12,7 @@ from distill.reporting.front import hypervolume, pareto_front
 from distill.reporting.gain import apply_holm_correction
 from distill.reporting.gather import Run, UnfinishedRun
 from distill.reporting.group import group_runs
-from distill.reporting.quantities import costs, quantity
+from distill.reporting.quantities import costs, is_interrupted, quantity
 from distill.reporting.schema import DataInfo
 from distill.reporting.text import words
 
@@ -204,6 +204,12 @@ def _notes(runs: Sequence[Run], metric: str | None, metrics: Mapping[str, int]) 
         found = {str(value): None for run in runs if (value := condition(run))}
         if len(found) > 1:
             notes.append(f"Compare {what} with care, it was measured with {' / '.join(found)}.")
+    models = [model for run in runs for model in run.report.models]
+    if interrupted := sum(map(is_interrupted, models)):
+        notes.append(
+            f"Other programs interrupted the measurement of {interrupted} of {len(models)} models:"
+            " their latency is too long, their processor time is not (--x cpu_ms)."
+        )
     return notes
 
 

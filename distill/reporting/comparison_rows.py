@@ -9,7 +9,7 @@ from distill.metrics.statistics import mean_interval
 from distill.reporting.gain import Gain, combine_gains
 from distill.reporting.gather import Run
 from distill.reporting.group import RunGroup
-from distill.reporting.quantities import SCORES, of_kinds, quantity
+from distill.reporting.quantities import SCORES, of_kinds, quantity, speedup
 from distill.reporting.schema import (
     BASELINES,
     Calibration,
@@ -279,6 +279,7 @@ def _values(model: ModelReport, teacher: ModelReport | None, y: str | None) -> V
     scaled = ((one.name, one.read(model)) for one in of_kinds("calibration"))
     values |= {name: value for name, value in scaled if value is not None}
     own, reference = values.get(y or ""), teacher.scores.get(y or "") if teacher else None
+    values["speedup"] = speedup(teacher, model)[0] if teacher else None
     values["retention"] = None
     if own is not None and reference is not None and own > 0 and reference > 0:
         values["retention"] = quantity(y).retention(own, reference)

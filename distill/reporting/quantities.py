@@ -17,7 +17,7 @@ from distill.reporting import text
 if TYPE_CHECKING:
     from distill.reporting.schema import Latency, ModelReport
 
-Kind = Literal["size", "speed", "quality", "calibration", "fidelity", "comparison"]
+Kind = Literal["size", "speed", "quality", "fitted", "calibration", "fidelity", "comparison"]
 INTERRUPTED = 1.05  # wall over processor time from which other programs are to blame
 SCORES: tuple[Kind, ...] = ("quality", "calibration", "fidelity")
 
@@ -131,16 +131,16 @@ def speedup(teacher: ModelReport, student: ModelReport) -> tuple[float | None, s
     that the processor spent on it. A long forward pass is interrupted more often than a short one.
     """
     latency, processor = (quantity(name) for name in ("latency_ms", "cpu_ms"))
-    is_interrupted = _is_interrupted(teacher) or _is_interrupted(student)
+    interrupted = is_interrupted(teacher) or is_interrupted(student)
     known = all(processor.read(model) for model in (teacher, student))
-    measured = processor if is_interrupted and known else latency
+    measured = processor if interrupted and known else latency
     of_teacher, of_student = measured.read(teacher), measured.read(student)
     if of_teacher is None or not of_student:
         return None, None
     return of_teacher / of_student, measured.name
 
 
-def _is_interrupted(model: ModelReport) -> bool:
+def is_interrupted(model: ModelReport) -> bool:
     """Whether wall time exceeds processor time by more than the clocks' inaccuracy."""
     wall, processor = (quantity(name).read(model) for name in ("latency_ms", "cpu_ms"))
     return wall is not None and processor is not None and wall > INTERRUPTED * processor
@@ -178,7 +178,7 @@ def _processor_time(model: ModelReport) -> Latency | None:
 
 def _processor_time_heading(models: Sequence[ModelReport]) -> str | None:
     """A row of its own only where it differs from the latency."""
-    is_shown = any(_is_interrupted(model) for model in models)
+    is_shown = any(is_interrupted(model) for model in models)
     return "processor time p50 / p95, ms" if is_shown else None
 
 
@@ -266,6 +266,7 @@ _DECLARED = (
         title="processor time",
         unit="ms",
         higher_is_better=False,
+        is_cost=True,
         format=text.significant,
         row=_processor_time_heading,
         cell=lambda model: _percentiles(_processor_time(model)),
@@ -306,6 +307,12 @@ _DECLARED = (
         drop_order=3,
     ),
     Quantity(
+        name="speedup",  # of a row of a comparison: by :func:`speedup`
+        kind="comparison",
+        title="speed-up",
+        format=text.significant,
+    ),
+    Quantity(
         name="expected_calibration_error",
         kind="calibration",
         higher_is_better=False,
@@ -321,10 +328,9 @@ _DECLARED = (
     ),
     Quantity(
         name="temperature",
-        kind="calibration",
+        kind="fitted",  # neither good nor bad
         reader=_scaled("temperature"),
         title="temperature of the logits",
-        higher_is_better=False,
         format=text.significant,
         row="temperature fitted on validation",
     ),

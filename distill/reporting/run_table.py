@@ -61,7 +61,7 @@ def table_and_conclusion(report: Report) -> tuple[str, str]:
             [quantity(name).label, *(_interval(model.metric(name)) for model in models)]
             for name in metrics
         ),
-        *_rows(report, of_kinds("quality", "calibration", "fidelity")),
+        *_rows(report, of_kinds("quality", "fitted", "calibration", "fidelity")),
     ]
     rows = [row for row in rows if set(row[1:]) != {text.ABSENT}]
     roles = [text.escape_markdown(model.role) for model in models]

@@ -89,7 +89,10 @@ def test_says_that_the_nearest_was_chosen_on_the_test_examples(comparison):
         nearest = ask(comparison, at_least=[limit])
         assert not nearest.within
         assert f"{TOLD}the nearest of 6 looks a little nearer to what was asked" in nearest.text
-    assert TOLD not in ask(comparison, at_most=["latency_ms=1"]).text  # no score had a part in it
+    for costs in ({"at_most": ["latency_ms=1"]}, {"at_least": ["speedup=100"]}):
+        nearest = ask(comparison, **costs)
+        assert not nearest.within
+        assert TOLD not in nearest.text  # no score had a part in it
 
 
 def test_a_single_candidate_was_not_chosen(tmp_path):

@@ -195,6 +195,24 @@ def test_x_and_y_change_the_front(tmp_path):
     assert titles(x="bytes", y="expected_calibration_error") == ["half (int8)"]
 
 
+def test_where_other_programs_interrupted_the_measurement_processor_time_counts(tmp_path):
+    for i, (student, wall, processor) in enumerate((("half", 5.4, 5.4), ("third", 40.0, 3.7))):
+        content = report(student, student=student, latency=wall, value=0.871 + 0.001 * i)
+        content["models"][1]["speed"]["cpu_ms"] = {"p50": processor, "p95": processor}
+        write_run(tmp_path / student, content)
+    rows = by_title(compared(tmp_path))
+    assert rows["half"].values["speedup"] == pytest.approx(10.6 / 5.4)
+    assert rows["third"].values["speedup"] == pytest.approx(10.6 / 3.7)
+    assert rows["minilm (teacher)"].values["speedup"] == 1
+    titles = lambda x: [row.title for row in compared(tmp_path, x=x).front]  # noqa: E731
+    assert titles("latency_ms") == ["half", "third"]
+    assert titles("cpu_ms") == ["third"]
+    assert "interrupted the measurement of 1 of 6 models" in " ".join(compared(tmp_path).notes)
+    write_run(tmp_path / "again", report("again", overrides=["a=1"]))
+    (tmp_path / "third/report.json").unlink()
+    assert not compared(tmp_path).notes
+
+
 def test_lower_is_better(tmp_path):
     for i, (student, value) in enumerate((("single", 9.0), ("third", 9.5), ("half", 6.0))):
         content = report(student, student=student, value=value, teacher=5.0, metric="perplexity")

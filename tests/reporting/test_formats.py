@@ -123,7 +123,9 @@ def test_html_is_whole_and_needs_nothing_else(comparison):
     assert {len(row) for row in page.rows} == {len(page.rows[0])}
     data = json.loads(page.scripts[0])
     assert [row["values"] for row in data["rows"]] == [row.values for row in comparison.rows]
-    assert data["axes"]["x"] == ["parameters", "bytes", "multiply_accumulates", "latency_ms"]
+    assert data["axes"]["x"] == [
+        *("parameters", "bytes", "multiply_accumulates", "latency_ms", "cpu_ms")
+    ]
     assert {"accuracy", "macro_f1", "agreement", "retention"} <= set(data["axes"]["y"])
     text = "".join(page.text)
     assert "sweep/dead: failed (error: <none> of it, sorry)" in text
@@ -132,7 +134,9 @@ def test_html_is_whole_and_needs_nothing_else(comparison):
     assert "{%" not in source
 
 
-@pytest.mark.parametrize("x", ["parameters", "bytes", "latency_ms", "multiply_accumulates"])
+@pytest.mark.parametrize(
+    "x", ["parameters", "bytes", "latency_ms", "cpu_ms", "multiply_accumulates"]
+)
 def test_png_of_every_cost(tmp_path, x):
     root = sweep(tmp_path / "sweep", seeds=(1,))
     save(compare(*gather([root]), x=x), tmp_path / "front.png")

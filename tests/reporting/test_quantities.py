@@ -41,6 +41,7 @@ def test_values_in_the_report():
         "bytes": 69_600_000,
         "multiply_accumulates": 341_000_000,
         "latency_ms": 5.4,
+        "cpu_ms": 5.4,
     }
     assert quantity("accuracy").read(student) == 0.871
     assert quantity("agreement").read(student) == 0.912

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "docs" / "report.md",
     *sorted((ROOT / "experiments").rglob("*.md")),
 ]
 

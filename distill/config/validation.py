@@ -82,9 +82,9 @@ def _validate_top_level(config: DictConfig, known: set[str]) -> None:
 # Options of the commands that are no groups, and those of them that nobody is to set.
 PROGRAM_OPTIONS = frozenset(
     {
-        "seed", "control", "output_dir", "cache_dir", "resume", "overwrite", "allow_code", "name",
-        "overrides", "augmentation", "experiment", "debug", "search", "model", "labels",
-        "reference",
+        "seed", "repeats", "control", "baselines", "output_dir", "cache_dir", "resume", "overwrite",
+        "allow_code", "name", "overrides", "augmentation", "experiment", "debug", "search", "model",
+        "labels", "reference",
     }
 )  # fmt: skip
 HIDDEN_OPTIONS = frozenset({"name", "overrides", "search", "model", "labels", "reference"})

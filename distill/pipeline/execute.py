@@ -52,11 +52,13 @@ def execute_run(
         UserError: For a mistake of the user, before any training.
     """
     with run_identity.locked(folder), _recorded_failure(folder, keep_folder):
+        is_resumed = config.get("resume") is not None
         config = _config_to_run(config, overrides)
         config.output_dir = str(folder)
         validate_config(config)
         _check_writable("cache_dir", Path(config.cache_dir).expanduser())
-        if not config.get("overwrite"):
+        # A resumed run's settings are its own, and the defaults of options that are newer than it.
+        if not config.get("overwrite") and not is_resumed:
             run_identity.check_same_settings(folder, config)
         from distill.core.third_party_logging import silence_third_party_logging
 
@@ -82,6 +84,10 @@ def execute_evaluation(config: DictConfig, overrides: list[str], folder: Path) -
             raise UserError(f"output_dir={folder}: it holds another {name}, give a new folder")
     with run_identity.locked(folder), _recorded_failure(folder, keep_folder=False):
         config.overrides, config.output_dir = overrides, str(folder)
+        if given := [one for one in overrides if one.lstrip("+~").startswith("student")]:
+            raise UserError(f"{given[0]}: nothing is trained, model=... names what is measured")
+        with open_dict(config):
+            config.pop("student", None)
         names = list[str | int | float | bool] | None
         types = {"cache_dir": str, "model": str, "labels": names, "reference": str | None}
         validate_config(config, ("task", "data", "trainer"), types)

@@ -180,7 +180,12 @@ def test_a_student_of_plain_text_and_its_tasks(command, given, plain_text, encod
         "0": "high", "1": "low",
     }  # fmt: skip
     code, _, err = command(
-        *downstream, "teacher.path=run", "student=half", "output_dir=third", "control=false"
+        *downstream,
+        "teacher.path=run",
+        "student=half",
+        "output_dir=third",
+        "control=false",
+        "teacher.epochs=4",
     )
     assert code == 0, err
     assert "teacher: fine-tuning" in Path("third/run.log").read_text()
@@ -381,7 +386,11 @@ def test_what_is_masked_is_part_of_what_was_measured_and_kept(command, given, tm
     fingerprints = set()
     for option in ("mlm_probability=0.2", "mlm_probability=0.3", "smoothing=0.7"):
         code, _, err = command(
-            *fast(given), f"task.{option}", f"cache_dir={tmp_path}/cache", "control=false"
+            *fast(given),
+            f"task.{option}",
+            f"cache_dir={tmp_path}/cache",
+            "control=false",
+            "overwrite=true",
         )
         assert code == 0, err
         report = json.loads(Path("run/report.json").read_text())

@@ -133,6 +133,7 @@ def test_two_teachers(command, tagging, base):
     code, _, err = command(
         *(override for override in tagging if not override.startswith("teacher.path")),
         "teacher=ensemble", f"teacher.paths=[{base},{base}]", "teacher.seeds=[0,1]",
+        "teacher.epochs=16",
         "control=false", "output_dir=run",
     )  # fmt: skip
     assert code == 0, err
@@ -265,7 +266,7 @@ def test_a_cnn_as_the_tagger(command, tagging):
     assert code == 2
     assert "student.vocabulary=full" in err
     code, _, err = command(
-        *tagging, *student, "student.vocabulary=full", "trainer.max_epochs=8", "control=false",
+        *tagging, *student, "student.vocabulary=full", "trainer.max_epochs=20", "control=false",
         "optimizer.learning_rate=1e-2", "output_dir=run",
     )  # fmt: skip
     assert code == 0, err

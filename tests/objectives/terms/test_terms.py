@@ -169,7 +169,7 @@ def test_padding_and_other_examples_change_nothing(name, setting):
         outputs = forward_with_features(student, batch["student"], module.objective.needs)
         return module.objective(outputs, module.teacher_outputs(batch), batch)["term"].item()
 
-    assert cost([short, long]) == pytest.approx((cost([short]) + cost([long])) / 2, rel=1e-4)
+    assert cost([short, long]) == pytest.approx((cost([short]) + cost([long])) / 2, rel=1e-3)
 
 
 def test_projections_are_trained_clipped_and_saved_but_are_no_part_of_the_student(setting):

@@ -159,7 +159,12 @@ def test_the_search_refuses_metrics_to_be_minimized(lines, tmp_path, monkeypatch
     tokenizer.save_pretrained(tmp_path / "decoder")
     monkeypatch.chdir(tmp_path)
     settings = run_settings(tmp_path, "task_decoder", lines)
-    arguments = [*settings, f"teacher.path={tmp_path / 'decoder'}", "search.trials=1"]
+    arguments = [
+        *settings,
+        f"teacher.path={tmp_path / 'decoder'}",
+        "search.trials=1",
+        "student=half",
+    ]
     monkeypatch.setattr("sys.argv", ["distill-search", *arguments])
     with pytest.raises(SystemExit) as end:
         main()

@@ -127,7 +127,7 @@ def test_the_command(combine, command, small, two, tmp_path):
     assert report["models"][1]["quality"]["accuracy"]["value"] > 0.7
     assert len([f for f in (tmp_path / "cache/teachers").iterdir() if f.is_dir()]) == 2
     outputs = [f for f in (tmp_path / "cache/outputs").iterdir() if f.is_dir()]
-    assert len(outputs) == 4  # two teachers, train and test
+    assert len(outputs) == 6  # two teachers, each split
     # Alone, one of them is there already, and so is what it says.
     code, _, err = command(
         *small, f"teacher.path={two['own']}", "teacher.epochs=4", "teacher.learning_rate=3e-3",

@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
@@ -143,6 +145,12 @@ def _unknown_option_message(option: str) -> str:
     known = known_options()
     if option.split(".")[0] == "search" and option in known:
         return f"there is no option {option}: distill-search has it"
+    choices = _choices_with(option)
+    if choices:
+        group, verb = option.split(".")[0], "has" if len(choices) == 1 else "have"
+        named = ", ".join(choices[:6]) + (" and others" if len(choices) > 6 else "")
+        return f"there is no option {option} with this {group}: {group}={named} {verb} it"
+    known = [name for name in known if name != option]
     close = difflib.get_close_matches(option, known, 1, cutoff=0.6)
     if not close:
         last = option.rsplit(".", 1)[-1]
@@ -153,8 +161,6 @@ def _unknown_option_message(option: str) -> str:
 
 def known_options() -> list[str]:
     """Return every option of every config below conf/, as it is written in an override."""
-    from pathlib import Path
-
     from omegaconf import DictConfig, OmegaConf
 
     from distill.config.resolvers import conf_dir
@@ -185,6 +191,29 @@ def known_options() -> list[str]:
             package = re.match(r"# @package ([\w.]+)\n", file.read_text(encoding="utf-8"))
             collect("" if group == "." else f"{package[1] if package else group}.", node)
     return sorted(found)
+
+
+def _choices_with(option: str) -> list[str]:
+    """Return which configs of the option's group have it: of ``student.layers``, half and others.
+
+    What a config takes over from another by its defaults is not followed. ``files`` and ``half``,
+    the plainest ones, come first.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    from distill.config.resolvers import conf_dir
+
+    group, _, key = option.partition(".")
+    found = []
+    for file in sorted((Path(conf_dir()) / group).glob("*.yaml")):
+        node: Any = OmegaConf.load(file)
+        if file.read_text(encoding="utf-8").startswith("# @package _global_"):
+            node = node.get(group)
+        for part in key.split("."):
+            node = node._get_node(part) if isinstance(node, DictConfig) else None
+        if node is not None and file.stem != "default":
+            found.append(file.stem)
+    return sorted(found, key=lambda name: name not in ("files", "half"))
 
 
 def _single_line(text: str) -> str:

@@ -44,6 +44,11 @@ def refused(command, small, monkeypatch):
         ("studnet=half", "no option studnet: did you mean student?"),
         ("student.layer=[0]", "did you mean student.layers?"),
         ("student=halb", "did you mean half?"),
+        (
+            "student.widths=[3]",
+            "no option student.widths with this student: student=cnn, fast have",
+        ),
+        ("student.path=x", "with this student: student=hub has it"),
         ("objective.soft_targets.temprature=2", "did you mean objective.soft_targets.temperature?"),
         ("data.limit=abc", "data.limit=abc: it must be a whole number"),
         ("data.limit=0", "it must be 1 or more"),

@@ -119,7 +119,7 @@ def test_pairs(command, small, tmp_path, corpus):
 
 @pytest.mark.parametrize("student", ["fast", "fastest"])
 def test_a_student_brings_its_settings_and_what_the_user_sets_counts(student):
-    usual, own = composed(), composed(f"student={student}")
+    usual, own = composed("student=half"), composed(f"student={student}")
     assert own.student.name == student
     assert own.optimizer.learning_rate is not None and usual.optimizer.learning_rate is None
     assert own.trainer.max_epochs != usual.trainer.max_epochs
@@ -134,7 +134,7 @@ def test_a_student_brings_its_settings_and_what_the_user_sets_counts(student):
 
 
 def test_every_option_of_the_contract_exists():
-    config = composed("data=files", "data.path=folder")
+    config = composed("data=files", "data.path=folder", "student=half")
     for option in (
         "data.path", "data.text", "data.text_pair", "data.label", "data.limit", "data.max_length",
         "data.batch_size", "teacher.path", "teacher.epochs", "teacher.learning_rate",

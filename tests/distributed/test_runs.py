@@ -127,10 +127,10 @@ def test_two_processes_give_the_same_and_make_everything_once(runs, alone):
     assert (code, err) == (0, "")
     assert_same_run(alone, runs.folder / "two")
     assert out.count("teacher: fine-tuning") == out.count("measuring") == 1
-    assert out.count("teacher: computing its outputs") == 2  # train and test
+    assert out.count("teacher: computing its outputs") == 3  # of every split
     cache = runs.folder / "cache_two"
     assert len([path for path in (cache / "teachers").iterdir() if path.is_dir()]) == 1
-    assert len(list((cache / "outputs").glob("*/logits.npy"))) == 2
+    assert len(list((cache / "outputs").glob("*/logits.npy"))) == 3
     assert not list(cache.rglob("*.partial"))
     assert len(list((runs.folder / "two").rglob("report.json"))) == 1
     # A run of one process reuses what they have cached.

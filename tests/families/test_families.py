@@ -142,7 +142,7 @@ def test_layers_that_are_not_alike(run, tmp_path, monkeypatch, family, layers, s
     monkeypatch.setattr("distill.training.trainer.TrainerFactory.fit", None)
     make_family(family, tmp_path / "model")
     with pytest.raises(UserError, match=says):
-        run(f"teacher.path={tmp_path}/model", f"student.layers={layers}")
+        run(f"teacher.path={tmp_path}/model", "student=half", f"student.layers={layers}")
 
 
 def test_a_tokenizer_without_padding(run, tmp_path, monkeypatch):

@@ -15,7 +15,8 @@ from tests.factories import sentences, write_csv
 
 
 def config_of(*overrides: str):
-    return compose_run(["data=files", "data.path=here", "teacher.path=there", *overrides])[0]
+    base = ("data=files", "data.path=here", "teacher.path=there", "student=half")
+    return compose_run([*base, *overrides])[0]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from distill.distributed.collectives import all_gather_object, all_reduce_mean
 from distill.modeling.features import ModelOutputs, forward_with_features
 from distill.modeling.forward import forward_at_positions
 from distill.modeling.head import last_linear
+from distill.modeling.row_embedding import RowEmbedding
 from distill.objectives.objective import Objective
 from distill.tasks.base import Task
 from distill.training.optimizer import AdamW
@@ -110,17 +111,41 @@ class DistillationModule(pl.LightningModule):
         losses = self.objective(student, self.teacher_outputs(batch, needs), batch, progress)
         if "batch_share" in batch:
             losses = self._mean_over_processes(losses, batch["batch_share"])
-        size = len(batch["labels"])
         self.losses.append({name: value.detach() for name, value in losses.items()})
-        total = losses.pop("loss")
-        self.log(f"{self.prefix}train/loss", total.detach(), prog_bar=True, batch_size=size)
-        for name, value in losses.items():
-            self.log(f"{self.prefix}train/loss/{name}", value.detach(), batch_size=size)
-        for name, value in self.objective.scheduled_values(progress).items():
-            self.log(f"{self.prefix}train/{name}", value, batch_size=size)
+        if self._logs(batch_index):
+            self._log_step(losses, progress, len(batch["labels"]))
+        return losses["loss"]
+
+    def _logs(self, batch_index: int) -> bool:
+        """Return whether the values of this batch are read by anybody.
+
+        Lightning writes those of every ``log_every_n_steps`` steps. To hand over the others, too,
+        takes as long as a small student's forward pass.
+        """
+        trainer, every = self.trainer, getattr(self.trainer, "log_every_n_steps", 1)
+        return (
+            getattr(trainer, "progress_bar_callback", None) is not None
+            or (every > 0 and (trainer.global_step + 1) % every == 0)
+            or batch_index + 1 == getattr(trainer, "num_training_batches", 0)
+        )
+
+    def _log_step(self, losses: dict[str, Tensor], progress: float, size: int) -> None:
+        values = {name: value.detach() for name, value in losses.items()}
+        self.log(f"{self.prefix}train/loss", values.pop("loss"), prog_bar=True, batch_size=size)
+        for name, value in values.items():
+            self.log(f"{self.prefix}train/loss/{name}", value, batch_size=size)
+        for name, number in self.objective.scheduled_values(progress).items():
+            self.log(f"{self.prefix}train/{name}", number, batch_size=size)
         schedule: Any = self.lr_schedulers()
         self.log(f"{self.prefix}learning_rate", schedule.get_last_lr()[0])
-        return total
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
+        """Move a batch to the device; it is made on the CPU, and looking for tensors takes time."""
+        return (
+            batch
+            if device.type == "cpu"
+            else super().transfer_batch_to_device(batch, device, index)
+        )
 
     def _mean_over_processes(self, losses: dict[str, Tensor], share: float) -> dict[str, Tensor]:
         """Return the losses of the whole batch, with the gradient of this process's part.
@@ -192,7 +217,8 @@ class DistillationModule(pl.LightningModule):
         self._steps = steps = int(self.trainer.estimated_stepping_batches)
         # Under fp16's gradient scaler a fused step would unscale after clipping.
         fused = self.trainer.precision != "16-mixed"
-        optimizer, schedule = self.optimizer_settings.build(self._groups, steps, fused)
+        tables = [module for module in self.student.modules() if isinstance(module, RowEmbedding)]
+        optimizer, schedule = self.optimizer_settings.build(self._groups, steps, fused, tables)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def configure_gradient_clipping(
@@ -210,14 +236,40 @@ class DistillationModule(pl.LightningModule):
         if not gradient_clip_val:
             pass
         elif gradient_clip_algorithm == "value":
-            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+            for gradient in self._gradients():
+                gradient.clamp_(-gradient_clip_val, gradient_clip_val)
         elif hasattr(model, "clip_grad_norm_"):  # FSDP: over the shards of all processes
             norm = model.clip_grad_norm_(gradient_clip_val)
         else:
-            norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            norm = self._clip_norm(gradient_clip_val)
         losses, self.losses = self.losses, []
         if self.on_gradient is not None:
             self.on_gradient(losses, norm)
+
+    def _gradients(self) -> list[Tensor]:
+        """Return the gradients, of sparse ones the values."""
+        gradients = []
+        for parameter in self.parameters():
+            if parameter.grad is None:
+                continue
+            if parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()
+                gradients.append(parameter.grad.values())
+            else:
+                gradients.append(parameter.grad)
+        return gradients
+
+    @torch.no_grad()
+    def _clip_norm(self, limit: float) -> Tensor:
+        """Clip the gradients' common norm; ``clip_grad_norm_`` takes no sparse ones."""
+        if not any(isinstance(module, RowEmbedding) for module in self.student.modules()):
+            return nn.utils.clip_grad_norm_(self.parameters(), limit)
+        gradients = self._gradients()
+        norm = nn.utils.get_total_norm(gradients)
+        factor = (limit / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(factor)
+        return norm
 
     @contextmanager
     def head_in_fp32(self) -> Iterator[None]:

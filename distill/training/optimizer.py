@@ -1,6 +1,7 @@
 """AdamW with learning rate warm-up and decay."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,7 +10,9 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from distill.core.errors import UserError
+from distill.modeling.row_embedding import RowEmbedding
 from distill.modeling.size import count_parameters
+from distill.training.row_adamw import RowAdamW, rows_can_wait
 
 # Learning rates by parameters without embeddings: what the miniatures' authors (Turc et al. 2019:
 # 1e-4 and 3e-4 for the small ones), BERT's (2e-5 to 5e-5) and our own trials (FACTS in
@@ -60,6 +63,11 @@ class AdamW:
         if self.decay not in ("linear", "cosine", "constant"):
             raise UserError(f"optimizer.decay={self.decay}: choose linear, cosine or constant")
 
+    @property
+    def defers_rows(self) -> bool:
+        """Whether rows of embedding tables may be updated late, see :class:`RowAdamW`."""
+        return rows_can_wait(self.betas)
+
     def learning_rate_for(self, model: nn.Module) -> float:
         """Return the highest learning rate for this model."""
         return self.learning_rate or default_learning_rate(model)
@@ -91,7 +99,11 @@ class AdamW:
         ]
 
     def build(
-        self, groups: list[dict[str, Any]], steps: int, fused: bool = True
+        self,
+        groups: list[dict[str, Any]],
+        steps: int,
+        fused: bool = True,
+        tables: Sequence[RowEmbedding] = (),
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
         """Return optimizer and learning rate schedule.
 
@@ -99,9 +111,16 @@ class AdamW:
             groups: from :meth:`parameter_groups`.
             steps: number of optimizer steps of the training.
             fused: whether a step is one kernel.
+            tables: embedding tables with sparse gradients; see :class:`RowAdamW`.
         """
-        first, second = self.betas
-        optimizer = torch.optim.AdamW(groups, betas=(first, second), eps=self.epsilon, fused=fused)
+        settings: dict[str, Any] = {
+            "betas": tuple(self.betas), "eps": self.epsilon, "fused": fused,
+        }  # fmt: skip
+        optimizer: torch.optim.Optimizer
+        if tables:
+            optimizer = RowAdamW(groups, list(tables), **settings)
+        else:
+            optimizer = torch.optim.AdamW(groups, **settings)
         return optimizer, LambdaLR(optimizer, lambda step: self.schedule_factor(step, steps))
 
     def schedule_factor(self, step: int, steps: int) -> float:

@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from distill.data.dataset import DistillationDataset
 from distill.distributed.environment import ProcessRank
 from distill.distributed.launcher import ProcessLauncher
 from distill.modeling.active_rows_embedding import train_active_rows
+from distill.modeling.row_embedding import sparse_row_gradients
 from distill.training.callbacks import (
     BestCheckpoint,
     EpochLogger,
@@ -312,7 +313,12 @@ class TrainerFactory:
             ids = np.union1d(ids, [padding])  # Longformer pads to its window by itself
         resume = plan.checkpoint_dir / "last.ckpt"
         try:
-            with train_active_rows(module.student, ids), module.head_in_fp32():
+            with ExitStack() as changes:
+                alone = process.world_size == 1 and self.hardware.accelerator == "cpu"
+                if alone and module.optimizer_settings.defers_rows:
+                    changes.enter_context(sparse_row_gradients(module.student, ids))
+                changes.enter_context(train_active_rows(module.student, ids))
+                changes.enter_context(module.head_in_fp32())
                 trainer.fit(
                     module,
                     plan.train.loader(plan.batch_size, plan.seed, process),

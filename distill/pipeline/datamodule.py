@@ -166,21 +166,26 @@ class DistillationDataModule(pl.LightningDataModule):
         )
         return BaselineInputs(self._data, self.labeled_train, self.validation, self.test, outputs)
 
-    def note_controls(self, best: Mapping[str, float], counts: str, seed: int) -> None:
+    def note_controls(
+        self, best: Mapping[str, float], counts: str, seed: int, epochs: int, batch_size: int
+    ) -> None:
         """Add a note on which of two controls counts.
 
         Args:
             best: metric of each on validation, by role.
             counts: role of the one that counts.
             seed: of their training.
+            epochs: of the control of the usual length.
+            batch_size: of the control of the usual length.
         """
-        epochs = self._components.trainer.max_epochs
+        source = self._components.source
         note = _CONTROLS_NOTE.format(
             seed=seed,
             metric=self._components.task.evaluator.metric_name,
             equal=best[Role.CONTROL_EQUAL_STEPS],
             usual=best[Role.CONTROL_USUAL_LENGTH],
-            epochs=f"{epochs} epoch{'s' if epochs > 1 else ''} over the labeled examples",
+            epochs=f"{epochs} epoch{'s' if epochs > 1 else ''} over the labeled examples"
+            + (f" in batches of {batch_size}" if batch_size < source.batch_size else ""),
             counts=_CONTROL_NAMES[Role(counts)],
         )
         log.info("control: %s", note)

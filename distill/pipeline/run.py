@@ -382,8 +382,9 @@ def train_controls(
     examples for as many steps, see :class:`~distill.pipeline.datamodule.DistillationDataModule`.
 
     Where the student trains for longer than usual, with unlabeled inputs or in several stages, so
-    many steps on the labels alone may harm: a second control takes the usual number of epochs, and
-    the better of the two on validation is the control.
+    many steps on the labels alone may harm: a second control takes the usual number of epochs, in
+    batches of at most the usual size, see :func:`_usual_plan`, and the better of the two on
+    validation is the control.
 
     Returns:
         The control; where there are two, after it each of them by its own role.
@@ -406,12 +407,11 @@ def train_controls(
     )
     plans: dict[str, FineTuningPlan] = {Role.CONTROL_EQUAL_STEPS: plan}
     if datamodule.has_unlabeled or epochs > components.trainer.max_epochs:
-        plans[Role.CONTROL_USUAL_LENGTH] = replace(
-            plan,
+        plans[Role.CONTROL_USUAL_LENGTH] = usual = replace(
+            _usual_plan(plan, components.trainer.max_epochs),
             role=Role.CONTROL_USUAL_LENGTH,
             model=copy.deepcopy(student.model),
             train=datamodule.labeled_train,
-            epochs=components.trainer.max_epochs,
         )
     tuned = {
         role: fine_tune(one, components.trainer, components.cache_dir, logger)
@@ -433,6 +433,28 @@ def train_controls(
     }  # fmt: skip
     if len(trained) > 1:
         reached = {role: sign * value for role, value in best.items()}
-        datamodule.note_controls(reached, counts, components.seed)
+        datamodule.note_controls(reached, counts, components.seed, usual.epochs, usual.batch_size)
         return {Role.CONTROL: trained[counts], **trained}
     return {Role.CONTROL: trained[counts]}
+
+
+def _usual_plan(plan: FineTuningPlan, epochs: int) -> FineTuningPlan:
+    """Return a control's training as of a model that learns from the labeled examples alone.
+
+    A student of few labels and much text may take large batches and few epochs, in which the labels
+    alone would give it hardly any steps. The model's class says what is usual. The learning rate
+    shrinks with the root of the batch (Malladi et al. 2022, "On the SDEs and Scaling Rules for
+    Adaptive Gradient Algorithms").
+
+    Args:
+        plan: of the student's batches.
+        epochs: the student's epochs, ``trainer.max_epochs``.
+    """
+    batch_size = min(plan.batch_size, getattr(plan.model, "usual_batch_size", plan.batch_size))
+    rate = plan.learning_rate * math.sqrt(batch_size / plan.batch_size)
+    return replace(
+        plan,
+        epochs=max(epochs, getattr(plan.model, "usual_epochs", epochs)),
+        batch_size=batch_size,
+        optimizer=replace(plan.optimizer, learning_rate=rate),
+    )

@@ -67,6 +67,8 @@ class SmallNetwork(PreTrainedModel):
     base_model_prefix = "encoder"
     # Default learning rate, Adam's usual one: higher than for any transformer.
     usual_learning_rate = 1e-3
+    # What a training on a few thousand labels alone takes, tried on the default data.
+    usual_epochs, usual_batch_size = 5, 32
     encoder: Any
 
     def __init__(self, config: SmallNetworkConfig, embedding_size: int):

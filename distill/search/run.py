@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from distill.config.validation import validate_config, validate_node
 from distill.core.errors import UserError
 from distill.search import record, report
-from distill.search.space import Compose, Space, check_all, describe, read_space
+from distill.search.space import Compose, Space, check_all, describe, first_choices, read_space
 from distill.search.study import Study
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def run_search(
         if started:
             study = Study(folder, settings, space, compose, base.seed)
         if not started or study.used_up() is None:
-            search["examples"] = _check_runs(base, space, compose)
+            search["examples"] = _check_runs(compose(*first_choices(space)), space, compose)
             if started:
                 record.has_record(folder, search)
             else:
@@ -140,6 +140,11 @@ def fixed_overrides(config: DictConfig, overrides: list[str]) -> list[str]:
 
 def _check_runs(base: DictConfig, space: Space, compose: Compose) -> dict[str, str]:
     """Refuse settings, teacher or data that no run could start with.
+
+    Args:
+        base: Config of a run with the first choice of each group.
+        space: What is searched over.
+        compose: Function from overrides to a config.
 
     Returns:
         The hashes of the splits of the data.

@@ -129,7 +129,7 @@ def check_all(space: Space, compose: Compose) -> None:
     """
     from distill.pipeline.components import RunComponents
 
-    base = _shared_settings(compose())
+    base = _shared_settings(compose(*first_choices(space)))
     for option in space:
         for context in _contexts(option, space):
             if not has_option(compose(*context), option):
@@ -223,12 +223,26 @@ def _suggest(trial: BaseTrial, option: str, distribution: Distribution) -> str:
 
 
 def _contexts(option: str, space: Space) -> Iterator[list[str]]:
-    """Yield the choices of an option's group, under which it is looked up, if that is searched."""
+    """Yield the overrides under which an option is looked up.
+
+    Every choice of its own group, if that is searched, and the first one of the others: what is not
+    drawn, such as the default student, need not fit the task.
+    """
     group = option.split(".")[0]
+    others = first_choices({other: space[other] for other in space if other != group})
     if group != option and group in space:
-        yield from ([f"{group}={choice}"] for choice in boundary_values(space[group]))
+        yield from ([*others, f"{group}={choice}"] for choice in boundary_values(space[group]))
     else:
-        yield []
+        yield others
+
+
+def first_choices(space: Space) -> list[str]:
+    """Return the overrides with the first choice of each group that is searched."""
+    return [
+        f"{option}={boundary_values(distribution)[0]}"
+        for option, distribution in space.items()
+        if "." not in option
+    ]
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

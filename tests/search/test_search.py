@@ -137,6 +137,23 @@ def test_the_default_space_is_one_for_the_embedded_default():
     spaces.check_all(space, run)
 
 
+def test_what_is_not_drawn_takes_no_part():
+    """The default student need not fit the task: options are looked up under one that is drawn."""
+    rate = FloatDistribution(1e-4, 1e-3)
+    students = CategoricalDistribution(["half", "tiny"])
+    space = {
+        "student": students,
+        "student.hidden_layers": IntDistribution(1, 3),
+        "optimizer.x": rate,
+    }
+    assert spaces.first_choices(space) == ["student=half"]
+    assert list(spaces._contexts("optimizer.x", space)) == [["student=half"]]
+    hidden = list(spaces._contexts("student.hidden_layers", space))
+    assert hidden == [["student=half"], ["student=tiny"]]
+    assert list(spaces._contexts("student", space)) == [[]]
+    assert list(spaces._contexts("optimizer.x", {"optimizer.x": rate})) == [[]]
+
+
 def test_only_distill_search_searches(command):
     code, _, err = command("search.trials=3")
     assert code == 2

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["size", "speed", "quality", "fitted", "calibration", "fidelity", "comparison"]
 INTERRUPTED = 1.05  # wall over processor time from which other programs are to blame
+CORRELATIONS = ("pearson", "spearman", "matthews_correlation")
 SCORES: tuple[Kind, ...] = ("quality", "calibration", "fidelity")
 
 
@@ -89,12 +90,18 @@ class Quantity:
         return retention(student, teacher, self.higher_is_better)
 
     @property
+    def is_correlation(self) -> bool:
+        """Whether the values are correlations of predictions and labels, from -1 to 1."""
+        return self.name in CORRELATIONS
+
+    @property
     def in_points(self) -> bool:
         """Whether differences are written in points (hundredths).
 
         Metrics that are better when higher are at most 1; errors and losses have no upper bound.
+        Correlations are not hundredths of anything.
         """
-        return self.higher_is_better
+        return self.higher_is_better and not self.is_correlation
 
     @property
     def difference_unit(self) -> str:
@@ -104,11 +111,12 @@ class Quantity:
     def difference(
         self, value: float | None, low: float | None = None, high: float | None = None
     ) -> str:
-        """Write a difference with its interval: ``+0.3 [−0.9, +1.5]``."""
-        written = text.difference(value, self.in_points)
+        """Write a difference with its interval: ``+0.3 [−0.9, +1.5]``, all with equal digits."""
+        digits = text.difference_digits((value, low, high), self.in_points)
+        written = text.difference(value, self.in_points, digits)
         if low is None or high is None:
             return written
-        ends = (text.difference(end, self.in_points) for end in (low, high))
+        ends = (text.difference(end, self.in_points, digits) for end in (low, high))
         return f"{written} [{', '.join(ends)}]"
 
 

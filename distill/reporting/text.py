@@ -72,20 +72,41 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
     return f"{score(value)} [{score(low)}, {score(high)}]"
 
 
-def difference(value: float | None, in_points: bool = True) -> str:
+def difference(value: float | None, in_points: bool = True, digits: int | None = None) -> str:
     """Write a signed difference, in points (hundredths) or as it is.
 
-    One that the usual digits would show as 0 is written with one significant digit: +0.04.
+    Args:
+        value: The difference.
+        in_points: Whether it is written in points.
+        digits: Decimals; ``None``: the usual ones, or one significant digit of what these would
+            show as 0: +0.04.
     """
     if value is None:
         return ABSENT
-    shown, digits = (100 * value, 1) if in_points else (value, 3)
-    text = f"{shown:+.{digits}f}"
-    if float(text):
-        return text.replace("-", "−")
-    if abs(shown) < ROUNDING:
-        return text.replace("-", "+")
-    return f"{'+' if shown > 0 else '−'}{significant(abs(shown), 1)}"
+    shown = 100 * value if in_points else value
+    if digits is None:
+        digits = difference_digits((value,), in_points)
+    written = f"{shown:+.{digits}f}"
+    return written.replace("-", "−") if float(written) else written.replace("-", "+")
+
+
+def difference_digits(values: Sequence[float | None], in_points: bool = True) -> int:
+    """Return the decimals that show a difference and the ends of its interval, where not 0.
+
+    Args:
+        values: The difference, then the ends, which get two decimals more than usual at most.
+        in_points: Whether they are written in points.
+    """
+    usual = 1 if in_points else 3
+
+    def needed(value: float | None) -> int:
+        size = abs(value or 0.0) * (100 if in_points else 1)
+        if size < ROUNDING or float(f"{size:.{usual}f}"):
+            return usual
+        return len(significant(size, 1).partition(".")[2])
+
+    value, *ends = values
+    return max(needed(value), *(min(needed(end), usual + 2) for end in ends), usual)
 
 
 def p_value(p: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Fifty made-up reports and the conclusion of each, to be read: conclusions.md.
+"""Made-up reports and the conclusion of each, to be read: conclusions.md.
 
     python -m tests.reporting.conclusions
 
@@ -64,6 +64,44 @@ def majority(value: float) -> Callable[[Content], None]:
     return change
 
 
+def means(**roles: tuple[float, float, float]) -> Callable[[Content], None]:
+    def change(content: Content) -> None:
+        content["comparison"]["means"] = {
+            role: dict(zip(("value", "low", "high"), ends, strict=True))
+            for role, ends in roles.items()
+        }
+
+    return change
+
+
+def words(value: float, *difference: float) -> Callable[[Content], None]:
+    """Add a linear model on words, and the student's difference to it."""
+
+    def change(content: Content) -> None:
+        metric = content["comparison"]["metric"]
+        content["models"].append(model("words", "words", value, metric=metric, ece=None))
+        content["comparison"]["difference_to_words"] = dict(
+            zip(("value", "low", "high", "p_value"), difference, strict=True)
+        ) | {"seeds": 1, "covers": ["examples"]}
+
+    return change
+
+
+def two_controls(content: Content) -> None:
+    gain = content["comparison"]["gain_over_control"]
+    content["comparison"]["gain_over_each_control"] = {
+        "control_equal_steps": gain | {"value": 0.08, "low": 0.07, "high": 0.09},
+        "control_usual_length": gain,
+    }
+    content["data"]["examples"]["unlabelled"] = 20_000
+
+
+def tiny(content: Content) -> None:
+    student = next(one for one in content["models"] if one["role"] == "student")
+    student["size"]["parameters"], student["speed"]["latency_ms"]["p50"] = 1_100_000, 0.1
+    student["speed"]["cpu_ms"]["p50"] = 0.09
+
+
 def without(*path: str) -> Callable[[Content], None]:
     """Set a key to null."""
 
@@ -120,7 +158,7 @@ CASES: list[tuple[str, dict[str, Any], tuple[Callable[[Content], None], ...]]] =
     ("one seed, far better, p very small", {"gain": (0.12, 0.1, 0.14, 1e-9)}, ()),
     ("one seed, equal to the control", {"gain": (0.0, -0.002, 0.002, 1.0)}, ()),
     ("one seed, a difference that rounds to 0",
-     {"gain": (0.0004, -0.0002, 0.001, 0.3)}, ()),
+     {"gain": (0.0004, -0.0002, 0.001, 0.3), "test": 50_000, "half_width": 0.003}, ()),
     ("one seed, test and interval disagree", {"gain": (0.01, 0.0005, 0.0195, 0.06)}, ()),
     ("one seed, the other way round", {"gain": (0.01, -0.0005, 0.0205, 0.04)}, ()),
     ("one seed, no interval of the difference", {"gain": (0.01, None, None, 0.5)}, ()),
@@ -132,19 +170,20 @@ CASES: list[tuple[str, dict[str, Any], tuple[Callable[[Content], None], ...]]] =
     ("three seeds, hurt", {"seeds": 3, "gain": HURT}, ()),
     ("five seeds, not shown", {"seeds": 5}, ()),
     ("five seeds, helped by little",
-     {"seeds": 5, "gain": (0.0004, 0.0002, 0.0006, 0.004)}, ()),
+     {"seeds": 5, "gain": (0.0004, 0.0002, 0.0006, 0.004), "test": 50_000}, ()),
     ("two seeds, too wide to tell", {"seeds": 2, "gain": (0.03, -0.08, 0.14, 0.2)}, ()),
     ("ten seeds, no gain at all", {"seeds": 10, "gain": (0.0, -0.004, 0.004, 0.98)}, ()),
     ("three seeds, every seed the same", {"seeds": 3, "gain": (0.0, None, None, None)}, ()),
     ("three seeds without a control", {"seeds": 3, "control": None, "gain": ()}, ()),
     # Student against teacher
     ("worse than the teacher", {"value": 0.85}, ()),
-    ("far worse than the teacher", {"value": 0.52}, (retention(0.57, 0.61),)),
-    ("better than the teacher, not shown", {"value": 0.885}, ()),
+    ("far worse than the teacher", {"value": 0.52}, (retention(0.576, 0.604),)),
+    ("better than the teacher, not shown", {"value": 0.885},
+     (teacher_difference(0.004, -0.008, 0.016, 0.51),)),
     ("better than the teacher, shown", {"value": 0.9}, ()),
     ("equal to the teacher", {"value": 0.881}, (teacher_difference(0.0, -0.01, 0.01, 1.0),)),
-    ("worse by less than the digits show", {"value": 0.8808},
-     (teacher_difference(-0.0002, -0.0004, -0.0001, 0.01),)),
+    ("worse by less than the digits show", {"value": 0.8808, "test": 50_000, "half_width": 0.003},
+     (teacher_difference(-0.0002, -0.0004, -0.0001, 0.01), retention(0.9995, 0.9999))),
     ("no retention interval", {}, (without("comparison", "retention_interval"),)),
     ("difference to the teacher not tested", {},
      (without("comparison", "difference_to_teacher"),)),
@@ -165,7 +204,8 @@ CASES: list[tuple[str, dict[str, Any], tuple[Callable[[Content], None], ...]]] =
     ("the teacher answers one class", {"value": 0.5, "teacher": 0.5},
      (constant("teacher", "the class negative for every example"),
       teacher_difference(0.0, -0.02, 0.02, 1.0))),
-    ("entities: only O", {"metric": "f1", "task": "token_classification", "value": 0.001},
+    ("entities: only O", {"metric": "f1", "task": "token_classification", "value": 0.0,
+                           "control": 0.2, "gain": (-0.2, -0.22, -0.18, 1e-4)},
      (constant("student", "the tag O for every word"), exact("student", 0.0, None, None))),
     ("below the majority share", {"value": 0.7, "teacher": 0.881}, (majority(0.74),)),
     ("not shown to be above the majority share", {"value": 0.75}, (majority(0.74),)),
@@ -177,7 +217,8 @@ CASES: list[tuple[str, dict[str, Any], tuple[Callable[[Content], None], ...]]] =
                                  "gain": (0.0, -0.308, 0.308, 1.0)},
      (exact("student", 1.0, 0.692, 1.0), teacher_difference(0.0, -0.308, 0.308, 1.0),
       without("comparison", "retention_interval"))),
-    ("few examples", {"test": 120}, ()),
+    ("few examples", {"test": 120, "half_width": 0.06, "gain": (0.003, -0.05, 0.056, 0.9)},
+     (teacher_difference(-0.01, -0.06, 0.04, 0.7), retention(0.932, 1.045))),
     ("no interval of any metric", {}, (without_intervals,)),
     # Other metrics
     ("perplexity, worse than the teacher",
@@ -185,24 +226,42 @@ CASES: list[tuple[str, dict[str, Any], tuple[Callable[[Content], None], ...]]] =
       **PERPLEXITY}, ()),
     ("perplexity, three seeds, helped",
      {"teacher": 5.0, "value": 5.5, "control": 5.9, "gain": (-0.4, -0.6, -0.2, 0.001),
-      "seeds": 3, **PERPLEXITY}, ()),
+      "seeds": 3, **PERPLEXITY}, (means(student=(5.5, 5.3, 5.7), control=(5.9, 5.7, 6.1)),)),
     ("correlation of a useless student", {"metric": "pearson", "task": "regression",
-                                          "value": -0.02, "teacher": 0.87, "control": 0.01},
+                                          "value": -0.02, "teacher": 0.87,
+                                          "gain": (-0.03, -0.08, 0.02, 0.3)},
      (without("comparison", "retention_interval"),)),
+    # A linear model on words, two controls, a tiny student
+    ("better than words alone", {}, (words(0.83, 0.041, 0.02, 0.062, 0.0002),)),
+    ("words alone win", {}, (words(0.9, -0.029, -0.045, -0.013, 0.0004),)),
+    ("words alone as good", {}, (words(0.868, 0.003, -0.01, 0.016, 0.65),)),
+    ("three seeds, two controls, unlabeled text", {"seeds": 3, "gain": HELPED},
+     (two_controls, tiny)),
+    ("one seed, two controls", {"gain": HELPED}, (two_controls,)),
+    ("three seeds, a student of one class", {"seeds": 3, "value": 0.9, "teacher": 0.93},
+     (constant("student", "the class positive for every example"),)),
     # Evaluations
     ("distill-evaluate with a reference", {}, (an_evaluation,)),
     ("distill-evaluate of one model", {}, (an_evaluation, without_model("teacher"))),
 ]  # fmt: skip
 
 
+def consistent(options: dict[str, Any]) -> dict[str, Any]:
+    """Give the control the score that the gain over it says."""
+    gain = (options.get("gain") or (0.003,))[0]
+    if "control" in options or gain is None:
+        return options
+    return options | {"control": round(options.get("value", 0.871) - gain, 4)}
+
+
 def conclusions() -> str:
     """Return the whole file: a heading and the conclusion of each report."""
     parts = [
-        "# Fifty reports and their conclusions",
+        "# Reports and their conclusions",
         "Made by `python -m tests.reporting.conclusions`; the reports are in `conclusions.py`.",
     ]
     for number, (title, options, changes) in enumerate(CASES, 1):
-        content = report(**options)
+        content = report(**consistent(options))
         for change in changes:
             change(content)
         text = conclude(Report.from_dict(content))

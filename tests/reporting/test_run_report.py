@@ -24,7 +24,7 @@ def test_writes_what_it_was_given(tmp_path):
 
 def test_terminal_text_is_short():
     lines = overview(typed_report()).splitlines()
-    assert len(lines) <= 12
+    assert len(lines) <= 14
     assert max(map(len, lines)) <= 100
     assert [line.split()[0] for line in lines[2:5]] == ["teacher", "student", "control"]
 
@@ -87,39 +87,49 @@ def test_a_lone_model_as_evaluate_reports_it(tmp_path):
     content["timing"] = dict.fromkeys(content["timing"])
     lone = Report.from_dict(content)
     write(lone, tmp_path)
-    assert conclude(lone) == "The model has accuracy 0.871 [0.855, 0.887]."
+    covered = "Intervals are 95 % and count the test examples."
+    assert conclude(lone) == f"The model has accuracy 0.871 [0.855, 0.887]. {covered}"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "keeps 98.9 % [97.6, 100.2] of the teacher's accuracy (0.871 [0.855, 0.887]"),
-        ({}, "no difference is shown: −1.0 points [−2.2, +0.2], p = 0.11)"),
-        ({"value": 0.85}, "a real difference: −3.1 points [−4.3, −1.9], p < 0.001)"),
-        ({}, "has 77 % of the teacher's parameters, answers 2.0 times faster"),
-        ({"seeds": 3}, "is not shown: over 3 seeds the difference to the same student trained"),
-        ({}, "in accuracy: +0.3 points [−0.9, +1.5], p = 0.62."),
+        ({}, "It keeps 98.9 % [97.6, 100.2] of the teacher's accuracy: 0.871 [0.855, 0.887]"),
+        (
+            {},
+            "difference of −1.0 points [−2.2, +0.2], p = 0.11, is not significant; a loss of up to",
+        ),
+        ({"value": 0.85}, "difference of −3.1 points [−4.3, −1.9], p < 0.001, is significant."),
+        ({}, "has 77 % of the teacher's parameters (17.4 M of 22.7 M) and is 2.0 times as fast"),
+        (
+            {"seeds": 3},
+            "not shown that learning from the teacher helped or hurt: averaged over 3 seeds",
+        ),
+        ({}, "the student's difference is +0.3 points [−0.9, +1.5], p = 0.62: not significant."),
         (
             {"gain": (0.02, 0.01, 0.03, 0.0001), "seeds": 5},
-            "Learning from the teacher helped: over 5 seeds the gain",
+            "Learning from the teacher helped: averaged over 5 seeds, the student's accuracy",
         ),
         ({"gain": (0.02, 0.01, 0.03, 0.0001)}, "p < 0.001"),
-        ({"gain": (0.02, 0.01, 0.03, 0.0001)}, "This student is better than this control"),
+        ({"gain": (0.02, 0.01, 0.03, 0.0001)}, "p < 0.001: better."),
         (
             {"gain": (-0.02, -0.03, -0.01, 0.002), "seeds": 2},
-            "Learning from the teacher hurt: over 2 seeds the difference to",
+            "Learning from the teacher hurt: averaged over 2 seeds, the student's accuracy differs",
         ),
-        ({"gain": (0.02, -0.001, 0.03, 0.049)}, "p = 0.049, where interval and test disagree"),
-        ({"gain": (0.0, None, None, 1.0)}, "This student scores the same as this control"),
+        ({"gain": (0.02, -0.001, 0.03, 0.049)}, "p = 0.049 (borderline: the test excludes 0"),
+        ({"gain": (0.0, None, None, 1.0)}, "(no interval can be given): no difference"),
         ({"control": None}, "helped is not known: no control"),
-        ({"value": 0.885}, "is not shown to be better or worse than its teacher (accuracy 0.885"),
-        ({"value": 0.885}, "against 0.881; the difference is +0.4 points"),
-        ({"value": 0.895}, "scores better than its teacher (accuracy 0.895 [0.879, 0.911]"),
-        ({"value": 0.881}, "has the teacher's accuracy"),
-        ({"latency": 21.2}, "answers 2.0 times slower"),
-        ({"latency": 10.7}, "answers as fast as the teacher"),
-        ({"test": 120}, "With only 120 test examples the intervals are wide"),
-        ({}, "One seed: the intervals cover the choice of test examples, not the luck of training"),
+        ({"value": 0.885}, "It scores higher than its teacher: accuracy 0.885"),
+        (
+            {"value": 0.885},
+            "The difference of +0.4 points [−0.8, +1.6], p = 0.11, is not significant",
+        ),
+        ({"value": 0.895}, "It scores higher than its teacher: accuracy 0.895 [0.879, 0.911]"),
+        ({"value": 0.881}, "It scores the same as its teacher"),
+        ({"latency": 21.2}, "takes 2.0 times as long"),
+        ({"latency": 10.7}, "is about as fast"),
+        ({"test": 120}, "There are only 120 test examples"),
+        ({}, "One seed: intervals (95 %) and tests count the test examples, not the luck of"),
     ],
 )
 def test_conclusion(changes, message):
@@ -127,8 +137,8 @@ def test_conclusion(changes, message):
 
 
 def test_conclusion_does_not_say_what_does_not_hold():
-    assert "With only" not in conclude(typed_report())
-    assert "no difference" not in conclude(typed_report(value=0.95))
+    assert "There are only" not in conclude(typed_report())
+    assert "is significant" not in conclude(typed_report())
     assert "helped:" not in conclude(typed_report())
     for p_value in (1e-9, 0.001, 0.5):  # one seed says nothing of the method
         said = conclude(typed_report(gain=(0.04, 0.03, 0.05, p_value)))
@@ -141,11 +151,11 @@ def test_perplexity_is_better_when_lower():
     changes = {"metric": "perplexity", "half_width": 0.1, "gain": gain, "seeds": 3}
     worse = conclude(typed_report(teacher=5.0, value=5.5, control=5.9, **changes))
     assert (
-        "has 1.10 times the teacher's perplexity (5.500 [5.487, 5.513] on average of 3 seeds"
-        in worse
+        "Averaged over 3 seeds, it has 1.10 times the one teacher's perplexity (lower is better): "
+        "5.500 [5.487, 5.513]" in worse
     )
-    assert "helped: over 3 seeds the difference to the same student trained" in worse
-    assert "without it is −0.400 [" in worse
+    assert "helped: averaged over 3 seeds, the student's perplexity differs from that of" in worse
+    assert "by −0.400 [" in worse
     better = conclude(typed_report(teacher=5.0, value=4.5, control=4.9, **changes))
     assert "scores better than its teacher" in better
     assert "overlap" not in better

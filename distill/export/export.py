@@ -19,7 +19,7 @@ from distill.config.composition import set_up_hydra
 from distill.core.errors import UserError
 from distill.data.prepare import PreparedData, prepare_data
 from distill.export.formats import EXPORT_FORMATS, ExportFormat, ExportSource, Text
-from distill.modeling.loading import call_model, check_max_length, weights_hash
+from distill.modeling.loading import call_model, check_max_length, check_whole, weights_hash
 from distill.tasks.base import Task
 
 # Heads with one answer per text.
@@ -193,6 +193,7 @@ def _load(
     folder = run / what
     if not (folder / "config.json").is_file():
         raise UserError(f"{run} has no {what}: {folder} is missing")
+    check_whole(folder, what)
     source: Any = instantiate(config.data, _convert_="all")
     data = prepare_data(source, task.schema, Path(config.cache_dir).expanduser())
     processor = task.preprocessor.load_processor(str(folder), f"the {what}")

@@ -25,7 +25,9 @@ from distill.config.composition import HYDRA_VERSION, set_up_hydra
 from distill.config.error_messages import hydra_errors_raised, one_line
 from distill.config.quoting import quote_overrides
 from distill.config.resolvers import conf_dir
+from distill.config.trust import hydra_node_checked
 from distill.core.errors import UnmetGoal
+from distill.core.terminal import printable
 
 # Signals that end a command as Ctrl-C does: of schedulers, and of terminals that are closed.
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -119,7 +121,10 @@ class HydraCommand(ABC):
         signals = _Signals()
         try:
             set_up_hydra()
-            with signals.handled(), legacy.rename_notices(), hydra_errors_raised():
+            with (
+                signals.handled(), legacy.rename_notices(), hydra_errors_raised(),
+                hydra_node_checked(),
+            ):  # fmt: skip
                 given = quote_overrides(legacy.update_overrides(arguments))
                 sys.argv[1:] = self.hydra_arguments(given)
                 hydra.main(
@@ -128,10 +133,10 @@ class HydraCommand(ABC):
             if self._failure is not None:
                 raise self._failure
         except KeyboardInterrupt:
-            print(f"interrupted: {self.after_interrupt()}", file=sys.stderr)
+            print(f"interrupted: {printable(self.after_interrupt())}", file=sys.stderr)
             return 128 + signals.received
         except UnmetGoal as report:
-            print(report)
+            print(printable(str(report)))
             return 1
         except Exception as error:
             message, code = one_line(error)
@@ -140,7 +145,7 @@ class HydraCommand(ABC):
                 message, code = f"output_dir: {error.filename} cannot be made: {reason}", 2
             if message is None or wants_traceback:
                 raise
-            print(f"error: {message}", file=sys.stderr)
+            print(f"error: {printable(message)}", file=sys.stderr)
             return code
         return 0
 
@@ -153,11 +158,11 @@ class HydraCommand(ABC):
             self.sweep_folder = Path(hydra_config.sweep.dir)
         try:
             config = legacy.update_config(config)
-            print(self.run(config, list(hydra_config.overrides.task), folder))
+            print(printable(self.run(config, list(hydra_config.overrides.task), folder)))
         except Exception as error:
             if hydra_config.mode == RunMode.MULTIRUN:  # the other jobs go on
                 message = one_line(error)[0] or traceback.format_exc()
-                print(f"error: {message}", file=sys.stderr)
+                print(f"error: {printable(message)}", file=sys.stderr)
                 note_failure(folder, message)
             else:
                 self._failure = error

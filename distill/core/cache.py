@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,16 @@ def cache_key(**parts: object) -> str:
     """
     content = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()[:20]
+
+
+def entry_name(*parts: str) -> str:
+    """Return the name of a kept folder: parts that may come from anywhere, made harmless.
+
+    >>> entry_name("../../half", "films", "eb6e")
+    '--..-half-films-eb6e'
+    """
+    *names, key = parts
+    return "-".join([*(re.sub(r"[^\w.+,=-]+|^\.+", "-", name)[:80] for name in names), key])
 
 
 @contextmanager

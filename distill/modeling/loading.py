@@ -249,7 +249,8 @@ def _load_pretrained(
     local = Path(path).is_dir()
     reachable = local or hub.hub_reachable()
     try:
-        return auto_class.from_pretrained(path)
+        # Never the code that a model carries, and no question about it on standard input.
+        return auto_class.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # whatever a reader of somebody's file raises
         if not reachable:
             reason = "there is no such folder, and the hub cannot be reached"

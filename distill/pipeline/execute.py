@@ -61,7 +61,7 @@ def execute_run(
     with run_identity.locked(folder), _recorded_failure(folder, keep_folder):
         config = _config_to_run(config, overrides)
         config.output_dir = str(folder)
-        validate_config(config)
+        validate_config(config, typed=overrides)
         _check_writable("cache_dir", Path(config.cache_dir).expanduser())
         # A resumed run's settings are its own, and the defaults of options that are newer than it.
         if not config.get("overwrite") and not is_resumed:
@@ -162,7 +162,9 @@ def _config_to_run(config: DictConfig, overrides: list[str]) -> DictConfig:
     if config.resume is None:
         config.overrides = overrides
         return config
-    others = [override for override in overrides if not override.startswith("resume=")]
+    others = [
+        override for override in overrides if not override.startswith(("resume=", "allow_code="))
+    ]
     if others:
         raise UserError(
             f"resume continues a run with its own settings: leave out {' '.join(others)}"
@@ -172,7 +174,7 @@ def _config_to_run(config: DictConfig, overrides: list[str]) -> DictConfig:
         for key in config:  # options that are newer than the run
             if key not in resumed:
                 resumed[key] = config[key]
-        resumed.overwrite = False
+        resumed.overwrite, resumed.allow_code = False, config.get("allow_code") or []
     return resumed
 
 

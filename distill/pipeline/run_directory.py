@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from transformers import PreTrainedModel
 
+from distill.config.environment import resolve_for_writing
 from distill.core import checksums
 from distill.core.cache import remove
 from distill.core.checksums import DamagedError
@@ -54,9 +55,11 @@ class RunDirectory:
         path.mkdir(parents=True, exist_ok=True)
 
     def write_config(self, config: DictConfig, command: str = "distill") -> None:
-        """Write config.yaml: resolved, and itself a complete config that repeats the command."""
-        plain = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(plain, dict)
+        """Write config.yaml: resolved, and itself a complete config that repeats the command.
+
+        What comes from environment variables stays as it was given.
+        """
+        plain = resolve_for_writing(config)
         plain.update({key: None for key in ("output_dir", "resume") if key in plain})
         if "overwrite" in plain:
             plain["overwrite"] = False

@@ -148,7 +148,11 @@ def fine_tune(
         cache_dir: folder that fine-tuned models are kept in.
         logger: of the run that asks; a reused model brings its curves along.
     """
-    folder = cache_dir / f"{plan.role}s" / f"{plan.name}-{plan.data.name}-{plan.cache_key(trainer)}"
+    folder = (
+        cache_dir
+        / f"{plan.role}s"
+        / cache.entry_name(plan.name, plan.data.name, plan.cache_key(trainer))
+    )
     started = time.perf_counter()
 
     def train(partial: Path) -> None:

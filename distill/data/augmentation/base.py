@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from distill.core.cache import cache_key, get_or_create
+from distill.core.cache import cache_key, entry_name, get_or_create
 from distill.core.errors import UserError
 from distill.data.columns import iter_chunks, iter_values
 
@@ -69,7 +69,7 @@ def augment(
         digest.update(b"\x1e")
     settings = augmentation.settings()
     key = cache_key(kind="augmented", format=1, content=digest.hexdigest(), settings=settings)
-    folder = cache_dir / "augmented" / f"{augmentation.name}-{key}"
+    folder = cache_dir / "augmented" / entry_name(augmentation.name, key)
 
     def make(partial: Path) -> None:
         log.info(

@@ -190,7 +190,9 @@ ATTACKS: dict[str, Attack] = {
                 "hydra": {
                     "job_logging": {
                         "version": 1, "root": {"handlers": ["x"]},
-                        "handlers": {"x": {"class": "logging.FileHandler", "filename": str(canary)}},
+                        "handlers": {
+                            "x": {"class": "logging.FileHandler", "filename": str(canary)}
+                        },
                     }
                 }
             },
@@ -220,11 +222,12 @@ def foreign_reports(workspace: Workspace) -> Iterator[tuple[str, str | None]]:
     report = json.loads(content)
     cases: dict[str, bytes] = {
         "empty": b"", "cut short": content[: len(content) // 2], "zeros": bytes(len(content)),
-        "a list": b"[]", "null": b"null", "another schema": json.dumps(report | {"schema": 9}).encode(),
+        "a list": b"[]", "null": b"null",
+        "another schema": json.dumps(report | {"schema": 9}).encode(),
         "nested without end": b"[" * 100_000, "not UTF-8": b"\xff\xfe" + content,
         "models are a text": json.dumps(report | {"models": "none"}).encode(),
         "one flipped bit": content.replace(b'"value": 0.', b'"value": 1.', 1),
-        "control characters": content.replace(b'"task": "', b'"task": "\\u001b[2J', 1),
+        "control characters": content.replace(b'"name": "', b'"name": "\\u001b[2J', 1),
     }  # fmt: skip
     for case, damaged in cases.items():
         folder = workspace.folder / "reports"

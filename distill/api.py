@@ -19,6 +19,7 @@ from distill.config.composition import compose_run
 from distill.config.error_messages import user_message
 from distill.config.resolvers import conf_dir
 from distill.core.errors import UserError
+from distill.core.terminal import PrintableFormatter
 from distill.distributed.environment import external_process_rank
 
 if TYPE_CHECKING:
@@ -121,11 +122,11 @@ def _run_logging(file: Path) -> Iterator[None]:
     """Write log records into a file, and to standard output unless somebody else shows them."""
     conf = OmegaConf.load(Path(conf_dir()) / "hydra" / "job_logging" / "distill.yaml")
     handlers: list[logging.Handler] = [logging.FileHandler(file, delay=True, encoding="utf-8")]
-    handlers[0].setFormatter(logging.Formatter(conf.formatters.dated.format))
+    handlers[0].setFormatter(PrintableFormatter(conf.formatters.dated.format))
     root = logging.getLogger()
     if not root.handlers:
         handlers.append(logging.StreamHandler(sys.stdout))
-        handlers[1].setFormatter(logging.Formatter(conf.formatters.plain.format))
+        handlers[1].setFormatter(PrintableFormatter(conf.formatters.plain.format))
     level = root.level
     root.setLevel(conf.root.level)
     for handler in handlers:

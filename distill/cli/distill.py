@@ -1,5 +1,6 @@
 """The command ``distill``: one run, or a sweep with ``-m``."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,17 +25,33 @@ class DistillCommand(HydraCommand):
         workers: The other processes that torchrun or srun has started.
     """
 
-    after_interrupt = "distill resume=FOLDER continues the run"
-
     def __init__(self, workers: "WorkerGroup | None" = None) -> None:
         super().__init__()
         self.workers = workers
+
+    def after_interrupt(self) -> str:
+        """Return how to continue the run, or the sweep: its finished runs are not repeated."""
+        if self.sweep_folder is not None:
+            option = f"output_dir={shown_path(self.sweep_folder)}"
+            given = any(argument.startswith("output_dir=") for argument in sys.argv)
+            return f"the same command {'' if given else f'with {option} '}continues the sweep"
+        if self.folder is None or not (self.folder / "config.yaml").is_file():
+            return "nothing was begun, the same command starts again"
+        return f"distill resume={shown_path(self.folder)} continues the run"
 
     def run(self, config: DictConfig, overrides: list[str], folder: Path) -> str:
         """Run once; in a sweep, the folder of a run that failed is kept with the reason in it."""
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         report = execute_run(config, overrides, folder, keep_folder=in_sweep, workers=self.workers)
         return str(report)
+
+
+def shown_path(folder: Path) -> str:
+    """Return a folder as it is typed in a shell, from here where it is below."""
+    path = folder.absolute()
+    return shlex.quote(
+        str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    )
 
 
 def main() -> None:

@@ -12,8 +12,11 @@ from distill.pipeline.execute import execute_evaluation
 class EvaluateCommand(HydraCommand):
     """Evaluates one model."""
 
-    after_interrupt = "the same command starts again"
     config_name = "evaluate"
+
+    def after_interrupt(self) -> str:
+        """Return how to go on: nothing is kept of an evaluation."""
+        return "the same command starts again"
 
     def run(self, config: DictConfig, overrides: list[str], folder: Path) -> str:
         """Evaluate, and return the report's short form."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.core.errors import UserError
+from distill.core.terminal import printable
 from distill.export.format_names import NAMES
 
 EPILOG = """\
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _export(args)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
 
 
@@ -38,9 +39,9 @@ def _export(args: argparse.Namespace) -> int:
     from distill.export.export import ExportRefusedError, export_model
 
     try:
-        folder = export_model(run, args.what, args.format, args.output)
+        folder = export_model(run, args.what, args.format, args.output, args.allow_code)
     except ExportRefusedError as error:
-        print(f"refused: {error}", file=sys.stderr)
+        print(f"refused: {printable(str(error))}", file=sys.stderr)
         return 1
     check = json.loads((folder / "export.json").read_text(encoding="utf-8"))["check"]
     size = sum(file.stat().st_size for file in folder.iterdir())
@@ -71,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "-o", "--output", type=Path, metavar="FOLDER",
         help="new folder (default: RUN/student/FORMAT)",
+    )  # fmt: skip
+    add(
+        "--allow-code", action="append", default=[], metavar="PACKAGE",
+        help="use the classes of another package that the run's config names; repeatable",
     )  # fmt: skip
     return parser
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.core.errors import UserError
+from distill.core.terminal import printable
 
 if TYPE_CHECKING:
     from distill.reporting.formats import Format
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader (head, less) has closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,11 +68,11 @@ def _report(args: argparse.Namespace) -> int:
     for path, chosen in outputs:
         path.parent.mkdir(parents=True, exist_ok=True)
         chosen.save(comparison, path)
-        print(f"wrote {path}")
+        print(printable(f"wrote {path}"))
     if not outputs and isinstance(printed, TextFormat):
-        print(printed.render(comparison, terminal_width()).rstrip("\n"))
+        print(printable(printed.render(comparison, terminal_width()).rstrip("\n")))
     if comparison.answer and (outputs or args.format == "csv"):
-        print(comparison.answer.text, file=sys.stdout if outputs else sys.stderr)
+        print(printable(comparison.answer.text), file=sys.stdout if outputs else sys.stderr)
     return 1 if comparison.answer and not comparison.answer.within else 0
 
 

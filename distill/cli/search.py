@@ -29,12 +29,14 @@ BUDGET_TARGET = "distill.search.budget.BudgetConfig"
 class SearchCommand(HydraCommand):
     """Searches the options that have several values."""
 
-    after_interrupt = "the same command continues the search"
-
     def __init__(self) -> None:
         super().__init__()
         self._command = shlex.join(["distill-search", *sys.argv[1:]])
         self._typed: Space = {}
+
+    def after_interrupt(self) -> str:
+        """Return how to go on: a search is found by its folder."""
+        return "the same command continues the search"
 
     def hydra_arguments(self, given: list[str]) -> list[str]:
         """Take out the options that have several values, and add what makes it a search."""

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from distill.config.naming import SWEPT
 from distill.config.resolvers import register_resolvers
 from distill.core.errors import UserError
+from distill.core.terminal import printable
 from distill.distributed.environment import external_process_rank
 
 # Lists the jobs of a sweep that failed. Those that were refused leave no trace in their folders.
@@ -57,7 +58,7 @@ class SweepReport(Callback):
         try:
             check_sweep(config)
         except UserError as error:  # Hydra makes a warning of what is raised here
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
             sys.exit(2)
         given = list(config.hydra.overrides.task)
         params = config.hydra.sweeper.get("params") or {}
@@ -78,7 +79,7 @@ class SweepReport(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print the sweep's report, and remember whether a job failed."""
         folder = Path(config.hydra.sweep.dir)
-        print(_write_sweep_report(folder))
+        print(printable(_write_sweep_report(folder)))
         from distill.reporting import tensorboard
 
         for figure in sorted(folder.glob("front*.png")):  # one for each test set

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, open_dict
 from distill.config import legacy
 from distill.config.quoting import quote_overrides
 from distill.config.resolvers import conf_dir, register_resolvers
+from distill.config.trust import hydra_node_checked
 from distill.config.yaml_source import register_yaml_source
 
 HYDRA_VERSION = "1.3"
@@ -39,7 +40,8 @@ def compose_run(overrides: Sequence[str], config_name: str = "config") -> tuple[
         set_up_hydra()
         with initialize_config_dir(conf_dir(), version_base=HYDRA_VERSION):
             given = quote_overrides(legacy.update_overrides(overrides))
-            config = compose(config_name, given, return_hydra_config=True)
+            with hydra_node_checked():
+                config = compose(config_name, given, return_hydra_config=True)
         folder = Path(config.hydra.run.dir).absolute()
         with open_dict(config):
             del config["hydra"]

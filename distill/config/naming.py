@@ -124,7 +124,7 @@ def run_name(overrides: Sequence[str]) -> str:
         key = key.lstrip("+~")
         if wanted is None or key in wanted:
             parts.append(_part(key, value))
-    return "-".join(parts)[:MAX_LENGTH] or "run"
+    return _safe("-".join(parts)) or "run"
 
 
 def _part(key: str, value: str) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from distill.config.environment import check_names
+from distill.config.trust import check_targets, check_typed
 from distill.core.errors import UserError
 
-# Packages whose loggers and callbacks may be named without asking.
-TRUSTED = ("pytorch_lightning", "lightning", "distill")
 GROUPS = ("task", "data", "teacher", "student", "objective", "optimizer", "trainer")
 TYPES: Mapping[str, Any] = {
     "seed": int, "repeats": int, "control": bool, "resume": str | None, "overwrite": bool | None,
@@ -24,7 +24,10 @@ TYPES: Mapping[str, Any] = {
 
 
 def validate_config(
-    config: DictConfig, groups: Sequence[str] = GROUPS, types: Mapping[str, Any] = TYPES
+    config: DictConfig,
+    groups: Sequence[str] = GROUPS,
+    types: Mapping[str, Any] = TYPES,
+    typed: Sequence[str] | None = None,
 ) -> None:
     """Check the name and type of every option of a run, before anything is loaded.
 
@@ -32,6 +35,7 @@ def validate_config(
         config: Composed.
         groups: Names of the nodes with a ``_target_``.
         types: Types of options at the top level.
+        typed: Overrides as they were typed; ``None``: those in the config.
 
     Raises:
         UserError: Naming the first option that is missing, unknown or of the wrong type.
@@ -46,17 +50,19 @@ def validate_config(
     _validate_top_level(config, {*groups, *types})
     for key, wanted in types.items():
         _validate_type(key, plain.get(key), wanted)
+    check_names(config)
+    allowed = check_typed(config, list(config.get("overrides") or []) if typed is None else typed)
     if "seed" in types:
         validate_seed("seed", plain["seed"])
     if "repeats" in types:
         if plain["repeats"] < 1:
             raise UserError(f"repeats={plain['repeats']}: it must be 1 or more")
         validate_seed("seed + repeats - 1", plain["seed"] + plain["repeats"] - 1)
+    check_targets("", {key: value for key, value in plain.items() if key != "hydra"}, allowed)
     for group in groups:
         if not isinstance(plain.get(group), Mapping) or "_target_" not in plain[group]:
             raise UserError(f"{group}={plain.get(group)}: it is a group, see distill --help")
         validate_node(group, plain[group])
-    _validate_code("trainer", plain["trainer"], (*TRUSTED, *(plain.get("allow_code") or [])))
 
 
 def _validate_top_level(config: DictConfig, known: set[str]) -> None:
@@ -88,29 +94,6 @@ PROGRAM_OPTIONS = frozenset(
     }
 )  # fmt: skip
 HIDDEN_OPTIONS = frozenset({"name", "overrides", "search", "model", "labels", "reference"})
-
-
-def _validate_code(path: str, node: Any, trusted: Sequence[str]) -> None:
-    """Refuse classes below a node of packages that the user has not allowed.
-
-    What a name leads to counts, not the name: a module's attributes may come from anywhere.
-    """
-    children = node.items() if isinstance(node, Mapping) else enumerate(node)
-    for key, child in children:
-        if not isinstance(child, Mapping | list):
-            continue
-        where = f"{path}.{key}"
-        if isinstance(child, Mapping) and "_target_" in child:
-            called = get_object(child["_target_"])
-            package = str(getattr(called, "__module__", None)).split(".")[0]
-            if not inspect.isclass(called) or package not in trusted:
-                given = str(child["_target_"]).split(".")[0]
-                raise UserError(
-                    f"{where}._target_={child['_target_']}: only classes of "
-                    f"{', '.join(TRUSTED)} are used without asking; allow_code=[{given}] allows "
-                    "those of another package"
-                )
-        _validate_code(where, child, trusted)
 
 
 def validate_seed(option: str, seed: int) -> None:

@@ -7,6 +7,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
 
 from distill.config import legacy
+from distill.core.errors import UserError
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
@@ -21,6 +22,14 @@ class FileConfigSource(file_config_source.FileConfigSource):
             legacy.note_file(config_path)
             config_path = legacy.update_file(config_path)
         result = super().load_config(config_path)
+        # Hydra acts on it while it composes, so that it cannot be checked afterwards.
+        if isinstance(result.config, DictConfig):
+            node = result.config.get("hydra") if "hydra" in result.config else None
+            if isinstance(node, DictConfig) and node.get("searchpath"):
+                raise UserError(
+                    f"{config_path}: hydra.searchpath stands in a file: it counts only on the "
+                    "command line"
+                )
         if isinstance(result.config, DictConfig):
             result.config = legacy.update_config(result.config)
         return result

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
+from datasets import Dataset, Features, disable_caching, enable_caching, is_caching_enabled
 
 
 def iter_chunks(
@@ -65,6 +65,23 @@ def content_hash(rows: Dataset) -> str:
             ) as stream:
                 stream.write_table(content)
     return digest.hexdigest()
+
+
+def cast_rows(rows: Dataset, features: Features) -> Dataset:
+    """Return rows with their columns converted to other types.
+
+    ``datasets`` would keep the result beside the file that the rows come from, and map it again
+    without looking whether it is whole: here it lasts as long as this process.
+    """
+    if rows.features == features:
+        return rows
+    enabled = is_caching_enabled()
+    disable_caching()
+    try:
+        return rows.cast(features)
+    finally:
+        if enabled:
+            enable_caching()
 
 
 class _HashingFile:

@@ -7,12 +7,14 @@ from typing import Any
 
 from datasets import Dataset
 
-from distill.core.cache import cache_key, file_lock
+from distill.core.cache import cache_key, get_or_create
 from distill.core.errors import UserError
 from distill.data.collate import PaddingCollator
 from distill.data.prepare import PreparedData
 from distill.data.preprocessor import LENGTH, BatchTransform, Preprocessor
 from distill.data.schema import DataSchema
+
+ROWS = "rows.arrow"
 
 
 def encode_split(
@@ -50,23 +52,26 @@ def encode_split(
         encoded = preprocessor.encode(processor, {**batch, "row": indices}, max_length)
         return encoded | {LENGTH: preprocessor.cost(encoded)}
 
-    file = cache_dir / "encoded" / f"{key}.arrow"
-    with file_lock(file):
+    def create(partial: Path) -> None:
         encoded = rows.map(
             encode,
             batched=True,
             with_indices=True,
             remove_columns=rows.column_names,
-            cache_file_name=str(file),
+            cache_file_name=str(partial / ROWS),
+            load_from_cache_file=False,
             new_fingerprint=key,
         )
-    if not len(encoded):
-        role, kind = next(iter(schema.inputs.items()))
-        raise UserError(
-            f"no example is left of a split of {len(rows)}, which begins with "
-            f"'{kind.key(rows[0][role])[:40]}': {type(processor).__name__} knows no token of it"
-        )
-    return encoded
+        if not len(encoded):
+            role, kind = next(iter(schema.inputs.items()))
+            raise UserError(
+                f"no example is left of a split of {len(rows)}, which begins with "
+                f"'{kind.key(rows[0][role])[:40]}': {type(processor).__name__} knows no token of it"
+            )
+
+    folder = cache_dir / "encoded" / key
+    get_or_create(folder, create)
+    return Dataset.from_file(str(folder / ROWS))
 
 
 @dataclass(frozen=True)

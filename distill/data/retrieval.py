@@ -56,7 +56,9 @@ class TextEncoder:
             # is not read, and the hash must not change by it.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                model = AutoModel.from_pretrained(path, dtype=torch.float32)
+                model = AutoModel.from_pretrained(
+                    path, dtype=torch.float32, trust_remote_code=False, weights_only=True
+                )
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"{option} cannot be loaded: {reason}") from error

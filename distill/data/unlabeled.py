@@ -15,6 +15,7 @@ from datasets import Dataset, Features, concatenate_datasets
 
 from distill.core.errors import UserError
 from distill.data.augmentation.base import augment
+from distill.data.columns import cast_rows
 from distill.data.label_cleaning import has_no_labels
 from distill.data.readers.options import ReadingOptions
 from distill.data.readers.table import looks_like_table
@@ -124,7 +125,7 @@ def build_unlabeled(
     if source.augmentation is not None:
         origin = f"augmentation={source.augmentation.name}"
         augmented = augment(source.augmentation, splits["train"], list(features), cache_dir)
-        augmented = _drop_known(augmented.cast(features), schema, known, origin, notes)
+        augmented = _drop_known(cast_rows(augmented, features), schema, known, origin, notes)
         notes.append(_UNLABELED_NOTE.format(len(augmented), origin))
         parts.append(augmented)
     return concatenate_datasets(parts)
@@ -287,7 +288,7 @@ class _UnlabeledReader:
         rows = rows.select_columns(list(names.values()))
         rows = rows.rename_columns({name: role for role, name in names.items() if role != name})
         # Files of several formats can be concatenated only if their types are identical.
-        return rows.select_columns(list(self.features)).cast(self.features)
+        return cast_rows(rows.select_columns(list(self.features)), self.features)
 
 
 def _options_for(file: Path, options: ReadingOptions) -> ReadingOptions:

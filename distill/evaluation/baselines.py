@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distill.baselines.base import Baseline, BaselineData, FittedBaseline, StoredBaseline
-from distill.core.cache import cache_key, get_or_create
+from distill.core.cache import cache_key, entry_name, get_or_create
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData
@@ -113,7 +113,7 @@ def _fit(
         validation=inputs.data.hashes["validation"],
         read=None if counts is None else int(counts.sum()),
     )  # fmt: skip
-    folder = cache_dir / "baselines" / f"{baseline.role}-{inputs.data.name}-{key}"
+    folder = cache_dir / "baselines" / entry_name(baseline.role, inputs.data.name, key)
 
     def create(partial: Path) -> None:
         fitted = baseline.fit(data)

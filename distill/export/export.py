@@ -16,10 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from distill import __version__
 from distill.config import legacy
 from distill.config.composition import set_up_hydra
+from distill.config.trust import check_targets
 from distill.core.errors import UserError
 from distill.data.prepare import PreparedData, prepare_data
 from distill.export.formats import EXPORT_FORMATS, ExportFormat, ExportSource, Text
-from distill.modeling.loading import call_model, check_max_length, weights_hash
+from distill.modeling.loading import call_model, check_max_length, check_whole, weights_hash
+from distill.pipeline.run_identity import read_config
 from distill.tasks.base import Task
 
 # Heads with one answer per text.
@@ -51,7 +53,9 @@ class ExportCheck:
     export_cpu_ms: float
 
 
-def export_model(run: Path, what: str, format_name: str, output: Path | None) -> Path:
+def export_model(
+    run: Path, what: str, format_name: str, output: Path | None, allow_code: Sequence[str] = ()
+) -> Path:
     """Export a model of a run.
 
     Args:
@@ -59,6 +63,7 @@ def export_model(run: Path, what: str, format_name: str, output: Path | None) ->
         what: ``student`` or ``control``.
         format_name: name of the format.
         output: the new folder; ``None``: one below the model's, named after the format.
+        allow_code: packages whose classes the run's config may name beside this one's.
 
     Returns:
         The folder.
@@ -71,7 +76,7 @@ def export_model(run: Path, what: str, format_name: str, output: Path | None) ->
     output = output or run / what / format_name
     if output.exists():
         raise UserError(f"{output} exists: name another folder with -o, or remove it")
-    config = _run_config(run)
+    config = _run_config(run, allow_code)
     task: Task = instantiate(config.task, _convert_="all")
     if not set(HEADS) & set(task.head.architectures):
         raise UserError(f"task={task.name} cannot be exported yet: there is one answer per token")
@@ -177,14 +182,13 @@ def _median_cpu_ms(
     return medians
 
 
-def _run_config(run: Path) -> DictConfig:
+def _run_config(run: Path, allow_code: Sequence[str]) -> DictConfig:
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run} is no run: config.yaml is missing")
     set_up_hydra()
-    config = OmegaConf.load(run / "config.yaml")
-    assert isinstance(config, DictConfig)
-    config.pop("hydra", None)
-    return legacy.update_config(config)
+    config = legacy.update_config(read_config(run))
+    check_targets("", OmegaConf.to_container(config, resolve=True), allow_code)
+    return config
 
 
 def _load(
@@ -193,6 +197,7 @@ def _load(
     folder = run / what
     if not (folder / "config.json").is_file():
         raise UserError(f"{run} has no {what}: {folder} is missing")
+    check_whole(folder, what)
     source: Any = instantiate(config.data, _convert_="all")
     data = prepare_data(source, task.schema, Path(config.cache_dir).expanduser())
     processor = task.preprocessor.load_processor(str(folder), f"the {what}")

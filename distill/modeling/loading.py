@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from distill.core import hub
+from distill.core.checksums import CHECKSUMS, DamagedError, check_folder
 from distill.core.errors import UserError
 from distill.modeling import architectures  # noqa: F401 - registers its classes for loading
 from distill.modeling.families import POSITIONS_AFTER_PADDING, config_of, family_name
@@ -58,14 +59,47 @@ def resolve_model_path(path: str, option: str) -> str:
         if not (folder / "config.json").is_file():
             # The folder of a run stands for the student trained in it.
             if (folder / "student" / "config.json").is_file():
+                check_whole(folder / "student", option)
                 return str(folder / "student")
             raise UserError(f"{option}={path}: {_what_is_in(folder)}")
         if not any((folder / name).is_file() for name in _WEIGHTS):
             raise UserError(f"{option}={path}: there are no weights in it (model.safetensors)")
+        check_whole(folder, option)
         return str(folder)
     if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
         raise UserError(f"{option}={path}: there is no such folder")
     return path
+
+
+def check_whole(folder: Path, option: str) -> None:
+    """Refuse a saved model whose files differ from their checksums, if it has some.
+
+    A folder is read once in a process, as long as no file in it changes.
+
+    Args:
+        folder: the model's folder.
+        option: option that it was given with, for messages.
+
+    Raises:
+        UserError: naming the file.
+    """
+    try:
+        files = sorted(folder.iterdir())
+        stats = [file.stat() for file in files]
+        _check_whole_once(
+            folder,
+            tuple((one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in stats),
+        )
+    except DamagedError as damage:
+        raise UserError(
+            f"{option}: the model in {folder} is damaged ({damage}): make it anew, or, if the "
+            f"change is meant, remove {CHECKSUMS}"
+        ) from damage
+
+
+@cache
+def _check_whole_once(folder: Path, state: tuple[tuple[int, ...], ...]) -> bool:
+    return check_folder(folder)
 
 
 def _what_is_in(folder: Path) -> str:
@@ -152,7 +186,7 @@ def files_hash(path: str) -> str:
         return f"{path}@{revision}"
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        if file.suffix in _MODEL_FILES and file.is_file():
+        if file.suffix in _MODEL_FILES and file.name != CHECKSUMS and file.is_file():
             digest.update(f"{file.name}\n".encode())
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
@@ -215,7 +249,8 @@ def _load_pretrained(
     local = Path(path).is_dir()
     reachable = local or hub.hub_reachable()
     try:
-        return auto_class.from_pretrained(path)
+        # Never the code that a model carries, and no question about it on standard input.
+        return auto_class.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # whatever a reader of somebody's file raises
         if not reachable:
             reason = "there is no such folder, and the hub cannot be reached"

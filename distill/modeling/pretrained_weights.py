@@ -63,6 +63,8 @@ def load_pretrained(
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+            weights_only=True,  # whatever the environment says
             **settings,
         )
     except Exception as error:  # whatever a reader of somebody's file raises

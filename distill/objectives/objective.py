@@ -1,5 +1,6 @@
 """Objectives: weighted sums of loss terms, and recipes of several objectives one after another."""
 
+import re
 from collections.abc import Iterable
 from typing import Any, Literal, cast
 
@@ -233,6 +234,8 @@ class Recipe:
                     f"objective.{key}: teacher and control are names of other curves, choose "
                     "another"
                 )
+            if not re.fullmatch(r"\w+", key):  # it names a folder of checkpoints
+                raise UserError(f"objective.{key}: name a stage by letters, digits and _")
             stage.name = key
             stage.check(f"objective.{key}")
         last = list(stages.values())[-1]

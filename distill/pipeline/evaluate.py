@@ -77,7 +77,6 @@ def evaluate(config: DictConfig) -> Report:
     candidates = [
         evaluation.predict(role, paths[role][1], *model) for role, model in loaded.items()
     ]
-    RunDirectory(Path(config.output_dir)).write_config(config, COMMAND)
     log.info("measuring %d models on %d examples", len(candidates), data.sizes["test"])
     clock = time.perf_counter()
     models = evaluate_models(candidates, task, evaluation.hardware.device)
@@ -107,6 +106,8 @@ def evaluate(config: DictConfig) -> Report:
         timing=Timing(measure=seconds, baselines=baselines.seconds),
         reused=Reused(baselines=baselines.reused),
     )
+    # Last of all: a folder that holds an evaluation is refused.
+    RunDirectory(Path(config.output_dir)).write_config(config, COMMAND)
     run_report.write(report, Path(config.output_dir))
     return report
 

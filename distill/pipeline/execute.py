@@ -3,6 +3,7 @@
 Nothing heavy is imported until the config is known to be valid.
 """
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,12 +16,15 @@ from omegaconf import DictConfig, open_dict
 from distill.config import legacy
 from distill.config.error_messages import one_line, user_message
 from distill.config.validation import validate_config
+from distill.core.checksums import DamagedError, check_folder
 from distill.core.errors import UserError
 from distill.pipeline import run_identity
 
 if TYPE_CHECKING:
     from distill.distributed.worker_group import WorkerGroup
     from distill.reporting.schema import Report
+
+log = logging.getLogger(__name__)
 
 ERROR_FILE = "error.txt"
 # Files that a run writes before it does anything: a folder without others is no run.
@@ -51,15 +55,18 @@ def execute_run(
     Raises:
         UserError: For a mistake of the user, before any training.
     """
+    is_resumed = config.get("resume") is not None
+    if is_resumed:
+        _check_interrupted(config.resume, folder)
     with run_identity.locked(folder), _recorded_failure(folder, keep_folder):
-        is_resumed = config.get("resume") is not None
         config = _config_to_run(config, overrides)
         config.output_dir = str(folder)
-        validate_config(config)
+        validate_config(config, typed=overrides)
         _check_writable("cache_dir", Path(config.cache_dir).expanduser())
         # A resumed run's settings are its own, and the defaults of options that are newer than it.
         if not config.get("overwrite") and not is_resumed:
             run_identity.check_same_settings(folder, config)
+        log.info("run: %s", folder)
         from distill.core.third_party_logging import silence_third_party_logging
 
         silence_third_party_logging()
@@ -135,6 +142,10 @@ def _recorded_failure(folder: Path, keep_folder: bool) -> Iterator[None]:
         yield
     except run_identity.OtherRunError:
         raise  # the run that is there stays as it is
+    except KeyboardInterrupt:
+        if not (folder / run_identity.CONFIG).exists():  # there is nothing to continue
+            remove_if_untouched(folder)
+        raise
     except Exception as error:
         message = user_message(error)
         if keep_folder or not (message and remove_if_untouched(folder)):
@@ -151,7 +162,9 @@ def _config_to_run(config: DictConfig, overrides: list[str]) -> DictConfig:
     if config.resume is None:
         config.overrides = overrides
         return config
-    others = [override for override in overrides if not override.startswith("resume=")]
+    others = [
+        override for override in overrides if not override.startswith(("resume=", "allow_code="))
+    ]
     if others:
         raise UserError(
             f"resume continues a run with its own settings: leave out {' '.join(others)}"
@@ -161,19 +174,44 @@ def _config_to_run(config: DictConfig, overrides: list[str]) -> DictConfig:
         for key in config:  # options that are newer than the run
             if key not in resumed:
                 resumed[key] = config[key]
-        resumed.overwrite = False
+        resumed.overwrite, resumed.allow_code = False, config.get("allow_code") or []
     return resumed
 
 
-def _interrupted_config(folder: str) -> DictConfig:
-    """Return the config of a run that was interrupted.
+def _check_interrupted(resume: str, folder: Path) -> None:
+    """Refuse to resume what is no run, or is finished; nothing is written into it.
+
+    A run whose report or student is damaged is not finished.
+
+    Args:
+        resume: The folder as it was given.
+        folder: The run's, which may have been made for it.
 
     Raises:
-        UserError: If there is none, or it is finished.
+        UserError: With the reason.
     """
-    path = Path(folder).expanduser()
+    path = Path(resume).expanduser()
     if not (path / run_identity.CONFIG).is_file():
-        raise UserError(f"resume={folder}: there is no run in it (config.yaml is missing)")
-    if (path / run_identity.REPORT).is_file():
-        raise UserError(f"resume={folder}: this run is finished, its report is report.md")
-    return run_identity.read_config(path)
+        remove_if_untouched(folder)
+        raise UserError(f"resume={resume}: there is no run in it (config.yaml is missing)")
+    if not (path / run_identity.REPORT).exists():
+        return
+    from distill.reporting.record import ReportError
+    from distill.reporting.schema import load_report
+
+    try:
+        load_report(path)
+        for role in ("student", "control"):
+            if (path / role).exists():
+                check_folder(path / role)
+    except (ReportError, DamagedError) as damage:
+        log.warning("resume: %s: it is made anew", damage)
+        return
+    raise run_identity.OtherRunError(
+        f"resume={resume}: this run is finished, its report is report.md"
+    )
+
+
+def _interrupted_config(folder: str) -> DictConfig:
+    """Return the config of a run that was interrupted."""
+    return run_identity.read_config(Path(folder).expanduser())

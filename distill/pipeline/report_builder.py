@@ -181,14 +181,12 @@ def write_report(
     for model in report.models:
         if (folder / model.role).is_dir():
             write_model_card(folder / model.role, report, model, provenance)
-    run_report.write(report, folder)
-    tensorboard.write_final(
-        folder,
-        report,
-        hyperparameters,
-        (folder / "report.md").read_text(encoding="utf-8"),
-        folder / "tradeoff.png",
-    )
+
+    def write_final() -> None:
+        markdown = (folder / "report.md").read_text(encoding="utf-8")
+        tensorboard.write_final(folder, report, hyperparameters, markdown, folder / "tradeoff.png")
+
+    run_report.write(report, folder, write_final)
 
 
 def describe_environment(hardware: Hardware, processes: int = 1) -> Environment:

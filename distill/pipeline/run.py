@@ -352,7 +352,10 @@ def _train_stage(
         batch_size=components.source.batch_size,
         seed=components.seed + number,
         checkpoint_dir=directory.checkpoints if is_last else directory.checkpoints / stage.name,
-        logger=[logger, *components.trainer.loggers],
+        logger=[
+            logger.of_training("student" if is_last else stage.name),
+            *components.trainer.loggers,
+        ],
         max_epochs=stage.epochs,
         description=f"student, {stage.name}" if stage.name else "student",
         callbacks=(*callbacks, *components.trainer.callbacks) if is_last else (),

@@ -1,6 +1,8 @@
 """A run's folder: what stands where, and what an interrupted run left in it."""
 
 import json
+import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,12 +14,19 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from transformers import PreTrainedModel
 
+from distill.config.environment import resolve_for_writing
+from distill.core import checksums
+from distill.core.cache import remove
+from distill.core.checksums import DamagedError
 from distill.core.permissions import apply_umask
 from distill.data.preprocessor import Processor
 from distill.pipeline import run_identity
 from distill.reporting.record import ReportError
-from distill.reporting.schema import Report, load_report
+from distill.reporting.schema import FILE_NAME, Report, load_report
+from distill.training import checkpoints
 from distill.training.trainer import TrainingResult
+
+log = logging.getLogger(__name__)
 
 # config.yaml is itself a primary config that repeats the command: Hydra has to be told where the
 # new folder is.
@@ -29,7 +38,8 @@ FOLDERS = {
 # What a run writes into its folder, beside run.log, which is open.
 RUN_FILES = (
     "config.yaml", "inputs.json", "report.*", "tradeoff*.png", "student*", "control*",
-    "checkpoints", "events.out.tfevents.*", "error.txt", "stopped.txt", ".*.partial",
+    "checkpoints", "events.out.tfevents.*", "error.txt", "stopped.txt", "checksums.json",
+    ".*.partial",
 )  # fmt: skip
 
 
@@ -45,9 +55,11 @@ class RunDirectory:
         path.mkdir(parents=True, exist_ok=True)
 
     def write_config(self, config: DictConfig, command: str = "distill") -> None:
-        """Write config.yaml: resolved, and itself a complete config that repeats the command."""
-        plain = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(plain, dict)
+        """Write config.yaml: resolved, and itself a complete config that repeats the command.
+
+        What comes from environment variables stays as it was given.
+        """
+        plain = resolve_for_writing(config)
         plain.update({key: None for key in ("output_dir", "resume") if key in plain})
         if "overwrite" in plain:
             plain["overwrite"] = False
@@ -83,7 +95,11 @@ class RunDirectory:
         return None
 
     def _finished_report(self, config: DictConfig) -> Report | None:
-        if self.finished("student") is None or run_identity.differing_settings(self.path, config):
+        if not (self.path / FILE_NAME).exists() or self.finished("student") is None:
+            return None
+        if run_identity.differing_settings(self.path, config):
+            return None
+        if (self.path / "control").exists() and self.finished("control") is None:
             return None
         try:
             return load_report(self.path)
@@ -114,13 +130,36 @@ class RunDirectory:
 
     def finished(self, role: str) -> TrainingResult | None:
         """What a role's training came to, if an earlier attempt at this run finished it."""
-        file = self.path / role / "training.json"
-        return TrainingResult(**json.loads(file.read_text())) if file.is_file() else None
+        folder = self.path / role
+        if not os.path.lexists(folder):
+            return None
+        try:
+            checksums.check_folder(folder)
+            return TrainingResult(**json.loads((folder / "training.json").read_text()))
+        except (
+            DamagedError,
+            FileNotFoundError,
+            NotADirectoryError,
+            ValueError,
+            TypeError,
+        ) as fault:
+            aside = folder.with_name(f"{role}.damaged")
+            remove(aside)
+            folder.replace(aside)
+            log.warning(
+                "%s: %s is damaged (%s): made anew, set aside as %s", role, folder,
+                " ".join(str(fault).split())[:100], aside,
+            )  # fmt: skip
+            return None
 
     def finished_stage(self, name: str, model: nn.Module) -> TrainingResult | None:
         """What an earlier stage came to, its weights loaded, if it was finished."""
         file = self.checkpoints / name / "finished.ckpt"
-        if not file.is_file():
+        if not file.exists():
+            return None
+        if not checkpoints.is_whole(file):
+            log.warning("%s: %s is damaged, the stage is trained again", name, file)
+            remove(file)
             return None
         saved = torch.load(file, map_location="cpu", weights_only=True)
         model.load_state_dict(saved["weights"])
@@ -129,11 +168,11 @@ class RunDirectory:
     def save_stage(self, name: str, model: nn.Module, result: TrainingResult) -> None:
         """Keep the weights at the end of a stage, in place of its checkpoints."""
         folder = self.checkpoints / name
-        partial = folder / ".finished.partial"
-        torch.save({"weights": model.state_dict(), "fitted": asdict(result)}, partial)
-        partial.replace(folder / "finished.ckpt")
-        for checkpoint in ("best.ckpt", "last.ckpt"):
-            (folder / checkpoint).unlink(missing_ok=True)
+        content = {"weights": model.state_dict(), "fitted": asdict(result)}
+        checkpoints.save(content, folder / "finished.ckpt")
+        checkpoints.drop_checkpoints(
+            folder, checkpoints.BEST, checkpoints.LAST, checkpoints.PREVIOUS
+        )
 
     def save_student(
         self, model: PreTrainedModel, processor: Processor, result: TrainingResult
@@ -143,12 +182,12 @@ class RunDirectory:
             model.save_pretrained(partial)
             processor.save_pretrained(partial)
             (partial / "training.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
-        (self.checkpoints / "best.ckpt").unlink(missing_ok=True)
+        checkpoints.drop_checkpoints(self.checkpoints, checkpoints.BEST, checkpoints.PREVIOUS)
 
     def copy_control(self, folder: Path) -> None:
         """Copy the control from the cache, without its curves: the run's own folder has them."""
         with self._replaced("control") as partial:
-            ignored = shutil.ignore_patterns("events.out.tfevents.*")
+            ignored = shutil.ignore_patterns("events.out.tfevents.*", checksums.CHECKSUMS)
             shutil.copytree(folder, partial, dirs_exist_ok=True, ignore=ignored)
 
     @contextmanager
@@ -159,8 +198,10 @@ class RunDirectory:
         partial.mkdir()
         yield partial
         apply_umask(partial)
-        shutil.rmtree(self.path / name, ignore_errors=True)
+        checksums.write_checksums(partial)
+        remove(self.path / name)
         partial.replace(self.path / name)
+        checksums.synchronize(self.path)
 
 
 def _write_atomically(path: Path, content: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,14 +13,64 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.text.plugin_data_pb2 import TextPluginData
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from distill.reporting.files import replacing
 
 Layout = Mapping[str, Mapping[str, Sequence[str]]]
 """Category -> chart -> regular expressions of the tags in it."""
 
 RGBA = 4  # channels of matplotlib's PNG files
+
+
+def drop_steps_from(directory: Path, suffix: str, step: int) -> None:
+    """Remove the events of a step and later ones: a training that is continued writes them again.
+
+    What a killed process has left half-written at a file's end goes as well.
+
+    Args:
+        directory: Folder of the event files.
+        suffix: Of the names of the training's files.
+        step: The first step that is removed.
+    """
+    for file in directory.glob(f"{NAME}*{suffix}"):
+        content = file.read_bytes()
+        kept, has_summaries = bytearray(), False
+        for record in _records(content):
+            event = Event.FromString(record[HEADER:-FOOTER])
+            if event.HasField("summary") and event.step >= step:
+                continue
+            kept += record
+            has_summaries |= event.HasField("summary")
+        if not has_summaries:
+            file.unlink()
+        elif len(kept) < len(content):
+            with replacing(file) as temporary:
+                temporary.write_bytes(kept)
+
+
+# Length and its checksum before the content of a record, the content's checksum after it, in bytes.
+HEADER, FOOTER = 12, 4
+NAME = "events.out.tfevents."
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    """Yield the whole records of an event file, with their headers and footers."""
+    start = 0
+    while len(content) >= start + HEADER + FOOTER:
+        head = content[start : start + HEADER]
+        length, checksum = struct.unpack("<QI", head)
+        end = start + HEADER + length + FOOTER
+        if masked_crc32c(head[:8]) != checksum or len(content) < end:
+            return
+        body = content[start + HEADER : end - FOOTER]
+        if struct.pack("<I", masked_crc32c(body)) != content[end - FOOTER : end]:
+            return
+        yield content[start:end]
+        start = end
 
 
 class EventFile:
@@ -29,11 +80,13 @@ class EventFile:
 
     Args:
         directory: Created if it does not exist.
-        suffix: Of the file's name.
+        suffix: Of the file's name; files that have it are replaced.
     """
 
     def __init__(self, directory: Path, suffix: str = "") -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        for file in directory.glob(f"{NAME}*{suffix}") if suffix else ():
+            file.unlink()
         self._writer = EventFileWriter(str(directory), filename_suffix=suffix)
 
     def __enter__(self) -> Self:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.core.checksums import write_checksums
 from distill.reporting import text
 from distill.reporting.figure import draw_tradeoff, save_figure
 from distill.reporting.files import write_text
@@ -17,21 +18,26 @@ from distill.reporting.schema import FILE_NAME, ModelReport, Report, RunInfo
 CLASS_SCORES = ("precision", "recall", "f1")
 
 
-def write(report: Report, directory: Path) -> str:
+def write(
+    report: Report, directory: Path, before_it_counts: Callable[[], None] = lambda: None
+) -> str:
     """Write report.json, report.md and tradeoff.png into ``directory``.
 
     Args:
         report: The measurements.
         directory: The run's folder, created if it does not exist.
+        before_it_counts: Writes what a finished run has beside them.
 
     Returns:
         The short form for the terminal: a table and the conclusion, at most 100 columns.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    # report.json last: a folder that has it is a finished run.
     write_text(directory / "report.md", markdown(report))
     save_figure(draw_tradeoff(report), directory / "tradeoff.png")
+    before_it_counts()
+    # report.json last: a folder that has it is a finished run.
     report.write(directory / FILE_NAME)
+    write_checksums(directory, files=[FILE_NAME])
     return overview(report)
 
 

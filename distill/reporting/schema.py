@@ -17,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from distill.core.checksums import DamagedError, check_file, read_checksums
 from distill.reporting.files import write_text
 from distill.reporting.record import Record, ReportError, Scores
 
@@ -440,9 +441,12 @@ class Report(Record):
             ReportError: It is damaged, of another schema, or not a report; without its path.
         """
         try:
+            _check(file)
             return cls.from_dict(json.loads(file.read_text(encoding="utf-8")))
         except ReportError:
             raise
+        except (IsADirectoryError, NotADirectoryError, RecursionError) as error:
+            raise ReportError("is no report") from error
         except ValueError as error:
             raise ReportError(f"is not JSON: {error}") from error
 
@@ -508,6 +512,20 @@ class Report(Record):
         from distill.reporting.run_table import markdown_overview
 
         return markdown_overview(self)
+
+
+def _check(file: Path) -> None:
+    """Compare a run's report with its checksum, if it has one.
+
+    Raises:
+        ReportError: It differs.
+    """
+    try:
+        expected = (read_checksums(file.parent) or {}).get(file.name)
+        if expected is not None:
+            check_file(file, expected)
+    except DamagedError as damage:
+        raise ReportError(f"is damaged ({damage})") from damage
 
 
 def load_report(path: Path | str) -> Report:

@@ -42,6 +42,10 @@ WITHOUT_TERMS = {
 }
 
 
+# Of the names of event files that are replaced when they are written again.
+FINAL, SWEEP = ".final", ".sweep"
+
+
 def write_final(
     directory: Path,
     report: Report,
@@ -64,7 +68,7 @@ def write_final(
     """
     scalars = final_scalars(report)
     row = f"{directory.resolve().name} in {directory.resolve().parent.name}"
-    with EventFile(directory) as file:
+    with EventFile(directory, suffix=FINAL) as file:
         for tag, value in scalars.items():
             file.add_scalar(tag, value, int(scalars["final/parameters"]))
         file.add_custom_scalars(_charts(report))
@@ -77,7 +81,7 @@ def write_sweep(directory: Path, markdown: str, figure: Path, part: str = "") ->
 
     A sweep over several test sets has a comparison for each: ``part`` distinguishes them.
     """
-    with EventFile(directory) as file:
+    with EventFile(directory, suffix=f".{part.replace('.', '-')}{SWEEP}") as file:
         comparison, image = (f"{name}/{part}".rstrip("/") for name in ("comparison", "front"))
         _write_page(file, comparison, markdown, image, figure)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from distill.config.trust import check_targets
 from distill.config.validation import validate_config, validate_node
 from distill.core.errors import UnmetGoal, UserError
 from distill.search import budget_report, record
@@ -52,6 +53,7 @@ def run_budget_search(
     fixed = fixed_overrides(config, overrides)
     node = OmegaConf.to_container(config.search, resolve=True)
     assert isinstance(node, dict)
+    check_targets("search", node)
     validate_node("search", {str(key): value for key, value in node.items()})
     settings: BudgetConfig = instantiate(config.search, _convert_="all")
     if not any(override.lstrip("+").startswith("trainer.patience=") for override in fixed):

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from distill.config import legacy
+from distill.config.environment import resolve_for_writing
 from distill.core.errors import UserError
 from distill.search.space import Space, describe
 
@@ -31,8 +32,9 @@ def describe_search(base: DictConfig, settings: DictConfig, space: Space) -> dic
         settings: The node ``search``.
         space: What is searched.
     """
-    search, run = (OmegaConf.to_container(node, resolve=True) for node in (settings, base))
-    assert isinstance(search, dict) and isinstance(run, dict)
+    search = OmegaConf.to_container(settings, resolve=True)
+    assert isinstance(search, dict)
+    run = resolve_for_writing(base)
     left_out = (*BUDGET, "_target_", "space")
     return {
         "search": {key: value for key, value in search.items() if key not in left_out},

@@ -228,8 +228,6 @@ def line(trial: Trial, folder: Path) -> str:
 
 def write_history(directory: Path, summary: SearchSummary) -> None:
     """Rewrite the search's own TensorBoard run: its trials as steps, and the report as text."""
-    for file in directory.glob(f"events.out.tfevents.*{HISTORY}"):
-        file.unlink()
     with EventFile(directory, suffix=HISTORY) as events:
         for trial in summary.trials:
             values = {

@@ -8,6 +8,7 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from distill.config.trust import check_targets
 from distill.config.validation import validate_config, validate_node
 from distill.core.errors import UserError
 from distill.search import record, report
@@ -38,6 +39,7 @@ def run_search(
     fixed = fixed_overrides(config, overrides)
     node = OmegaConf.to_container(config.search, resolve=True)
     assert isinstance(node, dict)
+    check_targets("search", node)
     validate_node("search", {str(key): value for key, value in node.items()})
     settings = instantiate(config.search, _convert_="all")
     compose = composer(fixed)

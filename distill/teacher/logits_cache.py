@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from distill.core.cache import cache_key, get_or_create
+from distill.core.cache import cache_key, file_lock, get_or_create, remove
 from distill.core.errors import RunError, UserError
 from distill.core.hardware import Hardware
 from distill.core.jagged import ArrayOrJagged, JaggedArray, allocate_rows
@@ -84,7 +84,8 @@ def cached_logits(
 
     The key covers the weights of the teacher, its processor, the content of the split, the maximum
     length of an example and the precision. In addition, a few examples are computed anew whenever
-    the file is opened, which detects damaged files and results of other versions of a library.
+    the file is opened: where they differ, another version of a library has computed the file, and
+    it is made anew, as a damaged one is.
 
     Args:
         teacher: a prepared teacher.
@@ -103,8 +104,7 @@ def cached_logits(
         they were reused.
 
     Raises:
-        UserError: if the cached logits differ from those of the teacher, or its outputs are not
-            finite numbers.
+        UserError: if the teacher's outputs are not finite numbers.
     """
     key = cache_key(
         kind="outputs", format=1, teacher=teacher.hash,
@@ -125,9 +125,14 @@ def cached_logits(
             raise UserError(f"the teacher {teacher.name} cannot teach: {error}") from error
 
     reused = get_or_create(folder, compute)
-    logits = _by_example(np.load(folder / "logits.npy", mmap_mode="r"), examples, folder)
-    if reused:
-        _verify_sample(logits, teacher, examples, hardware, folder)
+    if reused and not _agrees_with_sample(folder, teacher, examples, hardware):
+        # The file is whole, so another version of a library has computed it.
+        log.warning("cache: the logits in %s are no longer the teacher's: made anew", folder)
+        with file_lock(folder):
+            remove(folder)
+        reused = get_or_create(folder, compute)
+    logits = _by_example(folder, examples)
+    assert logits is not None, "the file was just written, or compared with the examples"
     return logits, 0.0 if reused else time.perf_counter() - started, reused
 
 
@@ -156,10 +161,11 @@ def _compute_logits(
         file.flush()
 
 
-def _by_example(values: np.ndarray, examples: DistillationDataset, folder: Path) -> ArrayOrJagged:
-    """Return the rows of the file by example."""
+def _by_example(folder: Path, examples: DistillationDataset) -> ArrayOrJagged | None:
+    """Return the rows of the file by example; ``None`` if they are not as many."""
+    values: np.ndarray = np.load(folder / "logits.npy", mmap_mode="r")
     if len(values) != _count_rows(examples):
-        raise _stale_error(folder)
+        return None
     counts = examples.position_counts
     return values if counts is None else JaggedArray(values, counts)
 
@@ -170,14 +176,13 @@ def _count_rows(examples: DistillationDataset) -> int:
     return len(examples) if counts is None else int(counts.sum())
 
 
-def _verify_sample(
-    logits: ArrayOrJagged,
-    teacher: Teacher,
-    examples: DistillationDataset,
-    hardware: Hardware,
-    folder: Path,
-) -> None:
+def _agrees_with_sample(
+    folder: Path, teacher: Teacher, examples: DistillationDataset, hardware: Hardware
+) -> bool:
     """Compare the cached logits of a few examples with newly computed ones."""
+    logits = _by_example(folder, examples)
+    if logits is None:
+        return False
     sample = np.linspace(
         0, len(examples) - 1, min(VERIFIED_EXAMPLES, len(examples)), dtype=int
     ).tolist()
@@ -189,11 +194,4 @@ def _verify_sample(
     # In a batch of other examples the padding differs, and with it the rounding.
     tolerance = 1e-3
     scale = max(1.0, float(np.abs(computed).max(initial=0.0)))
-    if not np.abs(cached - computed).max(initial=0.0) <= tolerance * scale:
-        raise _stale_error(folder)
-
-
-def _stale_error(folder: Path) -> UserError:
-    return UserError(
-        f"the cached logits in {folder} differ from those of the teacher: delete that folder"
-    )
+    return bool(np.abs(cached - computed).max(initial=0.0) <= tolerance * scale)

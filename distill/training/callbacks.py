@@ -29,9 +29,13 @@ class TerminateOnSignal(Callback):
     with something else.
     """
 
+    def __init__(self) -> None:
+        before = signal.getsignal(signal.SIGTERM)  # the command's, which knows how it was ended
+        self._handler = before if callable(before) else signal.default_int_handler
+
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Replace Lightning's handler."""
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, self._handler)
 
 
 @dataclass
@@ -66,7 +70,49 @@ class Selection:
         return self.mode == "max" and self.value <= 0
 
 
-class BestCheckpoint(ModelCheckpoint):
+class _KeptCheckpoint(ModelCheckpoint):
+    """A checkpoint that is found again in a folder that was moved or copied."""
+
+    @property
+    def _legacy_state_key(self) -> Any:
+        """Key of the state in checkpoints of earlier versions: that of Lightning's own class."""
+        return self.state_key.replace(type(self).__qualname__, "ModelCheckpoint")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore Lightning's state, with the paths of this folder."""
+        moved = dict(state_dict)
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            if moved.get(key):
+                moved[key] = self._moved(moved[key])
+        moved["best_k_models"] = {
+            self._moved(path): score for path, score in moved.get("best_k_models", {}).items()
+        }
+        super().load_state_dict({**moved, "dirpath": self.dirpath})
+
+    def _moved(self, path: str) -> str:
+        return str(Path(str(self.dirpath)) / Path(path).name)
+
+
+class LastCheckpoint(_KeptCheckpoint):
+    """Keeps ``last.ckpt``, from which a training continues, and the one before it.
+
+    Args:
+        directory: folder of the checkpoint.
+    """
+
+    def __init__(self, directory: Path):
+        super().__init__(
+            directory, "last", save_on_train_epoch_end=True, enable_version_counter=False
+        )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write what was logged so far first: a checkpoint has all points of its curve."""
+        for logger in trainer.loggers:
+            logger.save()
+        super().on_train_epoch_end(trainer, module)
+
+
+class BestCheckpoint(_KeptCheckpoint):
     """Keeps ``best.ckpt``; ties are broken by the validation loss.
 
     Args:
@@ -82,11 +128,6 @@ class BestCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=False, enable_version_counter=False,
         )  # fmt: skip
         self.loss, self.selection = loss, Selection(mode)
-
-    @property
-    def _legacy_state_key(self) -> Any:
-        """Key of the state in checkpoints of earlier versions: that of Lightning's own class."""
-        return self.state_key.replace(type(self).__qualname__, "ModelCheckpoint")
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: torch.Tensor | None = None) -> bool:
         """Return whether the present weights are the best so far."""
@@ -128,6 +169,11 @@ class PatientStopping(Callback):
         """Key of the state in checkpoints of earlier versions: that of Lightning's own class."""
         key = self._generate_state_key(monitor=self.monitor, mode=self.selection.mode)
         return key.replace(type(self).__qualname__, "EarlyStopping")
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Train no further where the training was stopped before it was interrupted."""
+        if self.waited >= self.patience:
+            trainer.should_stop = True
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Count the validation, and stop if there were too many without a new best."""

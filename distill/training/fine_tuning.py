@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from distill.core import cache
@@ -110,7 +111,10 @@ class FineTuningPlan:
             batch_size=self.batch_size,
             seed=self.seed,
             checkpoint_dir=folder / "checkpoints",
-            logger=[logger, TensorBoardLogger(folder)],
+            logger=[
+                logger.of_training(self.role),
+                TensorBoardLogger(folder).of_training(self.role),
+            ],
             max_epochs=self.epochs,
             description=self.role,
         )
@@ -144,7 +148,11 @@ def fine_tune(
         cache_dir: folder that fine-tuned models are kept in.
         logger: of the run that asks; a reused model brings its curves along.
     """
-    folder = cache_dir / f"{plan.role}s" / f"{plan.name}-{plan.data.name}-{plan.cache_key(trainer)}"
+    folder = (
+        cache_dir
+        / f"{plan.role}s"
+        / cache.entry_name(plan.name, plan.data.name, plan.cache_key(trainer))
+    )
     started = time.perf_counter()
 
     def train(partial: Path) -> None:
@@ -158,10 +166,26 @@ def fine_tune(
         (partial / "training.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
         shutil.rmtree(partial / "checkpoints")
 
-    reused = cache.get_or_create(folder, train)
+    reused = cache.get_or_create(folder, train, adopt=_looks_whole)
     if reused:
         log.info("%s: trained before from the same start on the same data, reused", plan.role)
-        for events in folder.glob("events.out.tfevents.*"):
-            shutil.copy(events, logger.log_dir)
+        logger.of_training(plan.role).copy_curves(folder)
     result = TrainingResult(**json.loads((folder / "training.json").read_text()))
     return FineTunedModel(folder, result, 0.0 if reused else time.perf_counter() - started, reused)
+
+
+def _looks_whole(folder: Path) -> bool:
+    """Return whether a model that was kept without checksums has all its files, at full length.
+
+    Training it again would take long, and its weights are looked at when they are loaded.
+    """
+    try:
+        TrainingResult(**json.loads((folder / "training.json").read_text()))
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        weights = sorted(folder.glob("*.safetensors"))
+        for file in weights:
+            with safe_open(file, "pt"):  # compares the header with the length
+                pass
+    except (OSError, ValueError, TypeError, SafetensorError):
+        return False
+    return bool(weights)

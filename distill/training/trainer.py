@@ -4,7 +4,9 @@ import copy
 import difflib
 import inspect
 import math
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -27,14 +28,17 @@ from distill.distributed.environment import ProcessRank
 from distill.distributed.launcher import ProcessLauncher
 from distill.modeling.active_rows_embedding import train_active_rows
 from distill.modeling.row_embedding import sparse_row_gradients
+from distill.training import checkpoints
 from distill.training.callbacks import (
     BestCheckpoint,
     EpochLogger,
+    LastCheckpoint,
     MonitorMode,
     PatientStopping,
     TerminateOnSignal,
 )
 from distill.training.divergence import DivergenceGuard
+from distill.training.loggers import TensorBoardLogger
 from distill.training.module import DistillationModule
 
 # Arguments of Lightning's Trainer that this program sets itself: a user's value would be ignored.
@@ -223,7 +227,8 @@ class TrainerFactory:
     def fit(self, plan: TrainingPlan) -> TrainingResult:
         """Train a module and leave the weights in it that the plan says.
 
-        Continues from ``last.ckpt`` if there is one, to the bit as if it had never stopped.
+        Continues from the last whole checkpoint if there is one, to the bit as if it had never
+        stopped.
         """
         self.check_length(
             "trainer.max_epochs" if plan.max_epochs is None else "epochs",
@@ -233,14 +238,21 @@ class TrainerFactory:
         # transformers loads in evaluation mode, and Lightning keeps the mode it finds.
         plan.module.train()
         started = time.perf_counter()
-        weights, best, best_epoch, epochs = self.launcher.run_on_all_ranks(self._train, plan)
+        found = checkpoints.find_checkpoint(
+            plan.checkpoint_dir, plan.description, keeps_best=plan.keep == "best"
+        )
+        for logger in plan.logger if isinstance(plan.logger, list) else [plan.logger]:
+            if isinstance(logger, TensorBoardLogger):
+                logger.drop_steps_from(found.step if found else 0)
+        weights, best, best_epoch, epochs = self.launcher.run_on_all_ranks(
+            self._train, plan, found.file if found else None
+        )
         if weights:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-            plan.module.load_state_dict(state["state_dict"])
+            plan.module.load_state_dict(checkpoints.load_weights(Path(weights), plan.description))
         return TrainingResult(best, best_epoch, epochs, time.perf_counter() - started)
 
     def _train(
-        self, process: ProcessRank, plan: TrainingPlan
+        self, process: ProcessRank, plan: TrainingPlan, checkpoint: Path | None
     ) -> tuple[str, float | None, int, int]:
         """Train in one process; return the weights' file and what `TrainingResult` begins with."""
         if self.hardware.accelerator == "cpu":
@@ -250,9 +262,7 @@ class TrainerFactory:
             module = copy.deepcopy(module)
         monitored = plan.monitor, module.loss_name, plan.monitor_mode
         best = BestCheckpoint(plan.checkpoint_dir, *monitored)
-        last = ModelCheckpoint(
-            plan.checkpoint_dir, "last", save_on_train_epoch_end=True, enable_version_counter=False
-        )
+        last = LastCheckpoint(plan.checkpoint_dir)
         epochs = EpochLogger(plan.description, *monitored)
         guard = DivergenceGuard(plan.description, module, self.hardware.precision)
         callbacks: list[Callback] = [last, epochs, guard, *plan.callbacks]
@@ -268,7 +278,7 @@ class TrainerFactory:
         pl.seed_everything(plan.seed + process.rank, verbose=False)
         with _irrelevant_warnings_ignored():
             trainer = self._build_trainer(process, plan, module, callbacks)
-            self._fit_module(trainer, process, plan, module)
+            self._fit_module(trainer, process, plan, module, checkpoint)
         value = None if best.best_model_score is None else float(best.best_model_score)
         best_epoch = epochs.best_epoch if plan.keep == "best" else trainer.current_epoch
         weights = best.best_model_path or last.last_model_path
@@ -285,6 +295,10 @@ class TrainerFactory:
             "precision": self.hardware.precision,
             "deterministic": self.hardware.accelerator == "cuda",
         }
+        of_processes = self.launcher.trainer_settings(
+            process, module.objective.trains_every_parameter, module.student
+        )
+        of_processes["plugins"] += [checkpoints.CheckpointFiles(plan.checkpoint_dir)]
         return pl.Trainer(
             accelerator=self.hardware.accelerator,
             max_epochs=plan.max_epochs or self.max_epochs,
@@ -293,9 +307,7 @@ class TrainerFactory:
             enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            **self.launcher.trainer_settings(
-                process, module.objective.trains_every_parameter, module.student
-            ),
+            **of_processes,
             **(settings | self.lightning),
         )
 
@@ -305,13 +317,14 @@ class TrainerFactory:
         process: ProcessRank,
         plan: TrainingPlan,
         module: DistillationModule,
+        checkpoint: Path | None,
     ) -> None:
         # FSDP shards parameters by their shapes, which must be those of the checkpoint.
         ids = None if self.launcher.shards else plan.train.embedding_ids()
+        interrupt = signal.getsignal(signal.SIGINT)
         padding = getattr(getattr(module.student, "config", None), "pad_token_id", None)
         if ids is not None and padding is not None and padding >= 0:
             ids = np.union1d(ids, [padding])  # Longformer pads to its window by itself
-        resume = plan.checkpoint_dir / "last.ckpt"
         try:
             with ExitStack() as changes:
                 alone = process.world_size == 1 and self.hardware.accelerator == "cpu"
@@ -323,9 +336,11 @@ class TrainerFactory:
                     module,
                     plan.train.loader(plan.batch_size, plan.seed, process),
                     plan.validation.loader(plan.batch_size, None, process),
-                    ckpt_path=str(resume) if resume.exists() else None,
+                    ckpt_path=checkpoint,
                 )
-        except SystemExit:  # Lightning turns an interrupt into this
+        except SystemExit:  # Lightning turns an interrupt into this, and ignores further ones
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, interrupt or signal.SIG_DFL)
             raise KeyboardInterrupt from None
 
 

@@ -46,7 +46,7 @@ def test_an_interrupted_attempt_is_continued(tmp_path):
         (target / "second").write_text("2")
 
     assert not get_or_create(folder, create)
-    assert {file.name for file in folder.iterdir()} == {"first", "second"}
+    assert {file.name for file in folder.iterdir()} == {"first", "second", "checksums.json"}
 
 
 def test_concurrent_runs_create_it_once(tmp_path):
@@ -69,3 +69,30 @@ def test_the_lock_is_beside_the_path_and_released(tmp_path):
     for _ in range(2):
         with file_lock(path):
             assert path.with_name("thing.lock").exists()
+
+
+def test_a_process_that_waits_says_for_what(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("distill.core.cache.WAIT_WITHOUT_NOTICE", 0.05)
+    caplog.set_level("INFO")
+    path, taken, free = tmp_path / "thing", threading.Event(), threading.Event()
+
+    def hold():
+        with file_lock(path):
+            taken.set()
+            free.wait()
+
+    def wait():
+        with file_lock(path):
+            pass
+
+    threads = [threading.Thread(target=hold)]
+    threads[0].start()
+    taken.wait()
+    threads.append(threading.Thread(target=wait))
+    threads[1].start()
+    while not caplog.text:
+        threads[1].join(0.01)
+    free.set()
+    for thread in threads:
+        thread.join()
+    assert f"another process is making {path}" in caplog.text

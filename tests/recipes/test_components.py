@@ -20,7 +20,7 @@ def test_loss(command, small):
     """The objective of the recipe is composed, trained on and logged."""
     code, _, err = command(
         "--config-dir", str(HERE / "loss"), *small, "objective=cosine_logits", "output_dir=run",
-        "trainer.log_every_n_steps=1",
+        "allow_code=[tests]", "trainer.log_every_n_steps=1",
     )  # fmt: skip
     assert code == 0, err
     values = [event.value for event in curves(Path("run")).Scalars("train/loss/cosine")]
@@ -38,7 +38,7 @@ def test_the_loss_itself():
 
 def test_student(command, small):
     """The student of the recipe is checked, built and measured."""
-    outside = ["--config-dir", str(HERE / "student")]
+    outside = ["--config-dir", str(HERE / "student"), "allow_code=[tests]"]
     code, _, err = command(*outside, *small[:-1], "student=last_layers", "output_dir=run")
     assert code == 0, err
     students = [model for model in report()["models"] if model["role"] == "student"]
@@ -52,7 +52,7 @@ def test_source(command, small):
     settings = [one for one in small if not one.startswith("data")]
     code, _, err = command(
         "--config-dir", str(HERE / "source"), *settings, "data=generated", "data.count=90",
-        "data.limit=80", "data.max_length=24", "output_dir=run",
+        "data.limit=80", "data.max_length=24", "output_dir=run", "allow_code=[tests]",
     )  # fmt: skip
     assert code == 0, err
     assert report()["data"]["examples"] == {"train": 80, "validation": 40, "test": 40}
@@ -62,6 +62,11 @@ def test_source(command, small):
 def test_an_option_that_a_toy_does_not_have_is_refused(command, small):
     settings = [one for one in small if not one.startswith("data")]
     code, _, err = command(
-        "--config-dir", str(HERE / "source"), *settings, "data=generated", "+data.number=9"
+        "--config-dir",
+        str(HERE / "source"),
+        *settings,
+        "data=generated",
+        "+data.number=9",
+        "allow_code=[tests]",
     )
     assert code == 2 and "data.number" in err

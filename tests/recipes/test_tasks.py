@@ -47,6 +47,7 @@ def run_settings(tmp_path: Path, recipe: str, data: Path) -> list[str]:
         "data=files", f"data.path={data}", f"cache_dir={tmp_path / 'cache'}", "output_dir=run",
         "trainer.accelerator=cpu", "trainer.precision=32-true", "optimizer.learning_rate=5e-3",
         "teacher.learning_rate=5e-3", "teacher.epochs=4", "trainer.max_epochs=4",
+        "allow_code=[tests]",
     ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.core.errors import UserError
+from distill.core.checksums import write_checksums
 from distill.core.hardware import Hardware
 from distill.core.jagged import JaggedArray
 from distill.data.dataset import DistillationDataset
@@ -86,17 +86,39 @@ def test_the_precision_of_training_makes_no_difference(call):
     assert np.array_equal(logits, again)
 
 
-def test_a_damaged_file_is_refused(call, tmp_path):
+def damage(values):
+    flipped = values.copy()
+    flipped.view(np.uint32)[25, 0] ^= 1
+    scaled = values.copy()
+    scaled[11] *= -3
+    missing = values.copy()
+    missing[30] = np.nan
+    return {"bit": flipped, "row": scaled, "nan": missing, "short": values[:-1], "other": values.T}
+
+
+@pytest.mark.parametrize("what", damage(np.ones((50, 2), np.float32)))
+def test_a_damaged_file_is_computed_anew(call, tmp_path, caplog, what):
     model = make_model().eval()
-    call(model)
+    before = np.array(call(model)[0])
+    np.save(next(tmp_path.glob("outputs/*/logits.npy")), damage(before)[what])
+    logits, _, reused = call(model)
+    assert not reused
+    assert np.array_equal(logits, before)
+    assert "damaged (logits.npy" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["all", "short"])
+def test_what_another_version_has_computed_is_computed_anew(call, tmp_path, caplog, what):
+    """Its file is whole, so only the values tell."""
+    model = make_model().eval()
+    before = np.array(call(model)[0])
     file = next(tmp_path.glob("outputs/*/logits.npy"))
-    values = np.load(file)
-    np.save(file, values + 1)
-    with pytest.raises(UserError, match="delete that folder"):
-        call(model)
-    np.save(file, values[:-1])
-    with pytest.raises(UserError, match="delete that folder"):
-        call(model)
+    np.save(file, before + 1 if what == "all" else before[:-1])
+    write_checksums(file.parent, file.parent.name)
+    logits, _, reused = call(model)
+    assert not reused
+    assert np.array_equal(logits, before)
+    assert "no longer the teacher's" in caplog.text
 
 
 def test_an_interrupted_pass_leaves_nothing_that_looks_whole(call, monkeypatch):

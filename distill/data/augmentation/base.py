@@ -9,9 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
-from pyarrow.parquet import ParquetWriter
 
-from distill.core.cache import cache_key, get_or_create
+from distill.core.cache import cache_key, entry_name, get_or_create
 from distill.core.errors import UserError
 from distill.data.columns import iter_chunks, iter_values
 
@@ -70,7 +69,7 @@ def augment(
         digest.update(b"\x1e")
     settings = augmentation.settings()
     key = cache_key(kind="augmented", format=1, content=digest.hexdigest(), settings=settings)
-    folder = cache_dir / "augmented" / f"{augmentation.name}-{key}"
+    folder = cache_dir / "augmented" / entry_name(augmentation.name, key)
 
     def make(partial: Path) -> None:
         log.info(
@@ -78,7 +77,7 @@ def augment(
             augmentation.copies, len(rows), augmentation.name,
         )  # fmt: skip
         schema = pa.schema([(column, pa.string()) for column in columns])
-        with ParquetWriter(partial / "texts.parquet", schema) as file:
+        with pa.ipc.new_stream(str(partial / "texts.arrow"), schema) as file:
             for start, texts in iter_chunks(rows, columns, CHUNK_ROWS):
                 if start:
                     log.info("augmentation: %d of all %d texts are done", start, len(rows))
@@ -86,9 +85,7 @@ def augment(
 
     if get_or_create(folder, make):
         log.info("augmentation: the generated texts are reused from the cache")
-    return Dataset.from_parquet(
-        str(folder / "texts.parquet"), cache_dir=str(cache_dir / "datasets")
-    )
+    return Dataset.from_file(str(folder / "texts.arrow"))
 
 
 def _copies(

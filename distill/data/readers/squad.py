@@ -11,6 +11,7 @@ from datasets import Dataset, Features, List, Value
 
 from distill.core.cache import cache_key, get_or_create
 from distill.core.errors import UserError
+from distill.data.readers.stored import write_rows
 from distill.data.readers.text_file import open_text
 from distill.data.values import parse_flag
 
@@ -61,10 +62,10 @@ def read_squad(file: Path, cache_dir: Path, encoding: str | None = None) -> Data
         if not rows:
             raise UserError(f"{file} has no examples")
         columns = {name: [row[name] for row in rows] for name in FEATURES}
-        Dataset.from_dict(columns, FEATURES).to_parquet(partial / "rows.parquet")
+        write_rows(partial / "rows.arrow", Dataset.from_dict(columns, FEATURES))
 
     get_or_create(folder, prepare)
-    return Dataset.from_parquet(str(folder / "rows.parquet"), cache_dir=str(cache_dir / "datasets"))
+    return Dataset.from_file(str(folder / "rows.arrow"))
 
 
 def _rows(articles: Any, file: Path) -> Iterator[dict[str, Any]]:

@@ -69,6 +69,16 @@ def _code_hash() -> str:
     return digest.hexdigest()
 
 
+def write_rows(file: Path, rows: Dataset) -> None:
+    """Write rows into an Arrow file, a chunk in memory at a time, to be mapped by ``from_file``."""
+    schema = rows.features.arrow_schema
+    table = rows.with_format("arrow")
+    with pa.ipc.new_stream(str(file), schema) as stream:
+        for start in range(0, len(rows), CHUNK_ROWS):
+            chunk = table[start : start + CHUNK_ROWS].replace_schema_metadata(schema.metadata)
+            stream.write_table(chunk.combine_chunks())
+
+
 def file_hash(file: Path) -> str:
     """Return a hash of the bytes of a file."""
     try:

@@ -1,13 +1,20 @@
 """Options that every data source has: columns, number of examples, length, batch size."""
 
+import logging
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from datasets import Dataset
 
+from distill.core.cache import remove
+from distill.core.checksums import CHECKSUMS, DamagedError, check_folder, write_checksums
 from distill.core.errors import UserError
+
+log = logging.getLogger(__name__)
 
 # Common names of splits.
 SPLIT_NAMES = {
@@ -148,11 +155,6 @@ class DataSource(ABC):
         return None
 
 
-def read_parquet(file: Path, cache_dir: Path) -> Dataset:
-    """Return the rows of a parquet file that a source has prepared."""
-    return Dataset.from_parquet(str(file), cache_dir=str(cache_dir / "datasets"))
-
-
 def read_with_datasets(
     *arguments: Any, cache_dir: Path, description: str, **options: Any
 ) -> dict[str, Dataset]:
@@ -166,12 +168,14 @@ def read_with_datasets(
     """
     import datasets
 
+    kept = cache_dir / "datasets"
+    _discard_damaged(kept, str(arguments[0]))
     datasets.disable_progress_bars()
     verbosity = datasets.logging.get_verbosity()
     # It logs the failure that is raised: the message below says it once.
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
-        loaded = datasets.load_dataset(*arguments, cache_dir=str(cache_dir / "datasets"), **options)
+        loaded = datasets.load_dataset(*arguments, cache_dir=str(kept), **options)
     except Exception as error:  # those of datasets, pandas, pyarrow and the hub have no common base
         cause = error.__cause__ or error
         # An empty txt file raises the second one.
@@ -181,4 +185,40 @@ def read_with_datasets(
         raise UserError(f"cannot read {description}: {type(cause).__name__}: {reason}") from error
     finally:
         datasets.logging.set_verbosity(verbosity)
+    _add_checksums(loaded.values())
     return dict(loaded)
+
+
+def _discard_damaged(folder: Path, name: str) -> None:
+    """Remove what ``datasets`` has kept of a data set where it is not what was written.
+
+    It would map damaged files into memory; what is removed it makes anew of what was downloaded.
+
+    Args:
+        folder: cache of ``datasets``.
+        name: the data set as it is loaded, such as ``owner/name``.
+    """
+    wanted = _normalized(name)
+    for kept in folder.iterdir() if folder.is_dir() else ():
+        if not kept.is_dir() or _normalized(kept.name) != wanted:
+            continue
+        for found in sorted(kept.rglob(CHECKSUMS)):
+            try:
+                check_folder(found.parent)
+            except DamagedError as damage:
+                log.warning("cache: %s is damaged (%s): made anew", found.parent, damage)
+                remove(found.parent)
+
+
+def _normalized(name: str) -> str:
+    """Return what the name of a data set and that of its folder in the cache have in common."""
+    return re.sub(r"[\W_]+", "", name).lower()
+
+
+def _add_checksums(loaded: Iterable[Dataset]) -> None:
+    """Write checksums of the files that ``datasets`` keeps, where there are none yet."""
+    folders = {Path(file["filename"]).parent for rows in loaded for file in rows.cache_files}
+    for folder in folders:
+        if not (folder / CHECKSUMS).exists():
+            files = [file.name for file in folder.iterdir() if file.suffix in (".arrow", ".json")]
+            write_checksums(folder, files=files)

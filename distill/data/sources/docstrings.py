@@ -10,7 +10,8 @@ from datasets import Dataset
 
 from distill.core.cache import cache_key, get_or_create
 from distill.data.readers.docstrings import LIBRARIES, Paragraphs, load, load_rest
-from distill.data.sources.base import DataSource, read_parquet
+from distill.data.readers.stored import write_rows
+from distill.data.sources.base import DataSource
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +37,11 @@ class DocstringSource(DataSource):
 
         def prepare(partial: Path) -> None:
             for split, rows in load(self.per_library, self._paragraphs).items():
-                Dataset.from_list(rows).to_parquet(partial / f"{split}.parquet")
+                write_rows(partial / f"{split}.arrow", Dataset.from_list(rows))
 
         get_or_create(folder, prepare)
         return {
-            split: read_parquet(folder / f"{split}.parquet", cache_dir)
+            split: Dataset.from_file(str(folder / f"{split}.arrow"))
             for split in ("train", "validation", "test")
         }
 
@@ -55,10 +56,10 @@ class DocstringSource(DataSource):
             labeled = [text for rows in self.read(cache_dir).values() for text in rows["text"]]
             texts = load_rest(labeled, self._paragraphs)
             self._paragraphs = Paragraphs()  # what was parsed is not needed any more
-            Dataset.from_dict({"text": texts}).to_parquet(partial / "rest.parquet")
+            write_rows(partial / "rest.arrow", Dataset.from_dict({"text": texts}))
 
         get_or_create(folder, prepare)
-        return read_parquet(folder / "rest.parquet", cache_dir)
+        return Dataset.from_file(str(folder / "rest.arrow"))
 
     def _folder(self, kind: str, cache_dir: Path) -> Path:
         key = cache_key(

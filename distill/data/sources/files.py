@@ -1,5 +1,6 @@
 """Data in files: csv, tsv, jsonl, json, parquet, txt, conll, also compressed with gzip."""
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,13 @@ from unicodedata import normalize
 import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
+from distill.core.cache import cache_key, get_or_create
 from distill.core.errors import UserError
 from distill.data.readers.conll import begins_with_document, read_conll
 from distill.data.readers.json_rows import read_json_rows
 from distill.data.readers.options import BadLines, Layout, ReadingOptions
 from distill.data.readers.squad import read_squad
-from distill.data.readers.stored import Notes, file_hash, read_once
+from distill.data.readers.stored import Notes, file_hash, read_once, write_rows
 from distill.data.readers.table import looks_like_table, read_table
 from distill.data.readers.text_file import open_bytes
 from distill.data.readers.text_lines import read_text_lines
@@ -215,14 +217,7 @@ def read_file(
     if suffix == ".json" and (nested := read_squad(file, cache_dir, options.encoding)) is not None:
         return nested
     if kind == "parquet":
-        return read_with_datasets(
-            "parquet",
-            data_files={"train": str(file)},
-            # datasets itself compares path and modification time and would not notice a file that
-            # was replaced by one with the same time.
-            cache_dir=cache_dir / "files" / file_hash(file),
-            description=str(file),
-        )["train"]
+        return _read_parquet(file, cache_dir)
 
     def read(own: Notes) -> Iterable[pa.Table]:
         if kind == "json":
@@ -233,6 +228,28 @@ def read_file(
 
     settings = {"kind": kind, "suffix": suffix} | options.settings()
     return read_once(file, cache_dir, settings, read, notes)
+
+
+def _read_parquet(file: Path, cache_dir: Path) -> Dataset:
+    """Return the rows of a parquet file as ``datasets`` reads them, from the cache if it has them.
+
+    Its own cache would compare path and modification time, and would neither notice a file that was
+    replaced by one with the same time nor that what it keeps is damaged.
+    """
+    folder = cache_dir / "files" / f"parquet-{cache_key(kind='parquet', content=file_hash(file))}"
+
+    def create(partial: Path) -> None:
+        rows = read_with_datasets(
+            "parquet",
+            data_files={"train": str(file)},
+            cache_dir=partial / "read",
+            description=str(file),
+        )["train"]
+        write_rows(partial / "rows.arrow", rows)
+        shutil.rmtree(partial / "read")
+
+    get_or_create(folder, create)
+    return Dataset.from_file(str(folder / "rows.arrow"))
 
 
 def data_suffix(file: Path) -> str:

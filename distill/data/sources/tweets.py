@@ -7,7 +7,8 @@ from datasets import Dataset
 
 from distill.core.cache import cache_key, get_or_create
 from distill.data.readers import tweets
-from distill.data.sources.base import DataSource, read_parquet
+from distill.data.readers.stored import write_rows
+from distill.data.sources.base import DataSource
 
 
 @dataclass(kw_only=True)
@@ -20,10 +21,10 @@ class TweetSource(DataSource):
 
         def prepare(partial: Path) -> None:
             for split, rows in tweets.load().items():
-                Dataset.from_list(rows).to_parquet(partial / f"{split}.parquet")
+                write_rows(partial / f"{split}.arrow", Dataset.from_list(rows))
 
         get_or_create(folder, prepare)
         return {
-            split: read_parquet(folder / f"{split}.parquet", cache_dir)
+            split: Dataset.from_file(str(folder / f"{split}.arrow"))
             for split in ("train", "validation", "test")
         }

@@ -10,9 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "distill"
 # From top to bottom.
 ROOMS = (
-    "cli", "search", "export", "pipeline", "student", "teacher", "training", "evaluation", "tasks",
-    "baselines", "data", "objectives", "reporting", "distributed", "modeling", "metrics", "runtime",
-    "config", "core",
+    "cli", "search", "serve", "export", "predict", "pipeline", "student", "teacher", "training",
+    "evaluation", "tasks", "baselines", "data", "objectives", "reporting", "distributed",
+    "modeling", "answers", "metrics", "runtime", "config", "core",
 )  # fmt: skip
 # Entry points stand above all rooms.
 ENTRY_POINTS = {"distill", "distill.search.__main__", "distill.export.__main__"}

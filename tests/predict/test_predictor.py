@@ -14,19 +14,6 @@ from distill.predict import Predictor
 from tests.predict.runs import ROWS, TOKENIZER, make_run
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    made = {}
-
-    def make(case="sequence_classification", student="half"):
-        if (case, student) not in made:
-            folder = tmp_path_factory.mktemp(f"{case}-{student}")
-            made[case, student] = make_run(folder, case, student)
-        return made[case, student]
-
-    return make
-
-
 @pytest.mark.parametrize("case", [case for case in ROWS if case != "masked_lm"])
 def test_tokens_are_those_of_evaluation(case, runs):
     run = runs(case)

@@ -2,20 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from distill.export.formats.base import (
-    ExportFormat,
-    ExportSource,
-    Text,
-    register_export_format,
-)
+from distill.answers.tokenizer import TokenizerSettings
+from distill.export.formats.base import ExportFormat, register_export_format
+from distill.export.source import ExportSource
 from distill.modeling.architectures.small_network import SmallNetwork
+from distill.predict.runtimes import NumpyRuntime
 from distill.runtime import numpy_runtime
 
 # Modules without weights of their own in the exported folder: folded into others.
@@ -27,10 +24,14 @@ class NumpyFormat(ExportFormat):
     """``config.json``, ``weights.npz``, ``tokenizer.json`` and ``predictor.py``."""
 
     name = "numpy"
+    file = "weights.npz"
+    tokenizer_file = "tokenizer.json"
 
     def obstacle(self, source: ExportSource) -> str | None:
         """Name the students that numpy can run where the model is none of them."""
         model = source.model
+        if source.windows[0].positions is not None:
+            return f"task={source.task.name} does not run in numpy: there is one answer per token"
         if not isinstance(model, SmallNetwork) or (
             model.config.model_type not in numpy_runtime.ENCODERS
         ):
@@ -52,7 +53,8 @@ class NumpyFormat(ExportFormat):
             "format": numpy_runtime.FORMAT,
             "labels": list(source.labels),
             "problem_type": config.problem_type or "single_label_classification",
-            "max_length": source.max_length,
+            "max_length": source.settings.max_length,
+            "temperature": source.reader.temperature,
             "network": {
                 "architecture": config.model_type,
                 "pooling": config.pooling,
@@ -68,13 +70,13 @@ class NumpyFormat(ExportFormat):
         tokenizer = source.processor.backend_tokenizer
         tokenizer = type(tokenizer).from_str(tokenizer.to_str())
         tokenizer.no_padding()
-        tokenizer.enable_truncation(source.max_length)
+        tokenizer.enable_truncation(source.settings.max_length)
         tokenizer.save(str(folder / "tokenizer.json"))
         shutil.copyfile(numpy_runtime.__file__, folder / "predictor.py")
 
-    def load(self, folder: Path) -> Callable[[Sequence[Text]], np.ndarray]:
-        """Return the logits of the exported network."""
-        return numpy_runtime.Predictor(folder).logits
+    def load(self, folder: Path, settings: TokenizerSettings) -> NumpyRuntime:
+        """Return the exported network."""
+        return NumpyRuntime(folder)
 
 
 def network_weights(model: Any) -> dict[str, np.ndarray]:

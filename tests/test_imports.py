@@ -15,7 +15,10 @@ ROOMS = (
     "modeling", "answers", "metrics", "runtime", "config", "core",
 )  # fmt: skip
 # Entry points stand above all rooms.
-ENTRY_POINTS = {"distill", "distill.search.__main__", "distill.export.__main__"}
+ENTRY_POINTS = {
+    "distill", "distill.search.__main__", "distill.export.__main__", "distill.predict.__main__",
+    "distill.serve.__main__",
+}  # fmt: skip
 
 
 def modules() -> dict[str, Path]:

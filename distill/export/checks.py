@@ -13,7 +13,7 @@ from distill.answers.tokenizer import TextTokenizer
 from distill.core.jagged import ArrayOrJagged, JaggedArray
 from distill.export.source import ExportSource
 from distill.metrics.statistics import paired_comparison
-from distill.predict.runtimes import Runtime
+from distill.predict.runtimes import NumpyRuntime, Runtime
 
 TOLERANCE = 1e-4
 """Maximum difference of a logit in fp32, relative where it is above 1."""
@@ -147,6 +147,20 @@ def check_tokens(source: ExportSource, tokenizer: TextTokenizer) -> Check:
         different += [list(window.ids) for window in found.windows] != [*map(list, expected)]
     reason = f"{different} of {compared} texts have other tokens than those that were evaluated"
     return Check("tokens", different == 0, reason, {"texts": compared})
+
+
+def check_standalone(source: ExportSource, runtime: NumpyRuntime) -> Check:
+    """Compare the tokens of the folder's own ``predictor.py`` with those that were evaluated."""
+    rows = source.data.splits["test"]
+    texts = list(rows["text"])
+    if "text_pair" in rows.column_names:
+        texts = list(zip(texts, rows["text_pair"], strict=True))
+    encode = runtime.model.encode
+    different = sum(
+        encode(text) != list(window.ids) for text, window in zip(texts, source.windows, strict=True)
+    )
+    reason = f"predictor.py reads other tokens of {different} of {len(texts)} texts"
+    return Check("standalone", different == 0, reason, {"texts": len(texts)})
 
 
 def check_logits(

@@ -26,7 +26,7 @@ from distill.export.quantize import BY_BATCH, candidates
 from distill.export.source import ExportSource, load_source
 from distill.modeling.loading import weights_hash
 from distill.predict.exported import FORMAT, RECORD, file_hash
-from distill.predict.runtimes import OnnxRuntime, Runtime
+from distill.predict.runtimes import NumpyRuntime, OnnxRuntime, Runtime
 from distill.predict.saved import TorchRuntime
 from distill.reporting.schema import Report, Speed
 
@@ -135,6 +135,8 @@ def check_forms(
     runtime = _load(format_, folder, source)
     found, made = check_exact(source, reference, expected, runtime)
     made = [checks.check_tokens(source, tokenizer), *made]
+    if isinstance(runtime, NumpyRuntime):
+        made.append(checks.check_standalone(source, runtime))
     checks.refuse_failed(made)
     fp32: dict[str, Any] = {"neighbors": "independent"}
     if options.quantize == "none":

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distill.api import evaluate, run
     from distill.core.errors import UserError
+    from distill.predict import Predictor
     from distill.reporting.schema import Report, load_report
 
-__all__ = ["Report", "UserError", "__version__", "evaluate", "load_report", "run"]
+__all__ = ["Predictor", "Report", "UserError", "__version__", "evaluate", "load_report", "run"]
 __version__ = "0.1.0"
 
 # GNU OpenMP reads this when torch is imported. Its threads wait for each other by spinning, so a
@@ -28,6 +29,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # Imported when they are first used.
 _MODULES = {
+    "Predictor": "distill.predict",
     "Report": "distill.reporting.schema",
     "UserError": "distill.core.errors",
     "evaluate": "distill.api",

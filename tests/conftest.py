@@ -102,6 +102,43 @@ def shared_cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    """Make a run's folder with a student of random weights: ``runs(case, student)``."""
+    from tests.predict.runs import make_run
+
+    made = {}
+
+    def make(case="sequence_classification", student="half"):
+        if (case, student) not in made:
+            folder = tmp_path_factory.mktemp(f"{case}-{student}")
+            made[case, student] = make_run(folder, case, student)
+        return made[case, student]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exported(runs):
+    """Export the student of such a run to ONNX: ``exported(case, student)``."""
+    from distill.export.export import ExportOptions, export_model
+
+    made = {}
+
+    def make(case="sequence_classification", student="half", quantize="none"):
+        key = case, student, quantize
+        if key not in made:
+            run = runs(case, student)
+            output = run.folder.parent / f"exported-{quantize}"
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("distill.evaluation.speed.EXAMPLES", 4)
+                options = ExportOptions(quantize=quantize, output=output)
+                made[key] = export_model(run.folder, options).folder
+        return made[key]
+
+    return make
+
+
 @pytest.fixture
 def command(monkeypatch, tmp_path, capsys):
     """Run the command in this process: ``command("seed=1")`` -> (exit code, stdout, stderr)."""

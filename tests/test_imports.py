@@ -10,12 +10,15 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "distill"
 # From top to bottom.
 ROOMS = (
-    "cli", "search", "export", "pipeline", "student", "teacher", "training", "evaluation", "tasks",
-    "baselines", "data", "objectives", "reporting", "distributed", "modeling", "metrics", "runtime",
-    "config", "core",
+    "cli", "search", "serve", "export", "predict", "pipeline", "student", "teacher", "training",
+    "evaluation", "tasks", "baselines", "data", "objectives", "reporting", "distributed",
+    "modeling", "answers", "metrics", "runtime", "config", "core",
 )  # fmt: skip
 # Entry points stand above all rooms.
-ENTRY_POINTS = {"distill", "distill.search.__main__", "distill.export.__main__"}
+ENTRY_POINTS = {
+    "distill", "distill.search.__main__", "distill.export.__main__", "distill.predict.__main__",
+    "distill.serve.__main__",
+}  # fmt: skip
 
 
 def modules() -> dict[str, Path]:

@@ -47,6 +47,7 @@ from distill.reporting.schema import (
     RepeatedModel,
     Role,
     Size,
+    Speed,
     TemperatureScaling,
 )
 from distill.tasks.base import Task
@@ -151,23 +152,40 @@ def evaluate_models(
         device,
     )
     return [
-        ModelReport(
-            role=candidate.role,
-            name=candidate.name,
-            size=_size(candidate, task, length),
-            speed=speeds[candidate.role],
-            quality=quality_of(candidate.logits, candidate.examples, task),
-            per_class=_per_class(candidate, task),
-            calibration=calibration_of(candidate.logits, candidate.examples, task),
-            fidelity=None
-            if teacher is None or candidate is teacher
-            else Fidelity(task.evaluator.fidelity(candidate.logits, teacher.logits)),
-            calibration_intervals=_calibration_intervals(candidate, task),
-            constant_prediction=_constant_prediction(candidate, task),
-            temperature_scaling=_temperature_scaling(candidate, task),
+        model_report(
+            candidate, task, _size(candidate, task, length), speeds[candidate.role], teacher
         )
         for candidate in candidates
     ]
+
+
+def model_report(
+    candidate: EvaluatedModel, task: Task, size: Size, speed: Speed, teacher: EvaluatedModel | None
+) -> ModelReport:
+    """Measure quality, calibration and fidelity of a model by its logits.
+
+    Args:
+        candidate: the model.
+        task: evaluates the logits.
+        size: its size.
+        speed: its speed.
+        teacher: whom it is compared with, if anybody.
+    """
+    return ModelReport(
+        role=candidate.role,
+        name=candidate.name,
+        size=size,
+        speed=speed,
+        quality=quality_of(candidate.logits, candidate.examples, task),
+        per_class=_per_class(candidate, task),
+        calibration=calibration_of(candidate.logits, candidate.examples, task),
+        fidelity=None
+        if teacher is None or candidate is teacher
+        else Fidelity(task.evaluator.fidelity(candidate.logits, teacher.logits)),
+        calibration_intervals=_calibration_intervals(candidate, task),
+        constant_prediction=_constant_prediction(candidate, task),
+        temperature_scaling=_temperature_scaling(candidate, task),
+    )
 
 
 def compare_models(

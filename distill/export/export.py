@@ -1,207 +1,369 @@
-"""Export a model of a run, check it on the run's test texts and refuse it where it differs."""
+"""Export a model of a run, check it on the run's test split and refuse it where it is not equal."""
 
+import importlib.metadata
 import json
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-
 from distill import __version__
-from distill.config import legacy
-from distill.config.composition import set_up_hydra
-from distill.config.trust import check_targets
+from distill.answers.tokenizer import TextTokenizer
 from distill.core.errors import UserError
-from distill.data.prepare import PreparedData, prepare_data
-from distill.export.formats import EXPORT_FORMATS, ExportFormat, ExportSource, Text
-from distill.modeling.loading import call_model, check_max_length, check_whole, weights_hash
-from distill.pipeline.run_identity import read_config
-from distill.tasks.base import Task
+from distill.export import checks
+from distill.export.checks import Check, ExportRefusedError, FormOutputs
+from distill.export.formats import EXPORT_FORMATS, ExportFormat
+from distill.export.measure import (
+    TORCH,
+    MeasuredForm,
+    add_to_report,
+    agreement,
+    cpu_ms,
+    measure_forms,
+)
+from distill.export.quantize import BY_BATCH, candidates
+from distill.export.source import ExportSource, load_source
+from distill.modeling.loading import weights_hash
+from distill.predict.exported import FORMAT, RECORD, file_hash
+from distill.predict.runtimes import NumpyRuntime, OnnxRuntime, Runtime
+from distill.predict.saved import TorchRuntime
+from distill.reporting.schema import Report, Speed
 
-# Heads with one answer per text.
-HEADS = ("ForSequenceClassification",)
-# Maximum number of test texts that an export is checked on, and that it is timed on.
-CHECKED, TIMED = 2000, 50
-
-
-class ExportRefusedError(Exception):
-    """An export that does not give the model's answers."""
+INT8, INT8_FILE = "int8", "model_int8.onnx"
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "onnx", "onnxruntime", "onnxscript")
 
 
 @dataclass(frozen=True)
-class ExportCheck:
-    """How an export compares with the model in torch.
+class ExportOptions:
+    """What is exported, and how.
 
     Attributes:
-        texts: number of texts of the test split.
-        largest_difference: of a logit.
-        changed_answers: number of texts whose largest logit is another one.
-        torch_cpu_ms: processor time of one text in torch, tokenized and answered, median.
-        export_cpu_ms: the same of the export.
-    """
-
-    texts: int
-    largest_difference: float
-    changed_answers: int
-    torch_cpu_ms: float
-    export_cpu_ms: float
-
-
-def export_model(
-    run: Path, what: str, format_name: str, output: Path | None, allow_code: Sequence[str] = ()
-) -> Path:
-    """Export a model of a run.
-
-    Args:
-        run: the run's folder.
-        what: ``student`` or ``control``.
-        format_name: name of the format.
+        what: ``student``, ``control`` or ``teacher``.
+        format: name of the format.
+        quantize: ``none`` or ``int8``.
+        neighbors: ``independent``, or ``fast``: an answer may depend on others of its batch.
+        accept: whether an int8 form that has lost quality is kept.
         output: the new folder; ``None``: one below the model's, named after the format.
         allow_code: packages whose classes the run's config may name beside this one's.
+    """
 
-    Returns:
-        The folder.
+    what: str = "student"
+    format: str = "onnx"
+    quantize: str = "none"
+    neighbors: str = "independent"
+    accept: bool = False
+    output: Path | None = None
+    allow_code: Sequence[str] = ()
+
+    def check(self) -> None:
+        """Raise a ``UserError`` for options that do not go together."""
+        if self.quantize != "none" and self.format != "onnx":
+            raise UserError(f"--quantize {self.quantize} is for --format onnx")
+        if self.quantize == "none" and (self.neighbors != "independent" or self.accept):
+            raise UserError("--neighbors and --accept are about --quantize int8: give it, too")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished export.
+
+    Attributes:
+        folder: where it lies.
+        record: content of its ``export.json``.
+        report: the run's report with the new models; ``None`` where it is as it was.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    report: Report | None
+
+
+def export_model(run: Path, options: ExportOptions) -> Exported:
+    """Export a model of a run.
 
     Raises:
         UserError: if there is no such run or model, or the format cannot hold it.
-        ExportRefusedError: if the export does not give the model's answers; nothing is left.
+        ExportRefusedError: if the export is not equal to the model; what was there before is as it
+            was.
     """
-    format_ = EXPORT_FORMATS[format_name]
-    output = output or run / what / format_name
-    if output.exists():
-        raise UserError(f"{output} exists: name another folder with -o, or remove it")
-    config = _run_config(run, allow_code)
-    task: Task = instantiate(config.task, _convert_="all")
-    if not set(HEADS) & set(task.head.architectures):
-        raise UserError(f"task={task.name} cannot be exported yet: there is one answer per token")
-    source, data = _load(run, what, task, config)
+    options.check()
+    format_ = EXPORT_FORMATS[options.format]
+    folder = options.output or run / options.what / format_.name
+    own = options.output is None
+    if folder.exists() and not (own and (folder / RECORD).is_file()):
+        raise UserError(f"{folder} exists: name another folder with -o, or remove it")
+    source = load_source(run, options.what, options.allow_code)
     if (obstacle := format_.obstacle(source)) is not None:
         raise UserError(obstacle)
-    partial = output.with_name(output.name + ".partial")
+    partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         format_.write(source, partial)
-        check = check_export(source, format_, partial, texts_of(data, CHECKED))
-        record = {
-            "distill": __version__,
-            "run": run.name,
-            "model": what,
-            "weights": weights_hash(source.model),
-            "format": format_name,
-            "check": asdict(check),
-        }
-        text = json.dumps(record, indent=2) + "\n"
-        (partial / "export.json").write_text(text, encoding="utf-8")
-        partial.replace(output)
-    except BaseException:
+        write_tokenizer(source, partial / format_.tokenizer_file)
+        forms = check_forms(source, format_, partial, options)
+        record = _record(source, format_, partial, options, forms)
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        (partial / RECORD).write_text(text, encoding="utf-8")
+        _replace(partial, folder)
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return output
+    return Exported(folder, record, add_to_report(source, forms, folder) if own else None)
 
 
-def check_export(
-    source: ExportSource, format_: ExportFormat, folder: Path, texts: Sequence[Text]
-) -> ExportCheck:
-    """Compare an export with its model, and time both in turn.
+def write_tokenizer(source: ExportSource, file: Path) -> None:
+    """Write ``tokenizer.json`` unless the format has done so."""
+    if file.exists():
+        return
+    backend = source.processor.backend_tokenizer
+    tokenizer = type(backend).from_str(backend.to_str())
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(source.settings.max_length)
+    tokenizer.save(str(file))
+
+
+def check_forms(
+    source: ExportSource, format_: ExportFormat, folder: Path, options: ExportOptions
+) -> list[MeasuredForm]:
+    """Check the form that was written, and make, check and choose one in int8 if asked for.
 
     Raises:
-        ExportRefusedError: if a logit differs by more than the format's tolerance, relative where
-            it is above 1.
+        ExportRefusedError: for the first check that fails.
     """
-    predict = format_.load(folder)
-    reference = torch_predictor(source)
-    expected = np.concatenate([reference([text]) for text in texts])
-    found = predict(texts)
-    difference = np.abs(found - expected) / np.maximum(1, np.abs(expected))
-    check = ExportCheck(
-        len(texts),
-        float(difference.max()),
-        int((found.argmax(axis=1) != expected.argmax(axis=1)).sum()),
-        *_median_cpu_ms([reference, predict], texts[:TIMED]),
-    )
-    if not check.largest_difference <= format_.tolerance:
-        raise ExportRefusedError(
-            f"a logit of the export differs from the model's by {check.largest_difference:.2g}, at "
-            f"most {format_.tolerance:g} is allowed; {check.changed_answers} of {check.texts} "
-            "answers change"
+    reference = TorchRuntime(source.model, source.settings)
+    expected = checks.compute(reference, source)
+    tokenizer = TextTokenizer.from_file(folder / format_.tokenizer_file, source.settings)
+    runtime = _load(format_, folder, source)
+    found, made = check_exact(source, reference, expected, runtime)
+    made = [checks.check_tokens(source, tokenizer), *made]
+    if isinstance(runtime, NumpyRuntime):
+        made.append(checks.check_standalone(source, runtime))
+    checks.refuse_failed(made)
+    fp32: dict[str, Any] = {"neighbors": "independent"}
+    if options.quantize == "none":
+        speeds = measure_forms(source, {format_.name: runtime})
+        kept = {format_.name: (found, made, fp32)}
+    else:
+        content = (folder / format_.file).read_bytes()
+        tried, speeds = _try_candidates(source, expected, content, options, runtime)
+        chosen = _choose(tried, speeds, options)
+        (folder / INT8_FILE).write_bytes(chosen.content)
+        speeds[INT8] = speeds[chosen.name]
+        details: dict[str, Any] = {
+            "neighbors": "fast" if chosen.name in BY_BATCH else "independent",
+            "candidate": chosen.name,
+            "candidates": {one.name: one.to_dict(speeds) for one in tried},
+        }
+        assert chosen.outputs is not None
+        kept = {
+            format_.name: (found, made, fp32),
+            INT8: (chosen.outputs, list(chosen.checks), details),
+        }
+    files = {format_.name: folder / format_.file, INT8: folder / INT8_FILE}
+    return [
+        MeasuredForm(
+            name, outputs, speeds[name],
+            _entry(files[name], checked, speeds[name], speeds[TORCH], agreement(expected, outputs))
+            | details,
         )
-    return check
+        for name, (outputs, checked, details) in kept.items()
+    ]  # fmt: skip
 
 
-def torch_predictor(source: ExportSource) -> Callable[[Sequence[Text]], np.ndarray]:
-    """Return the logits of texts, one at a time, by the model itself."""
+def check_exact(
+    source: ExportSource, reference: Runtime, expected: FormOutputs, runtime: Runtime
+) -> tuple[FormOutputs, list[Check]]:
+    """Check a form in fp32 against the model in torch.
 
-    def predict(texts: Sequence[Text]) -> np.ndarray:
-        rows = []
-        with torch.inference_mode():
-            for text in texts:
-                first, second = (text, None) if isinstance(text, str) else text
-                inputs = source.processor(
-                    first, second, truncation=True, max_length=source.max_length,
-                    return_tensors="pt",
-                )  # fmt: skip
-                rows.append(call_model(source.model, inputs).logits.float().numpy())
-        return np.concatenate(rows)
+    Returns:
+        What it computes, and the checks.
 
-    return predict
-
-
-def texts_of(data: PreparedData, limit: int) -> list[Text]:
-    """Return texts or pairs of the test split, at most ``limit``, spread evenly."""
-    rows = data.splits["test"]
-    indices = np.unique(np.linspace(0, len(rows) - 1, min(limit, len(rows)), dtype=int))
-    rows = rows.select(indices.tolist())
-    if "text_pair" in rows.column_names:
-        return list(zip(rows["text"], rows["text_pair"], strict=True))
-    return list(rows["text"])
+    Raises:
+        ExportRefusedError: if it does not run.
+    """
+    found = checks.compute(runtime, source)
+    return found, [
+        checks.check_logits(source, expected, found),
+        checks.check_shapes(source, reference, runtime),
+        checks.check_neighbors(source, runtime, checks.TOLERANCE),
+    ]
 
 
-def _median_cpu_ms(
-    predictors: Sequence[Callable[[Sequence[Text]], np.ndarray]], texts: Sequence[Text]
-) -> list[float]:
-    """Return each one's processor time of one text: the fastest of its rounds, median of texts."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    times = np.empty((5, len(texts), len(predictors)))
-    for turn in range(-1, len(times)):  # the first round warms up
-        for index, text in enumerate(texts):
-            for place, predict in enumerate(predictors):
-                start = time.thread_time()
-                predict([text])
-                if turn >= 0:
-                    times[turn, index, place] = time.thread_time() - start
-    torch.set_num_threads(threads)
-    medians: list[float] = (np.median(times.min(axis=0), axis=0) * 1e3).tolist()
-    return medians
+def check_int8(
+    source: ExportSource, expected: FormOutputs, runtime: Runtime, neighbors: str
+) -> tuple[FormOutputs, list[Check]]:
+    """Check a form in int8: quality and answers on the test split, neighbors, shapes.
+
+    Raises:
+        ExportRefusedError: if it does not run.
+    """
+    found = checks.compute(runtime, source)
+    return found, [
+        checks.check_quality(source, expected, found),
+        checks.check_agreement(expected, found),
+        checks.check_neighbors(
+            source, runtime, checks.NEIGHBOR_TOLERANCE, neighbors == "independent"
+        ),
+        checks.check_shapes(source, None, runtime),
+    ]
 
 
-def _run_config(run: Path, allow_code: Sequence[str]) -> DictConfig:
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"{run} is no run: config.yaml is missing")
-    set_up_hydra()
-    config = legacy.update_config(read_config(run))
-    check_targets("", OmegaConf.to_container(config, resolve=True), allow_code)
-    return config
+@dataclass(frozen=True)
+class _Candidate:
+    """An int8 model that was tried; without outputs if it does not run."""
+
+    name: str
+    content: bytes
+    outputs: FormOutputs | None
+    checks: Sequence[Check]
+
+    @property
+    def passed(self) -> bool:
+        """Whether it passed every check."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def is_acceptable(self) -> bool:
+        """Whether it fails nothing but what ``--accept`` accepts."""
+        return all(check.passed or check.acceptable for check in self.checks)
+
+    def to_dict(self, speeds: dict[str, Speed]) -> dict[str, Any]:
+        """Return what ``export.json`` says of it."""
+        return {
+            "passed": self.passed,
+            "bytes": len(self.content),
+            "cpu_ms": cpu_ms(speeds[self.name]) if self.name in speeds else None,
+            "checks": [check.to_dict() for check in self.checks],
+        }
 
 
-def _load(
-    run: Path, what: str, task: Task, config: DictConfig
-) -> tuple[ExportSource, PreparedData]:
-    folder = run / what
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{run} has no {what}: {folder} is missing")
-    check_whole(folder, what)
-    source: Any = instantiate(config.data, _convert_="all")
-    data = prepare_data(source, task.schema, Path(config.cache_dir).expanduser())
-    processor = task.preprocessor.load_processor(str(folder), f"the {what}")
-    model = task.head.load_trained(folder, data.label_names).eval()
-    own: int | None = config.student.get("max_length")
-    max_length = check_max_length(model.config, own or source.max_length)
-    return ExportSource(model, processor, data.label_names, max_length), data
+def _try_candidates(
+    source: ExportSource,
+    expected: FormOutputs,
+    model: bytes,
+    options: ExportOptions,
+    fp32: Runtime,
+) -> tuple[list[_Candidate], dict[str, Speed]]:
+    """Make and check every int8 model, and time those that run beside the others."""
+    tried, runtimes = [], {"onnx": fp32}
+    for name, content in candidates(model, source, options.neighbors):
+        try:
+            runtime = OnnxRuntime(content, source.settings, threads=1)
+            outputs, made = check_int8(source, expected, runtime, options.neighbors)
+        except (ExportRefusedError, UserError) as error:
+            tried.append(_Candidate(name, content, None, [Check("runs", False, str(error))]))
+            continue
+        runtime.name = "onnxruntime cpu int8"
+        tried.append(_Candidate(name, content, outputs, made))
+        runtimes[name] = runtime
+    return tried, measure_forms(source, runtimes)
+
+
+def _choose(
+    tried: Sequence[_Candidate], speeds: dict[str, Speed], options: ExportOptions
+) -> _Candidate:
+    """Return the fastest candidate that passed.
+
+    Raises:
+        ExportRefusedError: if none did, with the first reason of each.
+    """
+
+    def processor_time(candidate: _Candidate) -> float:
+        return cpu_ms(speeds[candidate.name])["p50"] or 0.0
+
+    passed = [one for one in tried if one.passed]
+    if not passed and options.accept:
+        passed = [one for one in tried if one.is_acceptable]
+    if passed:
+        return min(passed, key=processor_time)
+    reasons = [
+        f"{one.name}: {next(check.reason for check in one.checks if not check.passed)}"
+        for one in tried
+    ]
+    hint = (
+        "" if options.accept or not any(one.is_acceptable for one in tried)
+        else " (--accept keeps the fastest all the same)"
+    )  # fmt: skip
+    raise ExportRefusedError(f"no int8 model passes{hint}: {'; '.join(reasons)}")
+
+
+def _load(format_: ExportFormat, folder: Path, source: ExportSource) -> Runtime:
+    try:
+        return format_.load(folder, source.settings)
+    except UserError as error:
+        raise ExportRefusedError(str(error)) from error
+
+
+def _entry(
+    file: Path, checked: Sequence[Check], speed: Speed, in_torch: Speed, agreed: float | None
+) -> dict[str, Any]:
+    own, other = cpu_ms(speed), cpu_ms(in_torch)
+    return {
+        "file": file.name,
+        "bytes": file.stat().st_size,
+        "sha256": file_hash(file),
+        "passed": all(check.passed for check in checked),
+        "checks": [check.to_dict() for check in checked],
+        "agreement": agreed,
+        "cpu_ms": own,
+        "cpu_ms_torch": other,
+        "times_faster_than_torch": (other["p50"] or 0) / (own["p50"] or 1),
+    }
+
+
+def _record(
+    source: ExportSource,
+    format_: ExportFormat,
+    folder: Path,
+    options: ExportOptions,
+    forms: Sequence[MeasuredForm],
+) -> dict[str, Any]:
+    """Return the content of ``export.json``."""
+    tokenizer = folder / format_.tokenizer_file
+    return {
+        "export_format": FORMAT,
+        "distill": __version__,
+        "run": source.run.resolve().name,
+        "model": source.what,
+        "task": source.task.name,
+        "format": format_.name,
+        "source": {
+            "weights": weights_hash(source.model),
+            "files": {file.name: file_hash(file) for file in source.weights},
+        },
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "opset": _opset(folder / format_.file),
+        "tokenizer": asdict(source.settings),
+        "tokenizer_file": format_.tokenizer_file,
+        "tokenizer_sha256": file_hash(tokenizer),
+        "reader": source.reader.settings,
+        "accept": options.accept,
+        "forms": {form.name: dict(form.entry) for form in forms},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _opset(file: Path) -> int | None:
+    if file.suffix != ".onnx":
+        return None
+    import onnx
+
+    opsets = onnx.load(str(file), load_external_data=False).opset_import
+    return next((one.version for one in opsets if not one.domain), None)
+
+
+def _replace(partial: Path, folder: Path) -> None:
+    """Put the new folder in the place of an old one, which is there until the new one is whole."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.replace(old)
+    partial.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,3 +1,3 @@
 """Names of the export formats, for help texts that import none of them."""
 
-NAMES = ("numpy",)
+NAMES = ("numpy", "onnx")

@@ -12,4 +12,5 @@ MASK = "attention_mask"
 
 def batch_size(inputs: Mapping[str, Tensor]) -> int:
     """Return the number of examples of a batch."""
-    return len(next(iter(inputs.values())))
+    # Not len(), which would become a constant in an exported graph.
+    return next(iter(inputs.values())).shape[0]

@@ -356,6 +356,15 @@ def _forward_parameters(model_type: type[nn.Module]) -> frozenset[str] | None:
     return frozenset(parameters)
 
 
+def accepts_input(model: nn.Module, name: str) -> bool:
+    """Return whether :func:`call_model` hands an input to a model."""
+    model_type: type = type(model)
+    accepted = _forward_parameters(model_type)
+    if name == TOKEN_TYPES and has_one_token_type(getattr(model, "config", None)):
+        return False
+    return accepted is None or name in accepted
+
+
 def call_model(model: nn.Module, inputs: Mapping[str, Tensor], **settings: Any) -> Any:
     """Run a model on those inputs that it accepts (DistilBERT has no ``token_type_ids``)."""
     model_type: type = type(model)

@@ -53,8 +53,51 @@ def markdown(report: Report) -> str:
         "\n".join(_details(report)),
         "## Repeat",
         _commands(report.run),
+        *([f"## Serve\n\n{line}"] if (line := serve_line(report)) else []),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def serve_line(report: Report) -> str:
+    """Return which exported form to serve: the fastest that passed every check; empty without any.
+
+    :class:`distill.predict.Predictor` takes the same one.
+    """
+    forms = [
+        (model.speed.cpu_ms.p50, model)
+        for model in report.models
+        if model.extra.get("export", {}).get("passed")
+        and model.speed is not None
+        and model.speed.cpu_ms is not None
+        and model.speed.cpu_ms.p50 is not None
+    ]
+    if not forms:
+        return ""
+    milliseconds, model = min(forms, key=lambda form: form[0])
+    export, facts = (
+        model.extra["export"],
+        [f"{text.significant(milliseconds)} ms of processor time"],
+    )
+    if (faster := export.get("times_faster_than_torch")) is not None:
+        facts.append(f"{text.significant(faster, 2)} times less than in torch")
+    if model.size is not None and model.size.bytes is not None:
+        facts.append(f"{model.size.bytes / 1e6:.1f} MB")
+    if (metric := report.main_metric) is not None and metric in model.quality:
+        value = model.quality[metric]
+        shown = text.with_interval(value.value, value.low, value.high)
+        facts.append(f"{text.words(metric)} {shown}")
+    if (agreement := export.get("agreement_with_student")) is not None:
+        facts.append(f"{agreement:.1%} of the student's answers")
+    folder = shlex.quote(report.run.directory or report.run.name)
+    caveat = (
+        ""
+        if export.get("neighbors") == "independent"
+        else " An answer may depend on the others of its batch."
+    )
+    return (
+        f"Serve it as {model.role} ({', '.join(facts)}): `distill-serve {folder}`, or "
+        f"`distill-predict {folder} FILE`.{caveat}"
+    )
 
 
 def _by_seed(report: Report) -> list[str]:

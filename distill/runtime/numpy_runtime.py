@@ -49,6 +49,8 @@ class Predictor:
             weights = {name: stored[name] for name in stored.files}
         self.labels: list[str] = config["labels"]
         self.problem_type: str = config["problem_type"]
+        # Fitted on validation: what logits are divided by before they become probabilities.
+        self.temperature: float = config.get("temperature", 1.0)
         self.network = Network(config["network"], weights)
         self.encode = TextEncoder(folder / "tokenizer.json", config["max_length"])
 
@@ -71,9 +73,11 @@ class Predictor:
         if self.problem_type == "regression":
             return {"label": self.labels[0], "value": float(logits[0])}
         if self.problem_type == "multi_label_classification":
-            scores = dict(zip(self.labels, _sigmoid(logits).tolist(), strict=True))
+            scores = dict(
+                zip(self.labels, _sigmoid(logits / self.temperature).tolist(), strict=True)
+            )
             return {"labels": [name for name, p in scores.items() if p > 0.5], "scores": scores}
-        p = np.exp(logits - logits.max())
+        p = np.exp((logits - logits.max()) / self.temperature)
         p /= p.sum()
         best = int(p.argmax())
         scores = dict(zip(self.labels, p.tolist(), strict=True))

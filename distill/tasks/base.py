@@ -11,14 +11,17 @@ part               says                                          asked by
 =================  ============================================  ==========================
 
 Beside them it may name baselines (:mod:`distill.baselines`), which its models are compared with.
+How answers read, for predictions, is said by :meth:`Task.answer_reader`.
 A new task is a file that composes these parts; see ``sequence_classification`` for a short one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.answers.base import AnswerReader
 from distill.baselines.base import Baseline
+from distill.core.errors import UserError
 from distill.data.encode import SplitEncoder
 from distill.data.prepare import PreparedData
 from distill.data.preprocessor import Preprocessor
@@ -69,6 +72,21 @@ class Task:
     def encoder(self, data: PreparedData, cache_dir: Path) -> SplitEncoder:
         """Return an encoder of prepared data for any model of the task."""
         return SplitEncoder(data, self.schema, self.preprocessor, cache_dir)
+
+    def answer_reader(
+        self, names: Sequence[str], columns: Mapping[str, Sequence[str]], **settings: Any
+    ) -> AnswerReader:
+        """Return how records of the task and their answers read.
+
+        Args:
+            names: of the model's outputs.
+            columns: names of each input by role.
+            **settings: further arguments of the reader, such as its temperature.
+
+        Raises:
+            UserError: for a task that does not say.
+        """
+        raise UserError(f"task={self.name} does not say how its answers read")
 
     @property
     def token_level(self) -> bool:

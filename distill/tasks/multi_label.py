@@ -9,6 +9,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
+from distill.answers.classes import LabelsReader
 from distill.baselines.constant import CommonestLabels
 from distill.baselines.words import Words
 from distill.core.errors import UserError
@@ -50,6 +51,12 @@ class MultiLabel(Task):
             evaluator=MultiLabelEvaluator(metric, per_class),
             baselines=(CommonestLabels(), Words("bernoulli")),
         )
+
+    def answer_reader(
+        self, names: Sequence[str], columns: Mapping[str, Sequence[str]], **settings: Any
+    ) -> LabelsReader:
+        """Return the reader of any number of labels."""
+        return LabelsReader(names, columns=columns, **settings)
 
 
 class MultiLabelSchema(TextPairSchema):

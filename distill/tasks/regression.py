@@ -10,6 +10,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
+from distill.answers.classes import NumberReader
 from distill.baselines.constant import MeanLabel
 from distill.baselines.words import Words
 from distill.core.errors import UserError
@@ -48,6 +49,8 @@ class Regression(Task):
         UserError: for a metric that does not exist, or a scale that is not above 0.
     """
 
+    schema: "NumberSchema"
+
     def __init__(self, metric: str = "pearson", scale: float | None = None):
         if metric == "mean_squared_error":
             raise UserError(
@@ -66,6 +69,12 @@ class Regression(Task):
             evaluator=evaluator,
             baselines=(MeanLabel(), Words("gaussian")),
         )
+
+    def answer_reader(
+        self, names: Sequence[str], columns: Mapping[str, Sequence[str]], **settings: Any
+    ) -> NumberReader:
+        """Return the reader of a number in the labels' own units."""
+        return NumberReader(self.schema.scale, columns=columns, **settings)
 
 
 class NumberSchema(TextPairSchema):

@@ -1,13 +1,14 @@
 """One label for a text or a pair of texts."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
+from distill.answers.classes import ClassReader
 from distill.baselines.constant import LargestClass
 from distill.baselines.words import Words
 from distill.core.errors import UserError
@@ -49,6 +50,12 @@ class SequenceClassification(Task):
             evaluator=ClassificationEvaluator(metric, per_class),
             baselines=(LargestClass(), Words("categorical")),
         )
+
+    def answer_reader(
+        self, names: Sequence[str], columns: Mapping[str, Sequence[str]], **settings: Any
+    ) -> ClassReader:
+        """Return the reader of a class."""
+        return ClassReader(names, columns=columns, **settings)
 
 
 class TextPairSchema(DataSchema):

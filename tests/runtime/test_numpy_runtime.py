@@ -8,10 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from distill.export.export import torch_predictor
-from distill.export.formats import EXPORT_FORMATS, ExportSource
+from distill.export.formats.numpy_folder import write_folder
+from distill.modeling.loading import call_model
 from distill.runtime.numpy_runtime import Predictor, TextEncoder
 from tests.factories import BAD, FILLER, GOOD, make_tokenizer
 from tests.student.test_small_nets import cnn, ngram, static
@@ -44,8 +45,17 @@ def texts(pairs: bool) -> list:
     return [(first, draw.choice(single)) for first in single]
 
 
-def source_of(model, tokenizer) -> ExportSource:
-    return ExportSource(model.eval(), tokenizer, LABELS, MAX_LENGTH)
+def in_torch(model, tokenizer, given) -> np.ndarray:
+    """Logits of texts, one at a time, by the model itself."""
+    rows = []
+    with torch.inference_mode():
+        for text in given:
+            first, second = (text, None) if isinstance(text, str) else text
+            inputs = tokenizer(
+                first, second, truncation=True, max_length=MAX_LENGTH, return_tensors="pt"
+            )
+            rows.append(call_model(model.eval(), inputs).logits.numpy())
+    return np.concatenate(rows)
 
 
 @pytest.mark.parametrize("pairs", [False, True])
@@ -53,16 +63,14 @@ def source_of(model, tokenizer) -> ExportSource:
 @pytest.mark.parametrize("kind", MAKERS)
 def test_answers_are_those_of_torch(kind, pooling, pairs, words, tmp_path):
     model = MAKERS[kind](vocab_size=len(words), pooling=pooling, pairs=pairs)
-    source, format_ = source_of(model, words), EXPORT_FORMATS["numpy"]
-    assert format_.obstacle(source) is None
-    format_.write(source, tmp_path)
+    write_folder(model, words, LABELS, MAX_LENGTH, tmp_path)
     given = texts(pairs)
-    expected = np.concatenate([torch_predictor(source)([text]) for text in given])
-    found = format_.load(tmp_path)(given)
+    expected = in_torch(model, words, given)
+    found = Predictor(tmp_path).logits(given)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     assert found.dtype == np.float32
     # Once more, in another order: an answer depends on nothing but its text.
-    again = format_.load(tmp_path)(given[::-1])[::-1]
+    again = Predictor(tmp_path).logits(given[::-1])[::-1]
     np.testing.assert_array_equal(again, found)
 
 
@@ -98,9 +106,8 @@ def test_ids_are_those_of_the_tokenizer(kind, lowercase, words, tmp_path):
 )
 def test_answers_read_as_the_task_means_them(problem_type, labels, words, tmp_path):
     model = static(vocab_size=len(words), num_labels=labels, problem_type=problem_type)
-    source = ExportSource(model, words, LABELS[:labels], MAX_LENGTH)
-    EXPORT_FORMATS["numpy"].write(source, tmp_path)
-    logits = torch_predictor(source)(["the good film"])[0].astype(float)
+    write_folder(model, words, LABELS[:labels], MAX_LENGTH, tmp_path)
+    logits = in_torch(model, words, ["the good film"])[0].astype(float)
     (answer,) = Predictor(tmp_path).predict(["the good film"])
     if problem_type == "regression":
         assert answer == {"label": "a", "value": pytest.approx(logits[0], rel=1e-4)}
@@ -117,10 +124,9 @@ def test_answers_read_as_the_task_means_them(problem_type, labels, words, tmp_pa
 
 def test_the_folder_needs_numpy_and_tokenizers_alone(words, tmp_path):
     model = cnn(vocab_size=len(words))
-    source = source_of(model, words)
     folder = tmp_path / "exported"
     folder.mkdir()
-    EXPORT_FORMATS["numpy"].write(source, folder)
+    write_folder(model, words, LABELS, MAX_LENGTH, folder)
     code = (
         "import sys\n"
         "for name in ('torch', 'transformers', 'distill'): sys.modules[name] = None\n"
@@ -137,8 +143,20 @@ def test_the_folder_needs_numpy_and_tokenizers_alone(words, tmp_path):
     assert answers == Predictor(folder).predict(["the good film", "", "zebra"])
 
 
+def test_the_temperature_calibrates_and_changes_no_answer(words, tmp_path):
+    model, found = static(vocab_size=len(words)), []
+    for temperature in (1.0, 2.0):
+        (tmp_path / str(temperature)).mkdir()
+        write_folder(model, words, LABELS, MAX_LENGTH, tmp_path / str(temperature), temperature)
+        found += Predictor(tmp_path / str(temperature)).predict(["the good film"])
+    odds = [np.log(one["scores"]["a"] / one["scores"]["b"]) for one in found]
+    assert (
+        odds[0] == pytest.approx(2 * odds[1], rel=1e-4) and found[0]["label"] == found[1]["label"]
+    )
+
+
 def test_a_folder_of_a_later_version_is_refused(words, tmp_path):
-    EXPORT_FORMATS["numpy"].write(source_of(static(vocab_size=len(words)), words), tmp_path)
+    write_folder(static(vocab_size=len(words)), words, LABELS, MAX_LENGTH, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"format": 99}))
     with pytest.raises(ValueError, match="format 99"):

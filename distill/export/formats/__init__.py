@@ -7,15 +7,9 @@ to be changed but :mod:`distill.export.format_names`, which help texts read.
 from importlib import import_module
 from pkgutil import iter_modules
 
-from distill.export.formats.base import (
-    EXPORT_FORMATS,
-    ExportFormat,
-    ExportSource,
-    Text,
-    register_export_format,
-)
+from distill.export.formats.base import EXPORT_FORMATS, ExportFormat, register_export_format
 
-__all__ = ["EXPORT_FORMATS", "ExportFormat", "ExportSource", "Text", "register_export_format"]
+__all__ = ["EXPORT_FORMATS", "ExportFormat", "register_export_format"]
 
 for _module in sorted(module.name for module in iter_modules(__path__)):
     import_module(f"{__name__}.{_module}")

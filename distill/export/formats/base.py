@@ -1,45 +1,26 @@
 """What every format of an exported model provides."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
-from transformers import PreTrainedModel
-
-Text = str | tuple[str, str]
-"""A text, or the two of a pair."""
-
-
-@dataclass(frozen=True)
-class ExportSource:
-    """A trained model that is exported.
-
-    Attributes:
-        model: the model, in evaluation mode.
-        processor: its tokenizer.
-        labels: names of its outputs in their order.
-        max_length: maximum number of tokens of an example.
-    """
-
-    model: PreTrainedModel
-    processor: Any
-    labels: Sequence[str]
-    max_length: int
+from distill.answers.tokenizer import TokenizerSettings
+from distill.export.source import ExportSource
+from distill.predict.runtimes import Runtime
 
 
 class ExportFormat(ABC):
     """One way to write a model.
 
     Attributes:
-        name: value of ``--format``.
-        tolerance: maximum difference of a logit from that in torch.
+        name: value of ``--format``, name of the form, and of the folder below the model's.
+        file: name of the weights' file.
+        tokenizer_file: where ``tokenizer.json`` lies, from the folder.
     """
 
     name: ClassVar[str]
-    tolerance: ClassVar[float] = 1e-4
+    file: ClassVar[str]
+    tokenizer_file: ClassVar[str]
 
     @abstractmethod
     def obstacle(self, source: ExportSource) -> str | None:
@@ -50,8 +31,8 @@ class ExportFormat(ABC):
         """Write a model into an empty folder."""
 
     @abstractmethod
-    def load(self, folder: Path) -> Callable[[Sequence[Text]], np.ndarray]:
-        """Return a function from texts to logits ``(N, C)`` that runs what was written."""
+    def load(self, folder: Path, settings: TokenizerSettings) -> Runtime:
+        """Return a runtime of what was written."""
 
 
 EXPORT_FORMATS: dict[str, ExportFormat] = {}

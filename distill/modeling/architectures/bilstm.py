@@ -136,7 +136,9 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         mask = attention_mask.bool()
-        if not torch.jit.is_tracing() and not bool(mask[:, 0].all()):
+        if not (torch.jit.is_tracing() or torch.compiler.is_exporting()) and not bool(
+            mask[:, 0].all()
+        ):
             raise ValueError("texts must be padded on the right and not be empty")
         lengths = mask.sum(dim=1, keepdim=True)
         positions = torch.arange(mask.shape[1], device=mask.device).unsqueeze(0)

@@ -74,14 +74,12 @@ class NgramForSequenceClassification(SmallNetwork):
         states = embedded
         if self._has_characters:
             states = states + self.character_part(input_ids)
-        length = input_ids.shape[1]
         for order in self._orders:
-            if length < order:
-                continue
-            exists = mask.unfold(1, order, 1).all(dim=2)
-            rows = self.encoder.ngrams(ngram_buckets(input_ids, order, self.config.buckets))
-            rows = rows * exists.unsqueeze(-1)
-            states = states + nn.functional.pad(rows, (0, 0, 0, order - 1))
+            # Padded, so that texts of any length are computed alike, also in an exported graph.
+            exists = nn.functional.pad(mask, (0, order - 1)).unfold(1, order, 1).all(dim=2)
+            ids = nn.functional.pad(input_ids, (0, order - 1))
+            rows = self.encoder.ngrams(ngram_buckets(ids, order, self.config.buckets))
+            states = states + rows * exists.unsqueeze(-1)
         return states
 
     def character_part(self, input_ids: Tensor) -> Tensor:

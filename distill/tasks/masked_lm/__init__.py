@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import AutoModelForMaskedLM, PreTrainedConfig
 
+from distill.answers.masked import MaskedReader
 from distill.baselines.constant import CommonestToken
 from distill.core.errors import UserError
 from distill.modeling.head import Head
@@ -72,6 +73,12 @@ class MaskedLM(Task):
             evaluator=evaluator,
             baselines=(CommonestToken(),),
         )
+
+    def answer_reader(
+        self, names: Sequence[str], columns: Mapping[str, Sequence[str]], **settings: Any
+    ) -> MaskedReader:
+        """Return the reader of masked words."""
+        return MaskedReader(columns=columns, **settings)
 
 
 class MaskedLMHead(Head):

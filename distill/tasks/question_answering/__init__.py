@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from transformers import AutoModelForQuestionAnswering
 
+from distill.answers.spans import SpanReader
 from distill.baselines.constant import NoAnswer
 from distill.core.errors import UserError
 from distill.modeling.head import Head
@@ -40,6 +42,9 @@ class QuestionAnswering(Task):
         UserError: for a metric that does not exist, or a setting out of range.
     """
 
+    preprocessor: WindowPreprocessor
+    evaluator: SpanEvaluator
+
     def __init__(
         self,
         metric: str = "f1",
@@ -64,6 +69,15 @@ class QuestionAnswering(Task):
             evaluator=evaluator,
             baselines=(NoAnswer(),),
         )
+
+    def answer_reader(
+        self, names: Sequence[str], columns: Mapping[str, Sequence[str]], **settings: Any
+    ) -> SpanReader:
+        """Return the reader of spans, chosen as in evaluation."""
+        return SpanReader(
+            self.preprocessor.stride, self.evaluator.config.max_answer_length,
+            self.evaluator.config.no_answer_threshold, columns=columns, **settings,
+        )  # fmt: skip
 
 
 class SpanHead(Head):

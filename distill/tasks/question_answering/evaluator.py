@@ -65,7 +65,7 @@ class SpanEvaluator(Evaluator[JaggedArray]):
         least = np.full(len(questions), np.inf)
         np.minimum.at(least, question_of, no_answer)
         empty = ~np.isfinite(scores[best])
-        if _has_unanswerable(examples.source):
+        if has_unanswerable(examples.source):
             empty |= least - scores[best] > self.config.no_answer_threshold
         starts = logits.starts[best]
         characters = [
@@ -89,7 +89,7 @@ class SpanEvaluator(Evaluator[JaggedArray]):
         assert examples.source is not None
         labels = examples.source.select(list(answers))["label"][:]
         golds = [label["text"] for label in labels]
-        if _has_unanswerable(examples.source):  # as the script of v2 does, unlike that of v1.1
+        if has_unanswerable(examples.source):  # as the script of v2 does, unlike that of v1.1
             golds = [[gold for gold in texts if squad.normalize_answer(gold)] for texts in golds]
         pairs = zip(answers.values(), golds, strict=True)
         return (np.array([squad.answer_scores(answer, gold or [""]) for answer, gold in pairs]),)
@@ -138,6 +138,6 @@ class SpanEvaluator(Evaluator[JaggedArray]):
         return np.where(empty[:, None], 0, spans)
 
 
-def _has_unanswerable(source: Dataset) -> bool:
+def has_unanswerable(source: Dataset) -> bool:
     """Return whether some question of a split has no answer."""
     return not all(label["text"] for label in source["label"][:])

@@ -1,11 +1,13 @@
 """One label for each word of a sentence: named entities, parts of speech."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from torch import nn
 from transformers import AutoModelForTokenClassification
 
+from distill.answers.words import WordsReader
 from distill.baselines.constant import LargestClass
 from distill.baselines.words import TagWords
 from distill.modeling.head import Head
@@ -41,6 +43,8 @@ class TokenClassification(Task):
         UserError: for a metric that does not exist.
     """
 
+    schema: TagSchema
+
     def __init__(self, metric: str | None = None, per_class: bool = False):
         name = "token_classification"
         schema = TagSchema(name, metric)
@@ -53,6 +57,12 @@ class TokenClassification(Task):
             evaluator=TokenClassificationEvaluator(schema, per_class),
             baselines=(LargestClass(), TagWords()),
         )
+
+    def answer_reader(
+        self, names: Sequence[str], columns: Mapping[str, Sequence[str]], **settings: Any
+    ) -> WordsReader:
+        """Return the reader of words and entities."""
+        return WordsReader(names, self.schema.scheme is not None, columns=columns, **settings)
 
 
 class TokenClassificationHead(Head):

@@ -64,7 +64,7 @@ class WordPreprocessor(TextPreprocessor):
             ]
             sentences.append([word for word, _ in kept])
             labels.append([tag for _, tag in kept])
-        space = " " if _needs_leading_space(processor) else ""
+        space = " " if needs_leading_space(processor) else ""
         encoded = processor(
             [[word if not i else space + word for i, word in enumerate(s)] for s in sentences],
             is_split_into_words=True,
@@ -113,7 +113,7 @@ class WordPreprocessor(TextPreprocessor):
         return notes
 
 
-def _needs_leading_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+def needs_leading_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Return whether a word after a space is read differently from one by itself (RoBERTa's)."""
     text = tokenizer("a b", add_special_tokens=False)["input_ids"]
     words = tokenizer(["a", "b"], is_split_into_words=True, add_special_tokens=False)["input_ids"]

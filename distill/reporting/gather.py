@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from distill.core.checksums import DamagedError, check_size, read_checksums
 from distill.core.errors import UserError
 from distill.reporting.record import ReportError
-from distill.reporting.schema import FILE_NAME, Report
+from distill.reporting.schema import FILE_NAME, Report, Role
 
 # Files whose first line says why a run has no report.
 ENDED = {"error.txt": "failed", "stopped.txt": "stopped early"}
@@ -96,9 +97,11 @@ def gather(paths: Sequence[Path | str]) -> tuple[list[Run], list[UnfinishedRun]]
         directory = folder.relative_to(base).as_posix()
         if FILE_NAME in files:
             try:
-                runs.append(Run(folder, directory, Report.read(folder / FILE_NAME)))
-            except ReportError as error:
-                reason = f"{FILE_NAME} {error}"
+                report = Report.read(folder / FILE_NAME)
+                _check_models(folder)
+                runs.append(Run(folder, directory, report))
+            except (ReportError, DamagedError) as error:
+                reason = f"{FILE_NAME} {error}" if isinstance(error, ReportError) else str(error)
                 unfinished.append(UnfinishedRun(directory, "unreadable", reason))
         elif ended := next((file for file in ENDED if file in files), None):
             lines = (folder / ended).read_text(encoding="utf-8", errors="replace").split("\n")
@@ -107,6 +110,21 @@ def gather(paths: Sequence[Path | str]) -> tuple[list[Run], list[UnfinishedRun]]
         elif "config.yaml" in files:
             unfinished.append(UnfinishedRun(directory, "not finished"))
     return runs, unfinished
+
+
+def _check_models(folder: Path) -> None:
+    """Compare the sizes of a run's models with those that were written; not their content.
+
+    Raises:
+        DamagedError: One differs. A model that was removed does no harm.
+    """
+    for role in (Role.STUDENT, Role.CONTROL):
+        for name, expected in (read_checksums(folder / role) or {}).items():
+            if os.path.lexists(folder / role / name):
+                try:
+                    check_size(folder / role / name, expected)
+                except DamagedError as damage:
+                    raise DamagedError(f"{role} is damaged ({damage})") from damage
 
 
 def _folders(roots: Iterable[Path]) -> Iterator[tuple[Path, set[str]]]:

@@ -25,6 +25,7 @@ from distill.reporting.files import write_text
 from distill.reporting.schema import Speed
 from distill.search.budget import BudgetConfig
 from distill.search.halving import Standing
+from distill.search.record import damaged
 from distill.search.space import SHARED, Compose
 from distill.search.trial import StopTrial
 from distill.teacher.prepare import Teacher, TeacherPreparation, prepare_teacher
@@ -34,6 +35,8 @@ from distill.training.module import DistillationModule
 log = logging.getLogger(__name__)
 
 FILE_NAME = "candidates.json"
+# What it has beside the candidates.
+KEPT = ("metric", "higher_is_better", "teacher_quality", "preparation_seconds")
 STOPPED, FAILED = "stopped.txt", "error.txt"
 # Repetitions of the measurement before training; the final report measures again.
 SPEED_ROUNDS = 3
@@ -136,9 +139,13 @@ class Candidates:
         self.all = [Candidate(name, list(o)) for name, o in settings.candidates.items()]
         file = folder / FILE_NAME
         if file.is_file():
-            kept = json.loads(file.read_text(encoding="utf-8"))
-            self.all = [Candidate(**candidate) for candidate in kept.pop("candidates")]
-            for name, value in kept.items():
+            try:
+                kept = json.loads(file.read_text(encoding="utf-8"))
+                self.all = [Candidate(**candidate) for candidate in kept.pop("candidates")]
+                values = {name: kept[name] for name in KEPT}
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise damaged(file) from error
+            for name, value in values.items():
                 setattr(self, name, value)
 
     @property

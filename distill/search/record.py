@@ -8,6 +8,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from distill.config import legacy
 from distill.config.environment import resolve_for_writing
@@ -59,11 +61,16 @@ def has_record(folder: Path, search: dict[str, Any]) -> bool:
         if {path.name for path in folder.iterdir()} - UNTOUCHED:
             raise UserError(f"output_dir={folder}: it holds something that is no search")
         return False
-    loaded = OmegaConf.load(record)
-    assert isinstance(loaded, DictConfig)
-    recorded = OmegaConf.to_container(legacy.update_config(loaded))
-    assert isinstance(recorded, dict)
-    before = dict(_leaves({part: recorded[part] for part in search}))
+    try:
+        loaded = OmegaConf.load(record)
+        assert isinstance(loaded, DictConfig)
+        recorded = OmegaConf.to_container(legacy.update_config(loaded))
+        assert isinstance(recorded, dict)
+        before = dict(_leaves({part: recorded[part] for part in search}))
+    except (
+        OSError, ValueError, KeyError, AssertionError, YAMLError, OmegaConfBaseException,
+    ) as error:  # fmt: skip
+        raise damaged(record) from error
     now = dict(_leaves(search))
     option = next((key for key in before | now if before.get(key) != now.get(key)), None)
     if option is None:
@@ -73,6 +80,14 @@ def has_record(folder: Path, search: dict[str, Any]) -> bool:
     raise UserError(
         f"{folder} holds a search with {option}={before.get(option)}, not {now.get(option)}: "
         "repeat its command to continue it, or give output_dir=FOLDER for another search"
+    )
+
+
+def damaged(file: Path) -> UserError:
+    """Return the error for a file of a search that cannot be read."""
+    return UserError(
+        f"{file} is damaged: give another output_dir, or repair the file (the runs beside it are "
+        "whole)"
     )
 
 

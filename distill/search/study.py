@@ -19,7 +19,9 @@ from optuna.trial import TrialState
 from distill.config.error_messages import user_message
 from distill.config.naming import job_dir
 from distill.core.errors import UserError
-from distill.reporting.schema import FILE_NAME, Role, load_report
+from distill.reporting.record import ReportError
+from distill.reporting.schema import Role, load_report
+from distill.search.record import damaged
 from distill.search.space import Compose, Space, combinations, suggest
 from distill.search.trial import StopTrial, Trial, cost
 
@@ -95,15 +97,18 @@ class Study:
         self.folder, self.settings, self.space = folder, settings, space
         self._compose, self._seed = compose, seed
         journal = str(folder / JOURNAL)
-        self._study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal))),
-            study_name="search",
-            directions=[
-                StudyDirection.MAXIMIZE,
-                *[StudyDirection.MINIMIZE] * len(settings.minimize),
-            ],
-            load_if_exists=True,
-        )
+        try:
+            self._study = optuna.create_study(
+                storage=JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal))),
+                study_name="search",
+                directions=[
+                    StudyDirection.MAXIMIZE,
+                    *[StudyDirection.MINIMIZE] * len(settings.minimize),
+                ],
+                load_if_exists=True,
+            )
+        except (ValueError, KeyError, TypeError, AssertionError, IsADirectoryError) as error:
+            raise damaged(Path(journal)) from error
 
     @property
     def trials(self) -> list[Trial]:
@@ -179,7 +184,7 @@ class Study:
         spent, clock = trial.user_attrs.get("seconds", 0.0), time.monotonic()
         values, state = None, TrialState.FAIL
         try:
-            if not (folder / FILE_NAME).is_file():
+            if not _is_finished(folder):
                 self._train(folder, trial.user_attrs["overrides"], [self._monitor(trial)])
             values, state = self._values(folder), TrialState.COMPLETE
         except StopTrial as reason:
@@ -251,6 +256,15 @@ class Study:
             known=attributes.get("known", {}),
             seconds=attributes.get("seconds", 0.0),
         )
+
+
+def _is_finished(folder: Path) -> bool:
+    """Return whether a run has a report that is whole."""
+    try:
+        load_report(folder)
+    except ReportError:
+        return False
+    return True
 
 
 def _is_run(trial: optuna.trial.FrozenTrial) -> bool:

@@ -55,6 +55,9 @@ class CheckpointFiles(TorchCheckpointIO):
             torch.save(checkpoint, partial)
             if file.parent == self.folder and file.name in (LAST, BEST):
                 _note_digest(partial, file)
+                for place in (file, self.folder / PREVIOUS):
+                    if place.is_dir():  # it was passed over
+                        remove(place)
                 if file.name == LAST and file.is_file():
                     file.replace(self.folder / PREVIOUS)
 

@@ -1,5 +1,6 @@
 import pytest
 
+from distill.core.checksums import write_checksums
 from distill.core.errors import UserError
 from distill.reporting.gather import Run, gather
 from distill.reporting.group import group_runs
@@ -28,6 +29,24 @@ def test_finds_every_run_once_and_says_what_is_not_finished(tmp_path):
     assert states["runs/broken"][0] == states["runs/newer"][0] == "unreadable"
     assert "schema 2" in states["runs/newer"][1]
     assert len(states) == 4
+
+
+def test_a_report_that_is_not_the_one_written_and_a_model_cut_short_are_listed(tmp_path):
+    for name in ("whole", "changed", "short", "removed"):
+        write_run(tmp_path / name, report())
+        write_checksums(tmp_path / name, files=["report.json"])
+        (tmp_path / name / "student").mkdir()
+        (tmp_path / name / "student" / "model.safetensors").write_bytes(b"weights")
+        write_checksums(tmp_path / name / "student")
+    file = tmp_path / "changed" / "report.json"
+    file.write_text(file.read_text().replace("0.8", "0.9", 1))
+    (tmp_path / "short" / "student" / "model.safetensors").write_bytes(b"wei")
+    (tmp_path / "removed" / "student" / "model.safetensors").unlink()
+    runs, unfinished = gather([tmp_path])
+    assert sorted(run.path.name for run in runs) == ["removed", "whole"]
+    reasons = {found.directory.split("/")[-1]: found.reason for found in unfinished}
+    assert "checksum differs" in reasons["changed"]
+    assert reasons["short"] == "student is damaged (model.safetensors: 3 bytes in place of 7)"
 
 
 def test_a_path_that_is_not_there(tmp_path):

@@ -62,6 +62,17 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(folder, caplog, fault):
     assert not list(folder.iterdir()), "nothing is left that could be taken for a checkpoint"
 
 
+@pytest.mark.parametrize(
+    "names", [["last.ckpt"], ["previous.ckpt"], ["last.ckpt", "previous.ckpt"]]
+)
+def test_a_folder_in_the_place_of_a_checkpoint_is_replaced(folder, names):
+    for name in names:
+        FAULTS["folder"](folder / name)
+    find(folder)
+    CheckpointFiles(folder).save_checkpoint(state(30), folder / "last.ckpt")
+    assert find(folder) == ("last.ckpt", 30)
+
+
 @pytest.mark.parametrize("fault", list(FAULTS.values())[:-1], ids=list(FAULTS)[:-1])
 def test_without_its_best_weights_a_training_starts_again(folder, fault):
     fault(folder / "best.ckpt")

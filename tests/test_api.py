@@ -79,7 +79,7 @@ def test_log_lines_are_printed_where_nobody_else_shows_them(options, capsys):
         ("data.limit=many", "data.limit=many: it must be a whole number"),
         ("student.layers=[9]", "the teacher has the layers 0 to 3"),
         ("-m", "flags are for the command"),
-        ("resume=runs/x", "resume continues a run with its own settings"),
+        ("resume=runs/x", "there is no run in it"),
         ("halb", "cannot be read as NAME=VALUE"),
     ],
 )
@@ -107,6 +107,8 @@ def test_a_run_is_continued(options, monkeypatch):
         patch.setattr(EpochLogger, "on_train_epoch_end", stop)
         with pytest.raises(KeyboardInterrupt):
             distill.run([*options, "control=false", "output_dir=stopped"])
+    with pytest.raises(distill.UserError, match="its own settings: leave out seed=3"):
+        distill.run(["resume=stopped", "seed=3"])
     report = distill.run(["resume=stopped"])
     assert report.run.name == "stopped"
     assert report.control is None

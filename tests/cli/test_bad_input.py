@@ -201,7 +201,7 @@ def refused(command, small, monkeypatch):
         ("seed=5000000000", "seed=5000000000: it must be"),
         ("objective.soft_targets=null objective.hard_labels=null", "objective has no terms"),
         ("student=hub", "student.path has no value: set student.path=..."),
-        ("resume=nowhere", "resume continues a run with its own settings: leave out data=files"),
+        ("resume=nowhere", "resume=nowhere: there is no run in it"),
     ],
 )
 def test_options(refused, override, says):

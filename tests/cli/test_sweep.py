@@ -48,7 +48,8 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_extra(
     )
 
 
-def test_a_sweep_stays_in_one_folder_however_long_it_takes(monkeypatch):
+def test_a_sweep_stays_in_one_folder_however_long_it_takes(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     times = iter(["1120-100000", "1120-100001"])
     monkeypatch.setattr("distill.config.naming._now", lambda: next(times))
     register_resolvers()

@@ -14,6 +14,12 @@ from distill.pipeline.run_directory import RunDirectory
 from tests.factories import sentences, write_csv
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Composing a config makes the run's folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 def config_of(*overrides: str):
     base = ("data=files", "data.path=here", "teacher.path=there", "student=half")
     return compose_run([*base, *overrides])[0]

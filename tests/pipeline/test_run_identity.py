@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from omegaconf import OmegaConf
 
 from distill.config.composition import compose_run
 from distill.config.naming import run_dir
@@ -119,6 +120,7 @@ def test_a_folder_that_another_process_writes_into(command, small, tmp_path):
         code, _, err = command(*small, "output_dir=run")
         assert (code, err.count("\n")) == (2, 1)
         assert "another run is writing into it" in err
+        OmegaConf.save(config_of(*small), "run/config.yaml")
         code, _, err = command("resume=run")
         assert code == 2
         assert "another run is writing into it" in err

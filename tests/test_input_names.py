@@ -22,6 +22,7 @@ AT_HOME = (
     "baselines/*",  # a linear model on words
     "data/splits.py",  # the word
     "export/*", "runtime/*",  # students of texts
+    "answers/*", "predict/*", "serve/*", "cli/predict.py",  # readers of texts, and who calls them
     "data/retrieval.py",  # vectors of texts by a model and its tokenizer
 )  # fmt: skip
 

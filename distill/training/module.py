@@ -122,10 +122,11 @@ class DistillationModule(pl.LightningModule):
         Lightning writes those of every ``log_every_n_steps`` steps. To hand over the others, too,
         takes as long as a small student's forward pass.
         """
-        trainer, every = self.trainer, getattr(self.trainer, "log_every_n_steps", 1)
+        trainer: Any = self._trainer
+        every = getattr(trainer, "log_every_n_steps", 1)
         return (
             getattr(trainer, "progress_bar_callback", None) is not None
-            or (every > 0 and (trainer.global_step + 1) % every == 0)
+            or (every > 0 and (getattr(trainer, "global_step", 0) + 1) % every == 0)
             or batch_index + 1 == getattr(trainer, "num_training_batches", 0)
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 
 from distill.config.error_messages import user_message
@@ -301,7 +301,7 @@ class Candidates:
         """Return a candidate's model before training, and its data."""
         config = self._config(candidate)
         for group in ("teacher", *SHARED):
-            if config[group] != base[group] and group != "output_dir":
+            if group != "output_dir" and _comparable(config, group) != _comparable(base, group):
                 raise UserError(f"a candidate must not change {group}")
         components = RunComponents.from_config(config)
         components.bind_objective(len(data.label_names))
@@ -325,3 +325,13 @@ def _milliseconds(speed: Speed) -> float:
     measured = speed.cpu_ms or speed.latency_ms
     assert measured is not None and measured.p50 is not None
     return measured.p50
+
+
+def _comparable(config: DictConfig, group: str) -> Any:
+    """Return a group as far as it must be the same for all candidates."""
+    node = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(node, dict)
+    value = node[group]
+    if group == "data":  # a recipe may bring the batch size that suits its student
+        value = {name: option for name, option in value.items() if name != "batch_size"}
+    return value

@@ -140,14 +140,6 @@ class DistillationModule(pl.LightningModule):
         schedule: Any = self.lr_schedulers()
         self.log(f"{self.prefix}learning_rate", schedule.get_last_lr()[0])
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
-        """Move a batch to the device; it is made on the CPU, and looking for tensors takes time."""
-        return (
-            batch
-            if device.type == "cpu"
-            else super().transfer_batch_to_device(batch, device, index)
-        )
-
     def _mean_over_processes(self, losses: dict[str, Tensor], share: float) -> dict[str, Tensor]:
         """Return the losses of the whole batch, with the gradient of this process's part.
 

@@ -169,7 +169,7 @@ def test_a_mistake_and_an_interrupt_end_all_processes(runs):
     finally:
         code, _, err = runs.finish(process)
     assert code == 130
-    assert err.splitlines()[-1] == "interrupted: distill resume=FOLDER continues the run"
+    assert err.splitlines()[-1] == "interrupted: distill resume=interrupted continues the run"
     assert "Traceback" not in err
 
 

@@ -124,7 +124,10 @@ def test_a_folder_that_another_process_writes_into(command, small, tmp_path):
         code, _, err = command("resume=run")
         assert code == 2
         assert "another run is writing into it" in err
-    assert {file.name for file in (tmp_path / "run").iterdir()} <= {run_identity.LOCK, "config.yaml"}
+    assert {file.name for file in (tmp_path / "run").iterdir()} <= {
+        run_identity.LOCK,
+        "config.yaml",
+    }
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):

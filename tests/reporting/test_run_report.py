@@ -15,7 +15,8 @@ def test_writes_what_it_was_given(tmp_path):
     text = write(Report.from_dict(content), tmp_path / "new" / "run")
     folder = tmp_path / "new" / "run"
     assert json.loads((folder / "report.json").read_text()) == content
-    assert sorted(p.name for p in folder.iterdir()) == ["report.json", "report.md", "tradeoff.png"]
+    files = ["checksums.json", "report.json", "report.md", "tradeoff.png"]
+    assert sorted(p.name for p in folder.iterdir()) == files
     png = (folder / "tradeoff.png").read_bytes()
     assert png.startswith(b"\x89PNG")
     assert struct.unpack(">II", png[16:24]) == (1200, 600)

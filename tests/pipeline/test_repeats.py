@@ -67,7 +67,7 @@ def test_each_seed_is_a_run_of_its_own_and_survives_an_interrupt(command, small,
     ]
     assert gain["value"] == pytest.approx(sum(gains) / 2)
     assert set(report["comparison"]["means"]) == {"student", "control"}
-    assert "over 2 seeds" in " ".join(out.split())
+    assert "Intervals of averages are 95 % and count seeds" in " ".join(out.split())
 
 
 def test_repeats_below_one_are_refused(command, small):

@@ -1,5 +1,6 @@
 """Fixtures with tiny models and data; everything runs offline in seconds."""
 
+import gc
 import logging
 import os
 import sys
@@ -21,12 +22,35 @@ from transformers import (
     BertTokenizerFast,
 )
 
+from distill.evaluation import speed
 from tests.factories import BAD, FILLER, GOOD, make_model, make_tokenizer, sentences, write_csv
 
 
 def pytest_xdist_auto_num_workers(config) -> int:
     """Return one worker more than processors, because tests of whole commands wait at times."""
     return (os.cpu_count() or 1) + 1
+
+
+# Collecting garbage walks over every object of the libraries: 0.3 s each time a run measures speed.
+gc.collect()
+gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def speed_defaults():
+    """Time models on few examples in short turns: the values matter to tests/evaluation only.
+
+    Returns:
+        The module's own values.
+    """
+    quick = {
+        "EXAMPLES": 4, "BATCHES": 1, "PATIENCE": 1, "WARM_UP_SECONDS": 0.0, "TURN_SECONDS": 0.0
+    }  # fmt: skip
+    defaults = {name: getattr(speed, name) for name in quick}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in quick.items():
+            patch.setattr(speed, name, value)
+        yield defaults
 
 
 @pytest.fixture(autouse=True)
@@ -130,10 +154,8 @@ def exported(runs):
         if key not in made:
             run = runs(case, student)
             output = run.folder.parent / f"exported-{quantize}"
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("distill.evaluation.speed.EXAMPLES", 4)
-                options = ExportOptions(quantize=quantize, output=output)
-                made[key] = export_model(run.folder, options).folder
+            options = ExportOptions(quantize=quantize, output=output)
+            made[key] = export_model(run.folder, options).folder
         return made[key]
 
     return make
@@ -150,8 +172,6 @@ def command(monkeypatch, tmp_path, capsys):
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         monkeypatch.delenv("DISTILL_SWEPT", raising=False)
         monkeypatch.setattr(sys, "argv", ["distill", *map(str, overrides)])
-        # Fewer examples for latency than by default: its value does not matter here.
-        monkeypatch.setattr("distill.evaluation.speed.EXAMPLES", 8)
         GlobalHydra.instance().clear()
         try:
             main()

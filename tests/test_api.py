@@ -18,7 +18,6 @@ from tests.factories import make_model
 @pytest.fixture
 def options(small, tmp_path, monkeypatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("distill.evaluation.speed.EXAMPLES", 8)
     return [*small, "debug=fast"]
 
 

@@ -36,7 +36,6 @@ def test_the_examples_of_from_python_run(
         "evaluate",
         lambda model, options, **named: evaluate(model, [*options, "data.max_length=32"], **named),
     )
-    monkeypatch.setattr("distill.evaluation.speed.EXAMPLES", 8)
     monkeypatch.setenv("DISTILL_CACHE", str(shared_cache))
     monkeypatch.chdir(tmp_path)
     folders = {"TEACHER_FOLDER": str(trained), "FOLDER": str(corpus)}

@@ -111,10 +111,12 @@ class _Clock:
             if time.perf_counter() > end:
                 break
         end = time.perf_counter() + TURN_SECONDS
-        while time.perf_counter() < end:
+        while True:
             self._passes.append(
                 [_time_forward(self._model, batch, self._device) for batch in self._inputs]
             )
+            if time.perf_counter() >= end:
+                break
         self._sums.append(self.seconds)
 
     @property

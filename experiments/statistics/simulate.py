@@ -3,8 +3,9 @@
     python experiments/statistics/simulate.py seeds --trials 1000
     python experiments/statistics/simulate.py power --trials 200
     python experiments/statistics/simulate.py examples --trials 400
+    python experiments/statistics/simulate.py metrics --trials 300
 
-prints the tables of RESULTS.md. `tests/metrics/test_coverage.py` runs a few cells of each.
+prints the tables of RESULTS.md. `tests/metrics/test_resampling.py` runs a few cells of each.
 
 The model of `seeds`: example i has the logit :math:`l_i \\sim N(m, \\tau^2)` of being answered
 correctly, with m and tau such that accuracy is 88 % and two trainings of the same method disagree
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -30,7 +32,7 @@ from numpy.typing import NDArray
 
 from distill.metrics import calibration, classification, regression, squad
 from distill.metrics.base import CountMetric
-from distill.metrics.resampling import seeds_interval
+from distill.metrics.resampling import ExampleResamples, seeds_interval
 from distill.metrics.statistics import (
     bias_corrected_ends,
     bootstrap_interval,
@@ -445,6 +447,216 @@ def print_examples(trials: int, seed: int) -> None:
         )])  # fmt: skip
 
 
+# -------------------------------------------------------------------- seeds, of every metric
+State = tuple[NDArray[np.generic], ...]
+
+
+@dataclass(frozen=True)
+class SeedsCase:
+    """A metric of several trainings that are measured on the same examples.
+
+    Attributes:
+        name: for the table.
+        metric: what is reported.
+        draw: draws what examples are like, whatever the model, and their clusters or None.
+        answer: draws the metric's own arrays of one training with a luck (standard normal, times
+            :data:`LUCK`), from what the examples are like.
+        shared: returns the arrays that all models share, the labels.
+    """
+
+    name: str
+    metric: CountMetric
+    draw: Callable[[np.random.Generator, int], tuple[State, NDArray[np.int64] | None]]
+    answer: Callable[[np.random.Generator, State, float], NDArray[np.generic]]
+    shared: Callable[[State], State] = lambda state: ()
+
+    def true_mean(self, random: np.random.Generator, luck: float) -> float:
+        """Return the expectation over trainings of the value on an endless test set."""
+        values = []
+        for place in (np.arange(40) + 0.5) / 40:
+            state, _ = self.draw(random, 50_000)
+            one = luck * statistics.NormalDist().inv_cdf(place)
+            values.append(float(self.metric(self.answer(random, state, one), *self.shared(state))))
+        return float(np.mean(values))
+
+
+#: Spread of a training's luck, in logits: about 0.6 points of an accuracy of 88 %.
+LUCK = 0.06
+#: Variance of what makes an example hard that all trainings share; the rest is each one's own.
+SHARED_VARIANCE = 0.7
+
+
+def _own(random: np.random.Generator, latent: Floats, luck: float) -> Floats:
+    """Mix what all trainings share of an example, N(0, 1), with a training's own; add its luck."""
+    own = random.normal(size=latent.shape)
+    mixed = np.sqrt(SHARED_VARIANCE) * latent + np.sqrt(1 - SHARED_VARIANCE) * own
+    return np.asarray(mixed + luck)
+
+
+def classes_of_seeds(prior: Iterable[float], recall: Iterable[float]):
+    """Return source and answers of labels; wrong ones follow the prior of the others."""
+    shares, kept = np.array(list(prior)), np.array(list(recall))
+    limits = np.array([statistics.NormalDist().inv_cdf(one) for one in kept])
+
+    def draw(random: np.random.Generator, number: int):
+        return (random.choice(len(shares), number, p=shares), random.normal(size=number)), None
+
+    def answer(random: np.random.Generator, state: State, luck: float):
+        labels, latent = state
+        predictions = labels.copy()
+        wrong = -_own(random, latent, luck) > limits[labels]
+        for one in range(len(shares)):
+            others = np.delete(np.arange(len(shares)), one)
+            rows = wrong & (labels == one)
+            chance = shares[others] / shares[others].sum()
+            predictions[rows] = random.choice(others, rows.sum(), p=chance)
+        return predictions
+
+    return draw, answer
+
+
+def draw_targets(random: np.random.Generator, number: int):
+    """Labels from 0 to 5, and what is hard of each."""
+    return (np.clip(random.normal(2.6, 1.4, number), 0, 5).round(1), random.normal(size=number)), (
+        None
+    )
+
+
+def answer_targets(random: np.random.Generator, state: State, luck: float):
+    """Predictions with a correlation of some 0.85; luck makes all errors smaller."""
+    targets, latent = state
+    error = np.exp(-luck) * _own(random, latent, 0.0)
+    return np.clip(2.6 + 0.85 * (targets - 2.6) + 1.4 * 0.53 * error, 0, 5)
+
+
+def draw_sentences(random: np.random.Generator, number: int):
+    """Numbers of entities, and sentences that are easy or hard as a whole."""
+    return (random.poisson(1.7, number), random.normal(size=number)), None
+
+
+def answer_sentences(random: np.random.Generator, state: State, luck: float):
+    """Correct, predicted and true entities."""
+    true, latent = state
+    correct = random.binomial(true, sigmoid(1.8 + 1.2 * _own(random, latent, luck)))
+    return np.stack([correct, correct + random.poisson(0.22, len(true)), true], axis=1)
+
+
+def draw_paragraphs(random: np.random.Generator, number: int):
+    """Questions, some five on a paragraph, which is hard or easy."""
+    clusters = np.repeat(np.arange(number), 1 + random.poisson(4, number))[:number]
+    latent = (random.normal(size=number)[clusters] + random.normal(size=number)) / np.sqrt(2)
+    return (latent,), clusters
+
+
+def answer_paragraphs(random: np.random.Generator, state: State, luck: float):
+    """Exact match and F1."""
+    exact = _own(random, state[0], luck) > -0.6
+    partial = random.beta(1, 2, len(exact)) * (random.random(len(exact)) < 0.6)
+    return np.stack([exact, np.where(exact, 1.0, partial)], axis=1)
+
+
+def draw_rows_of_tokens(random: np.random.Generator, number: int):
+    """Numbers of masked tokens, and rows that are easy or hard as a whole."""
+    return (1 + random.poisson(3, number), random.normal(size=number)), None
+
+
+def answer_rows_of_tokens(random: np.random.Generator, state: State, luck: float):
+    """Sums of losses, and numbers of tokens."""
+    tokens, latent = state
+    ease = np.exp(-0.5 * _own(random, latent, luck))
+    return np.stack([random.gamma(0.6 * tokens, 3.5) * ease, tokens], axis=1)
+
+
+def draw_latent(random: np.random.Generator, number: int):
+    """What is hard of each example."""
+    return (random.normal(size=number),), None
+
+
+def answer_losses(random: np.random.Generator, state: State, luck: float):
+    """Negative log-likelihoods of a confident classifier."""
+    return np.logaddexp(0, -(3.0 + 2.5 * _own(random, state[0], luck)))
+
+
+def answer_confidences(random: np.random.Generator, state: State, luck: float):
+    """Confidence and correctness of an overconfident classifier; luck calibrates it."""
+    confidence = 0.5 + 0.5 * sigmoid(1.6 + 1.2 * _own(random, state[0], 0.0))
+    chance = confidence - (0.2 - luck / 2) * (confidence - 0.4)
+    return np.stack([confidence, random.random(len(chance)) < chance], axis=1)
+
+
+def _labels(state: State) -> State:
+    return (state[0],)
+
+
+SEEDS_CASES = (
+    SeedsCase("accuracy 88 %", classification.accuracy,
+              *classes_of_seeds((0.5, 0.5), (0.88, 0.88)), _labels),
+    SeedsCase("macro F1, a class of 1 %", classification.macro_f1,
+              *classes_of_seeds((0.5, 0.3, 0.19, 0.01), (0.9, 0.85, 0.8, 0.5)), _labels),
+    SeedsCase("Matthews", classification.matthews_correlation,
+              *classes_of_seeds((0.3, 0.7), (0.8, 0.9)), _labels),
+    SeedsCase("Pearson", regression.correlation, draw_targets, answer_targets, _labels),
+    SeedsCase("entity F1", entity_f1, draw_sentences, answer_sentences),
+    SeedsCase("SQuAD F1 by paragraph", squad.f1, draw_paragraphs, answer_paragraphs),
+    SeedsCase("perplexity", perplexity, draw_rows_of_tokens, answer_rows_of_tokens),
+    SeedsCase("NLL", calibration.mean_loss, draw_latent, answer_losses),
+    SeedsCase("ECE, overconfident", calibration.binned_error, draw_latent, answer_confidences),
+)  # fmt: skip
+
+
+class SeedsMetricCell(NamedTuple):
+    """Shares of runs: intervals that hold the truth, and false "helped" or "hurt"."""
+
+    difference: float
+    mean: float
+    verdicts: float
+    missing: float
+
+
+def seeds_metric_cell(
+    random: np.random.Generator,
+    case: SeedsCase,
+    trials: int,
+    examples: int,
+    seeds: int,
+    luck: float = LUCK,
+    resamples: int = 500,
+) -> SeedsMetricCell:
+    """Simulate student and control of one training method, by the reports' own resampling."""
+    truth = case.true_mean(random, luck)
+    held = mean = verdicts = missing = 0
+    for _ in range(trials):
+        state, clusters = case.draw(random, examples)
+        answers = [case.answer(random, state, luck * random.normal()) for _ in range(2 * seeds)]
+        drawn = ExampleResamples(examples, clusters, resamples, int(random.integers(2**31)))
+        resampled = drawn.values(case.metric, answers, *case.shared(state))
+        values = np.array([float(case.metric(one, *case.shared(state))) for one in answers])
+        gain = seeds_interval(
+            (values[:seeds] - values[seeds:]).tolist(), resampled[:seeds] - resampled[seeds:]
+        )
+        own = seeds_interval(values[:seeds].tolist(), resampled[:seeds])
+        missing += gain.low is None
+        held += gain.low is None or _holds(gain.low, gain.high, 0.0)
+        mean += _holds(own.low, own.high, truth)
+        verdicts += gain.p_value is not None and gain.p_value < 0.05
+    return SeedsMetricCell(*(one / trials for one in (held, mean, verdicts, missing)))
+
+
+def print_metrics(trials: int, seed: int) -> None:
+    """Print coverage and false verdicts over seeds, of every metric."""
+    random = np.random.default_rng(seed)
+    cells = list(itertools.product((200, 1821), (2, 3, 5)))
+    print("gain over the control / mean / false verdicts\n")
+    print_row(["metric", *(f"{n:,} examples, {s} seeds" for n, s in cells)], rule=True)
+    for case in SEEDS_CASES:
+        found = [seeds_metric_cell(random, case, trials, n, s) for n, s in cells]
+        print_row([case.name, *(
+            f"{percent(one.difference)} / {percent(one.mean)} / {percent(one.verdicts)}"
+            + (f", none {percent(one.missing)}" if one.missing else "")
+            for one in found
+        )])  # fmt: skip
+
+
 def percent(share: float) -> str:
     """Write a share in percent."""
     return f"{100 * share:.1f} %"
@@ -461,11 +673,16 @@ def print_row(cells: Iterable[object], rule: bool = False) -> None:
 def main() -> None:
     """Run the part that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("part", choices=["seeds", "power", "examples"])
+    parser.add_argument("part", choices=["seeds", "power", "examples", "metrics"])
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    parts = {"seeds": print_seeds, "power": print_power, "examples": print_examples}
+    parts = {
+        "seeds": print_seeds,
+        "power": print_power,
+        "examples": print_examples,
+        "metrics": print_metrics,
+    }
     parts[args.part](args.trials, args.seed)
 
 

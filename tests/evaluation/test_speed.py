@@ -13,6 +13,12 @@ from distill.evaluation.speed import _LiveTensors, measure_speed
 from tests.factories import collator, encoded, make_model
 
 
+@pytest.fixture(autouse=True)
+def _thorough(speed_defaults, monkeypatch):
+    for name, value in speed_defaults.items():
+        monkeypatch.setattr(speed, name, value)
+
+
 def test_a_deeper_model_is_slower_and_both_are_measured_alike(tokenizer, monkeypatch):
     monkeypatch.setattr(speed, "EXAMPLES", 8)
     examples = DistillationDataset(encoded(tokenizer, 60), collator(tokenizer))

@@ -33,7 +33,6 @@ def place(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(place, monkeypatch):
     monkeypatch.chdir(place)
-    monkeypatch.setattr("distill.evaluation.speed.EXAMPLES", 4)
 
     def run(*overrides: str, data: str = "d"):
         return distill.run(

@@ -23,9 +23,8 @@ def numbers(tmp_path) -> Path:
 
 
 def test_regression_under_bf16_is_repeated_by_transformers_to_the_last_digit(
-    numbers, pretrained, tmp_path, monkeypatch
+    numbers, pretrained, tmp_path
 ):
-    monkeypatch.setattr("distill.evaluation.speed.EXAMPLES", 4)
     report = distill.run(
         [
             "data=files",

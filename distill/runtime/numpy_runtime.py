@@ -57,8 +57,10 @@ class Predictor:
     def logits(self, texts: Sequence[Text]) -> np.ndarray:
         """Return the logits of texts or pairs of texts, ``(N, C)``."""
         encode, network = self.encode, self.network
-        rows = [network(encode(text)) for text in texts]
-        return np.stack(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
+        logits = np.empty((len(texts), len(self.labels)), np.float32)
+        for row, text in zip(logits, texts, strict=True):
+            row[:] = network(encode(text))
+        return logits
 
     def predict(self, texts: Sequence[Text]) -> list[dict[str, Any]]:
         """Return an answer for each text or pair of texts.
@@ -160,12 +162,12 @@ class Network:
         self.separator = config["separator_id"]
         self.pooled = np.ones(len(self.embeddings), dtype=bool)
         self.pooled[config["skipped_ids"]] = False
-        self.hidden = (weights["hidden.weight"].T, weights["hidden.bias"]) if (
+        self.hidden = (weights["hidden.weight"], weights["hidden.bias"]) if (
             "hidden.weight" in weights
         ) else None  # fmt: skip
-        self.output = weights["classifier.weight"].T, weights["classifier.bias"]
+        self.output = weights["classifier.weight"], weights["classifier.bias"]
         # Without neighbors, what is not pooled need not be looked up.
-        self.is_bag = config["architecture"] == "distill_static"
+        self.is_bag = config["architecture"] == "distill_static" and not self.pairs
         self.encode: Callable[[np.ndarray], np.ndarray] = ENCODERS[config["architecture"]](
             config, weights
         )
@@ -174,15 +176,16 @@ class Network:
         """Return the logits ``(C,)`` of the tokens of one text or pair."""
         ids = np.array(token_ids)
         pooled = self.pooled[ids]
-        if self.is_bag and not self.pairs:
-            features = self._pool(self.embeddings[ids[pooled]])
+        if self.is_bag:
+            features = self._pool(self.embeddings.take(ids[pooled], axis=0))
         else:
             features = self._features(self.encode(ids), ids, pooled)
         if self.hidden is not None:
             weight, bias = self.hidden
-            features = np.maximum(features @ weight + bias, 0)
+            features = np.maximum(weight.dot(features) + bias, 0)
         weight, bias = self.output
-        logits: np.ndarray = features @ weight + bias
+        logits: np.ndarray = weight.dot(features)
+        logits += bias
         return logits
 
     def _features(self, states: np.ndarray, ids: np.ndarray, pooled: np.ndarray) -> np.ndarray:
@@ -200,10 +203,42 @@ class Network:
             return np.zeros(width, np.float32)
         parts = []
         if self.pooling != "max":
-            parts.append(np.add.reduce(states) / np.float32(len(states)))
+            parts.append(_mean(states))
         if self.pooling != "mean":
             parts.append(np.maximum.reduce(states))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _mean(rows: np.ndarray) -> np.ndarray:
+    """Return the mean of rows ``(L, H)``."""
+    mean: np.ndarray = np.full(len(rows), 1 / len(rows), np.float32) @ rows
+    return mean
+
+
+class MappedTokens:
+    """The product of each token's embedding and a matrix, which is the same in every text.
+
+    Computed when a token is met for the first time, and looked up from then on.
+
+    Args:
+        embeddings: ``(V, E)``.
+        matrix: ``(E, M)``.
+    """
+
+    def __init__(self, embeddings: np.ndarray, matrix: np.ndarray):
+        self.embeddings, self.matrix = embeddings, matrix
+        self.mapped = np.empty((len(embeddings), matrix.shape[1]), np.float32)
+        self.known = np.zeros(len(embeddings), dtype=bool)
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        """Return the products ``(L, M)`` of ids ``(L,)``."""
+        known = self.known[ids]
+        if not known.all():
+            # One at a time: the last bit of a product of matrices depends on its other rows.
+            for token in ids[~known].tolist():
+                self.mapped[token] = self.embeddings[token] @ self.matrix
+            self.known[ids] = True
+        return self.mapped.take(ids, axis=0)
 
 
 def _static(config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> Callable[..., Any]:
@@ -214,19 +249,17 @@ def _static(config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> Cal
 class _Cnn:
     """Filters over neighboring tokens, then ReLU.
 
-    A filter of width w is a sum of w linear maps, one for each place in its window. Their results
-    for a token are the same in every text: they are computed when a token is met for the first
-    time, and looked up from then on.
+    A filter of width w is a sum of w linear maps of embeddings, one for each place in its window.
     """
 
     def __init__(self, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]):
-        self.embeddings = weights["embeddings"]
+        embeddings = weights["embeddings"]
         self.widths: list[int] = config["widths"]
-        count, size = self.embeddings.shape
+        size = embeddings.shape[1]
         filters = [weights[f"filters.{index}.weight"] for index in range(len(self.widths))]
         self.channels = len(filters[0])
         # (F, w E) -> (E, w F): all places of all widths side by side.
-        self.maps = np.concatenate(
+        maps = np.concatenate(
             [
                 weight.reshape(self.channels, width, size).transpose(2, 1, 0).reshape(size, -1)
                 for weight, width in zip(filters, self.widths, strict=True)
@@ -236,18 +269,11 @@ class _Cnn:
         self.bias = np.concatenate(
             [weights[f"filters.{index}.bias"] for index in range(len(self.widths))]
         )
-        self.mapped = np.empty((count, self.maps.shape[1]), np.float32)
-        self.known = np.zeros(count, dtype=bool)
+        self.tokens = MappedTokens(embeddings, maps)
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
         """Return the filters' outputs ``(L, H)`` of ids ``(L,)``."""
-        known = self.known[ids]
-        if not known.all():
-            # One at a time: the last bit of a product of matrices depends on its other rows.
-            for token in ids[~known].tolist():
-                self.mapped[token] = self.embeddings[token] @ self.maps
-            self.known[ids] = True
-        rows, channels, length = self.mapped[ids], self.channels, len(ids)
+        rows, channels, length = self.tokens(ids), self.channels, len(ids)
         states = np.empty((length, len(self.bias)), np.float32)
         states[:] = self.bias
         place = 0
@@ -272,24 +298,36 @@ class _Ngram:
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
         """Return the sums ``(L, H)`` of ids ``(L,)``."""
-        states: np.ndarray = self.embeddings[ids]
-        for order in self.orders:
-            if len(ids) >= order:
-                states[: len(ids) - order + 1] += self.ngrams[
-                    ngram_buckets(ids, order, len(self.ngrams))
-                ]
+        states = self.embeddings.take(ids, axis=0)
+        orders = [order for order in self.orders if order <= len(ids)]
+        if not orders:
+            return states
+        rows = self.ngrams.take(ngram_buckets(ids, orders, len(self.ngrams)), axis=0)
+        start = 0
+        for order in orders:
+            count = len(ids) - order + 1
+            states[:count] += rows[start : start + count]
+            start += count
         return states
 
 
-def ngram_buckets(ids: np.ndarray, order: int, buckets: int) -> np.ndarray:
-    """Return the bucket of each n-gram of ids ``(L,)``: ``(L - order + 1,)``.
+def ngram_buckets(ids: np.ndarray, orders: Sequence[int], buckets: int) -> np.ndarray:
+    """Return the buckets of the n-grams of ids ``(L,)``, one order after the other.
 
-    A polynomial hash modulo 2^31 - 1 and then modulo the number of buckets; it never overflows.
+    A polynomial hash modulo 2^31 - 1 and then modulo the number of buckets: each id, plus 1, times
+    a power of the factor. It does not overflow for fewer than 2^32 ids times orders.
     """
-    hashed = np.full(len(ids) - order + 1, order, dtype=np.int64)
-    for place in range(order):
-        hashed = (hashed * FACTOR + ids[place : len(ids) - order + 1 + place] + 1) % MODULUS
-    return hashed % buckets
+    numbers, parts = ids + 1, []
+    for order in orders:
+        hashed = np.full(len(ids) - order + 1, order * pow(FACTOR, order, MODULUS) % MODULUS)
+        for place in range(order):
+            power = pow(FACTOR, order - 1 - place, MODULUS)
+            hashed += numbers[place : len(ids) - order + 1 + place] * power
+        parts.append(hashed)
+    hashed = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    hashed %= MODULUS
+    hashed %= buckets
+    return hashed
 
 
 ENCODERS: dict[str, Callable[..., Callable[[np.ndarray], np.ndarray]]] = {

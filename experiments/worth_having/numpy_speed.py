@@ -88,17 +88,21 @@ def main() -> None:
 def median_cpu_ms(
     predictors: Sequence[Callable[[str], np.ndarray]], texts: Sequence[str]
 ) -> list[float]:
-    """Return each one's processor time of one text: the fastest of its rounds, median of texts."""
+    """Return each one's processor time of one text: the fastest of its rounds, median of texts.
+
+    In each round every predictor passes over all texts: whoever runs right after another finds
+    the processor's caches full of the other's code and weights, see `distill.evaluation.speed`.
+    """
     torch.set_num_threads(1)
-    times = np.empty((5, len(texts), len(predictors)))
+    times = np.empty((5, len(predictors), len(texts)))
     for turn in range(-1, len(times)):  # the first round warms up
-        for index, text in enumerate(texts):
-            for place, predict in enumerate(predictors):
+        for place, predict in enumerate(predictors):
+            for index, text in enumerate(texts):
                 start = time.thread_time()
                 predict(text)
                 if turn >= 0:
-                    times[turn, index, place] = time.thread_time() - start
-    medians: list[float] = (np.median(times.min(axis=0), axis=0) * 1e3).tolist()
+                    times[turn, place, index] = time.thread_time() - start
+    medians: list[float] = (np.median(times.min(axis=0), axis=1) * 1e3).tolist()
     return medians
 
 

@@ -103,6 +103,21 @@ def test_coverage_of_single_models(case):
     assert covered >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / 40)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["macro F1, a class of 1 %", "SQuAD F1 by paragraph", "ECE, overconfident"]
+)
+def test_coverage_over_seeds_of_other_metrics(name):
+    """The quick form of experiments/statistics: 60 runs of 500 examples, three standard errors."""
+    (case,) = (one for one in simulate.SEEDS_CASES if one.name == name)
+    cell = simulate.seeds_metric_cell(
+        np.random.default_rng(0), case, 60, 500, 3, resamples=300, truth=0.0
+    )
+    error = 3 * np.sqrt(0.05 * 0.95 / 60)
+    assert cell.difference >= 0.95 - error
+    assert cell.verdicts <= 0.05 + error
+
+
 def test_by_question_the_interval_of_squad_is_too_narrow():
     """What resampling by paragraph is for: questions about one are right or wrong together."""
     random = np.random.default_rng(0)

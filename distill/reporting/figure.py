@@ -39,6 +39,8 @@ OTHERS = (("#009E73", "D"), ("#CC79A7", "P"), ("#56B4E9", "X"))
 INK, FAINT = "#222222", "#e6e6e6"
 DPI = 150
 TRADEOFF_COSTS = ("parameters", "latency_ms")  # of the panels of a run's figure
+# On a linear axis from 0 models that differ by more are drawn on top of each other.
+LINEAR_RATIO = 8
 
 # Candidate places of a label: offset in points, and which of its corners is at the point.
 Place = tuple[float, float, str, str]
@@ -88,7 +90,10 @@ def role_styles(roles: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def draw_tradeoff(report: Report) -> Figure:
-    """Draw one run: size (log axis) and latency against the main metric, 1200 x 600 pixels."""
+    """Draw one run: size and latency against the main metric, 1200 x 600 pixels.
+
+    The axis of the size is logarithmic, that of the latency where models differ much.
+    """
     from matplotlib.figure import Figure
 
     metric = report.main_metric
@@ -101,7 +106,7 @@ def draw_tradeoff(report: Report) -> Figure:
             x, y = cost.read(model), model.metric(metric)
             if x is not None and x > 0 and y.value is not None:
                 points.append(Point(x, y.value, y.low, y.high, model.role, model.role))
-        log = cost.kind == "size"
+        log = cost.kind == "size" or _ratio(points) > LINEAR_RATIO
         _draw(ax, points, log)
         _draw_level(ax, report.model(Role.MAJORITY), metric)
         ax.set_xlabel(cost.axis_label + (" (log scale)" if log else ""))
@@ -292,13 +297,20 @@ def _scale(ax: Axes, points: Sequence[Point], log: bool) -> None:
         pad = max(1.1, (high / low) ** 0.18)
         low, high = low / pad, high * pad
         ax.set_xscale("log")
-        even = MaxNLocator(5) if high / low < 5 else LogLocator(subs=(1, 2, 5), numticks=8)
+        decades = math.log10(high / low)
+        subs = (1, 2, 5) if decades < 2 else (1, 3) if decades < 3.5 else (1,)
+        even = MaxNLocator(5) if high / low < 5 else LogLocator(subs=subs, numticks=8)
         ax.xaxis.set_major_locator(FixedLocator(even.tick_values(low, high)))
         ax.xaxis.set_minor_locator(NullLocator())
     else:
         low, high = 0, high * 1.2
     ax.set_xlim(low, high)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(x)))
+
+
+def _ratio(points: Sequence[Point]) -> float:
+    """Return how many times the smallest cost the largest is."""
+    return max(p.x for p in points) / min(p.x for p in points) if points else 1.0
 
 
 def _tick(x: float) -> str:

@@ -127,7 +127,10 @@ class SmallNetworkFactory(StudentFactory):
             if table is not None:
                 weight.copy_(table)
             if self.weighting == "frequency":
-                counts = torch.from_numpy(token_counts(data, tokenizer)).float()
+                # A corpus' vocabulary cuts its texts into the same tokens as the whole.
+                same = self.vocabulary in ("full", "corpus")
+                found = token_counts(data, teacher.processor if same else tokenizer)
+                counts = torch.from_numpy(found[kept.numpy()] if same else found).float()
                 frequencies = counts / counts.sum().clamp(min=1)
                 weight.mul_((SMOOTHING / (SMOOTHING + frequencies))[:, None])
         origin = "random weights" if table is None else f"the teacher's {self.start} of each token"

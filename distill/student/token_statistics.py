@@ -1,6 +1,7 @@
 """Statistics of the tokens in the training texts."""
 
 from collections.abc import Iterator
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -9,6 +10,8 @@ from distill.data.prepare import PreparedData
 
 # Splits that must not influence a student.
 HELD_OUT = ("validation", "test")
+# Counts by tokenizer, and by its size and the splits' hashes: every seed asks for the same.
+_COUNTED: WeakKeyDictionary[PreTrainedTokenizerBase, dict[str, np.ndarray]] = WeakKeyDictionary()
 
 
 def iter_training_texts(data: PreparedData, size: int = 1000) -> Iterator[list[str]]:
@@ -25,6 +28,16 @@ def iter_training_texts(data: PreparedData, size: int = 1000) -> Iterator[list[s
 
 def token_counts(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     """Count each token in the training texts, ``(V,)``, without special tokens."""
+    counted, key = (
+        _COUNTED.setdefault(tokenizer, {}),
+        repr((len(tokenizer), sorted(data.hashes.items()))),
+    )
+    if key not in counted:
+        counted[key] = _count_tokens(data, tokenizer)
+    return counted[key].copy()
+
+
+def _count_tokens(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     counts = np.zeros(len(tokenizer), dtype=np.int64)
     for texts in iter_training_texts(data):
         encoded = tokenizer(

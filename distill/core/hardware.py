@@ -1,10 +1,12 @@
 """Device, precision and memory allocation for the machine at hand."""
 
 import ctypes
+import functools
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -90,6 +92,31 @@ def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
+
+
+@functools.cache
+def mkl_is_slow() -> bool:
+    """Return whether oneDNN multiplies fp32 matrices faster than MKL on this processor.
+
+    MKL takes its AVX2 code on processors of other makers than Intel. Whether that is slower follows
+    from maker and instructions, and is not measured: the same machine always computes the same.
+    """
+    return bool(
+        torch.backends.mkl.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and torch.cpu._is_avx512_supported()
+        and "GenuineIntel" not in processor_field("vendor_id")
+    )
+
+
+def processor_field(name: str) -> str:
+    """Return a field of the first processor in /proc/cpuinfo; empty where there is none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    values = (line.split(":", 1)[1].strip() for line in lines if line.startswith(name))
+    return next(values, "")
 
 
 def keep_freed_memory() -> bool:

@@ -17,6 +17,7 @@ from distill.data.columns import content_hash, iter_chunks
 from distill.data.schema import DataSchema, TextInput
 from distill.data.text_preprocessor import tokenizer_hash
 from distill.modeling import loading
+from distill.modeling.packed_linear import pack_linears
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class TextEncoder:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model: torch.nn.Module = self.model
         model.to(device)
+        pack_linears(model)
         vectors = np.zeros((len(texts), self.model.config.hidden_size), dtype=np.float32)
         # Texts of like length share a batch.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))

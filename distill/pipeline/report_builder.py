@@ -13,7 +13,7 @@ import transformers
 from omegaconf import DictConfig
 
 from distill import __version__
-from distill.core.hardware import Hardware
+from distill.core.hardware import Hardware, processor_field
 from distill.data.prepare import UNLABELED, PreparedData
 from distill.data.sources.hub import HubSource
 from distill.evaluation.evaluator import Measurements
@@ -208,11 +208,5 @@ def describe_environment(hardware: Hardware, processes: int = 1) -> Environment:
 def _processor_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
+    name = processor_field("model name") or platform.processor() or platform.machine()
     return f"{name}, {os.cpu_count()} processors"

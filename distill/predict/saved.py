@@ -24,6 +24,7 @@ from distill.modeling import loading
 from distill.modeling.families import output_names
 from distill.modeling.forward import forward_at_positions
 from distill.modeling.inputs import POSITIONS
+from distill.modeling.packed_linear import pack_linears
 from distill.pipeline.run_identity import read_config
 from distill.predict.runtimes import Runtime
 from distill.reporting.schema import FILE_NAME
@@ -55,6 +56,7 @@ class TorchRuntime(Runtime):
 
     def __init__(self, model: PreTrainedModel, settings: TokenizerSettings):
         self.model, self.settings = model.eval(), settings
+        pack_linears(model)
 
     def logits(self, windows: Sequence[Window]) -> list[np.ndarray]:
         """Run a batch."""

@@ -13,6 +13,7 @@ from distill.core.cache import cache_key, discard_damaged, file_lock, get_or_cre
 from distill.core.errors import UserError
 from distill.data.text_preprocessor import tokenizer_hash
 from distill.modeling.loading import call_model
+from distill.modeling.packed_linear import packed_linears
 from distill.teacher.prepare import Teacher
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ def _compute_outputs(teacher: Teacher, ids: Tensor, batch_size: int) -> Tensor:
     model = teacher.pretrained_model
     encoder = model.base_model.eval()
     rows = []
-    with torch.inference_mode():
+    with torch.inference_mode(), packed_linears(encoder):
         for tokens in ids.to(model.device).split(batch_size):
             left, right = (
                 tokens.new_tensor(special).expand(len(tokens), -1) for special in (before, after)

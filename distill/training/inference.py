@@ -13,6 +13,7 @@ from distill.core.jagged import ArrayOrJagged, allocate_rows
 from distill.data.dataset import DistillationDataset
 from distill.distributed.environment import SINGLE_PROCESS, ProcessRank
 from distill.modeling.forward import forward_at_positions
+from distill.modeling.packed_linear import packed_linears
 
 # Logits and labels of a batch -> what is kept of the logits.
 LogitsReducer = Callable[[Tensor, Tensor], Tensor]
@@ -50,7 +51,7 @@ def iter_logits(
     """
     model = model.to(hardware.device).eval()
     loader = examples.loader(batch_size * process.world_size, seed=None, process=process)
-    with torch.inference_mode():
+    with torch.inference_mode(), packed_linears(model):
         for indices, batch in zip(loader.sampler, loader, strict=True):
             inputs = {key: value.to(hardware.device) for key, value in batch["student"].items()}
             logits = forward_at_positions(model, inputs).logits.float()

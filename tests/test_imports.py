@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "distill"
 # From top to bottom.
 ROOMS = (
     "cli", "search", "serve", "export", "predict", "pipeline", "student", "teacher", "training",
-    "evaluation", "tasks", "baselines", "data", "objectives", "reporting", "distributed",
+    "evaluation", "tasks", "baselines", "data", "objectives", "inventory", "reporting",
+    "distributed",
     "modeling", "answers", "metrics", "runtime", "config", "core",
 )  # fmt: skip
 # Entry points stand above all rooms.

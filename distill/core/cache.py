@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,6 +19,12 @@ from distill.core.checksums import DamagedError
 from distill.core.permissions import apply_umask
 
 log = logging.getLogger(__name__)
+
+# In each kept folder: the run folders that have used it; its time is that of the last use.
+USERS = ".runs"
+# In each run folder: the kept folders that it uses, as KIND/NAME, also when it has been moved.
+USED = "cache.txt"
+_RUN: ContextVar["_Run | None"] = ContextVar("_RUN", default=None)
 
 # Seconds of waiting for another process after which the log says so.
 WAIT_WITHOUT_NOTICE = 1.0
@@ -64,6 +72,65 @@ def file_lock(path: Path) -> Iterator[None]:
         lock.release()
 
 
+@dataclass
+class _Run:
+    """The run that uses the cache, and what it has used before it was allowed to begin."""
+
+    folder: Path
+    waiting: list[str] | None = field(default_factory=list)
+
+
+@contextmanager
+def used_by(run: Path) -> Iterator[None]:
+    """Note in each kept folder that is used within the context that this run uses it.
+
+    Args:
+        run: the run's folder; nothing is written into it before :func:`begin_run`.
+    """
+    token = _RUN.set(_Run(run.absolute()))
+    try:
+        yield
+    finally:
+        _RUN.reset(token)
+
+
+def begin_run() -> None:
+    """Note what is used in the run's folder, too: it is certain now that it is this run's."""
+    run = _RUN.get()
+    if run is not None and run.waiting is not None:
+        names, run.waiting = run.waiting, None
+        with suppress(OSError):
+            for name in names:
+                _add_line(run.folder / USED, name)
+
+
+def note_use(folder: Path) -> None:
+    """Note the run that uses a kept folder, and the time; not in a cache that is read-only."""
+    run, name = _RUN.get(), f"{folder.parent.name}/{folder.name}"
+    with suppress(OSError):
+        (folder / USERS).touch()
+        if run is not None:
+            _add_line(folder / USERS, str(run.folder))
+            if run.waiting is None:
+                _add_line(run.folder / USED, name)
+            else:
+                run.waiting.append(name)
+
+
+def _add_line(file: Path, line: str) -> None:
+    if line not in read_lines(file):
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(f"{line}\n")
+
+
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of :data:`USERS` or :data:`USED`; none where there is no such file."""
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
 def get_or_create(
     folder: Path, create: Callable[[Path], None], adopt: Callable[[Path], bool] | None = None
 ) -> bool:
@@ -85,21 +152,26 @@ def get_or_create(
     Returns:
         Whether the folder existed.
     """
-    if _is_whole(folder):
-        return True
-    with file_lock(folder):
-        if discard_damaged(folder, adopt):
-            return True
-        partial = folder.with_name(folder.name + ".partial")
-        if not partial.is_dir():
-            remove(partial)
-        partial.mkdir(parents=True, exist_ok=True)
-        create(partial)
-        apply_umask(partial)
-        checksums.write_checksums(partial, folder.name)
-        partial.replace(folder)
-        checksums.synchronize(folder.parent)
-        return False
+    existed = _is_whole(folder)
+    if not existed:
+        with file_lock(folder):
+            existed = discard_damaged(folder, adopt)
+            if not existed:
+                _create(folder, create)
+    note_use(folder)
+    return existed
+
+
+def _create(folder: Path, create: Callable[[Path], None]) -> None:
+    partial = folder.with_name(folder.name + ".partial")
+    if not partial.is_dir():
+        remove(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    create(partial)
+    apply_umask(partial)
+    checksums.write_checksums(partial, folder.name)
+    partial.replace(folder)
+    checksums.synchronize(folder.parent)
 
 
 def _is_whole(folder: Path) -> bool:

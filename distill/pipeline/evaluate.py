@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from distill.core.cache import begin_run
 from distill.core.errors import UserError
 from distill.core.hardware import Hardware
 from distill.data.dataset import DistillationDataset
@@ -108,6 +109,7 @@ def evaluate(config: DictConfig) -> Report:
     )
     # Last of all: a folder that holds an evaluation is refused.
     RunDirectory(Path(config.output_dir)).write_config(config, COMMAND)
+    begin_run()
     run_report.write(report, Path(config.output_dir))
     return report
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, open_dict
 from distill.config import legacy
 from distill.config.error_messages import one_line, user_message
 from distill.config.validation import validate_config
+from distill.core.cache import USED, used_by
 from distill.core.checksums import DamagedError, check_folder
 from distill.core.errors import UserError
 from distill.pipeline import run_identity
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 ERROR_FILE = "error.txt"
 # Files that a run writes before it does anything: a folder without others is no run.
-UNTOUCHED = frozenset({"run.log", "config.yaml", run_identity.INPUTS, run_identity.LOCK})
+UNTOUCHED = frozenset({"run.log", "config.yaml", USED, run_identity.INPUTS, run_identity.LOCK})
 
 
 def execute_run(
@@ -72,7 +73,8 @@ def execute_run(
         silence_third_party_logging()
         from distill.pipeline.run import run
 
-        return run(config, workers=workers)
+        with used_by(folder):
+            return run(config, workers=workers)
 
 
 def execute_evaluation(config: DictConfig, overrides: list[str], folder: Path) -> "Report":
@@ -104,7 +106,8 @@ def execute_evaluation(config: DictConfig, overrides: list[str], folder: Path) -
         silence_third_party_logging()
         from distill.pipeline.evaluate import evaluate
 
-        return evaluate(config)
+        with used_by(folder):
+            return evaluate(config)
 
 
 def _check_writable(option: str, folder: Path) -> None:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from transformers import PreTrainedModel
 
+from distill.core.cache import begin_run
 from distill.core.jagged import ArrayOrJagged
 from distill.data.prepare import PreparedData, prepare_data
 from distill.distributed.worker_group import WorkerGroup
@@ -93,6 +94,7 @@ def _run(
     if finished is not None:
         log.info("this run was finished before: its report is as it was")
         return finished
+    begin_run()
     logger = TensorBoardLogger(directory.path)
 
     components.check_training_length(data)

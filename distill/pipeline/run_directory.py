@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from distill.config.environment import resolve_for_writing
 from distill.core import checksums
-from distill.core.cache import remove
+from distill.core.cache import USED, USERS, remove
 from distill.core.checksums import DamagedError
 from distill.core.permissions import apply_umask
 from distill.data.preprocessor import Processor
@@ -38,7 +38,7 @@ FOLDERS = {
 # What a run writes into its folder, beside run.log, which is open.
 RUN_FILES = (
     "config.yaml", "inputs.json", "report.*", "tradeoff*.png", "student*", "control*",
-    "checkpoints", "events.out.tfevents.*", "error.txt", "stopped.txt", "checksums.json",
+    "checkpoints", "events.out.tfevents.*", "error.txt", "stopped.txt", "checksums.json", USED,
     ".*.partial",
 )  # fmt: skip
 
@@ -187,7 +187,7 @@ class RunDirectory:
     def copy_control(self, folder: Path) -> None:
         """Copy the control from the cache, without its curves: the run's own folder has them."""
         with self._replaced("control") as partial:
-            ignored = shutil.ignore_patterns("events.out.tfevents.*", checksums.CHECKSUMS)
+            ignored = shutil.ignore_patterns("events.out.tfevents.*", checksums.CHECKSUMS, USERS)
             shutil.copytree(folder, partial, dirs_exist_ok=True, ignore=ignored)
 
     @contextmanager

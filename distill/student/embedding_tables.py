@@ -9,7 +9,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from distill.core.cache import cache_key, discard_damaged, file_lock, get_or_create
+from distill.core.cache import (
+    cache_key,
+    discard_damaged,
+    file_lock,
+    get_or_create,
+    note_use,
+)
 from distill.core.errors import UserError
 from distill.data.text_preprocessor import tokenizer_hash
 from distill.modeling.loading import call_model
@@ -112,6 +118,7 @@ def token_outputs(teacher: Teacher, ids: Tensor, cache_dir: Path, batch_size: in
             if not discard_damaged(part):
                 continue
             stored = load_file(part / "rows.safetensors")
+            note_use(part)
         known.update(zip(stored["ids"].tolist(), stored["rows"], strict=True))
     missing = torch.tensor([token for token in ids.tolist() if token not in known])
     if len(missing):

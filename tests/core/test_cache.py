@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from distill.core.cache import cache_key, file_lock, get_or_create
+from distill.core.cache import USERS, cache_key, file_lock, get_or_create
 
 
 def test_keys_of_earlier_versions_stay_valid():
@@ -46,7 +46,8 @@ def test_an_interrupted_attempt_is_continued(tmp_path):
         (target / "second").write_text("2")
 
     assert not get_or_create(folder, create)
-    assert {file.name for file in folder.iterdir()} == {"first", "second", "checksums.json"}
+    names = {file.name for file in folder.iterdir()}
+    assert names == {"first", "second", "checksums.json", USERS}
 
 
 def test_concurrent_runs_create_it_once(tmp_path):

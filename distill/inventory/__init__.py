@@ -1,0 +1,1 @@
+"""What cache and run folders hold, who refers to what, and what may be removed; no torch."""

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ def evaluate(
     """Measure a saved model on a data set, as the command ``distill-evaluate`` does.
 
     Args:
-        model: A folder, a run's folder (its student), or a hub id.
+        model: A folder, a run's folder (its student), an exported one, or a hub id.
         overrides: Options as on the command line, such as ``["data=files", "data.path=FOLDER"]``;
             see ``distill-evaluate --help``.
         reference: Another model to compare it with, such as its teacher.
@@ -59,6 +60,7 @@ def evaluate(
     Raises:
         UserError: For a mistake, before anything is measured.
     """
+    from distill.cli.evaluate import open_exported
     from distill.pipeline.execute import execute_evaluation
 
     models = [f"model={_quoted(model)}"]
@@ -66,7 +68,9 @@ def evaluate(
         models.append(f"reference={_quoted(reference)}")
     with _mistakes_raised():
         _check_overrides(overrides)
-    return _execute([*models, *overrides], "evaluate", execute_evaluation)
+    return _execute(
+        [*models, *overrides], "evaluate", partial(execute_evaluation, open_exported=open_exported)
+    )
 
 
 def _quoted(path: str | Path) -> str:

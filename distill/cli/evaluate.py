@@ -2,11 +2,22 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from distill.cli.shell import HydraCommand
 from distill.pipeline.execute import execute_evaluation
+
+if TYPE_CHECKING:
+    from distill.pipeline.evaluate import ExportedModel
+
+
+def open_exported(path: str, form: str | None) -> "ExportedModel | None":
+    """Open an exported model; what runs it is imported late."""
+    from distill.export import evaluated
+
+    return evaluated.open_exported(path, form)
 
 
 class EvaluateCommand(HydraCommand):
@@ -20,7 +31,7 @@ class EvaluateCommand(HydraCommand):
 
     def run(self, config: DictConfig, overrides: list[str], folder: Path) -> str:
         """Evaluate, and return the report's short form."""
-        return str(execute_evaluation(config, overrides, folder))
+        return str(execute_evaluation(config, overrides, folder, open_exported))
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Evaluate teacher, student and control on the same examples, and compare them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -67,6 +68,7 @@ class EvaluatedModel:
             by the task's evaluator.
         weight_files: files of the saved weights; without any, the size of those in memory counts.
         temperature: fitted on the validation split; ``None``: none was, or none fits best.
+        exported: the model in another runtime, which computed the logits and is timed.
     """
 
     role: str
@@ -76,6 +78,20 @@ class EvaluatedModel:
     logits: ArrayOrJagged
     weight_files: Sequence[Path] = ()
     temperature: float | None = None
+    exported: "ExportedModule | None" = None
+
+
+@dataclass(frozen=True)
+class ExportedModule:
+    """An exported model, called like one in torch.
+
+    Attributes:
+        module: computes the logits of a batch, on one thread.
+        runtime: its name in reports.
+    """
+
+    module: nn.Module
+    runtime: str
 
 
 @dataclass(frozen=True)
@@ -140,17 +156,22 @@ def evaluate_models(
     Args:
         candidates: the models; the teacher first, if it is among them.
         task: evaluates the logits.
-        device: device on which speed is measured.
+        device: device on which speed is measured; all on one thread where a model is exported.
     """
     first = candidates[0]
     teacher = first if first.role == Role.TEACHER else None
     # The length of the first model's examples, so that the operations of all are comparable.
     length = int(np.median(first.examples.lengths))
-    speeds = speed.measure_speed(
-        {candidate.role: candidate.model for candidate in candidates},
-        {candidate.role: candidate.examples for candidate in candidates},
-        device,
-    )
+    exported = {one.role: one.exported for one in candidates if one.exported is not None}
+    timed = {
+        one.role: one.model if one.exported is None else one.exported.module for one in candidates
+    }
+    examples = {one.role: one.examples for one in candidates}
+    with speed.one_thread() if exported else nullcontext():
+        speeds = speed.measure_speed(timed, examples, device)
+    for role, module in exported.items():
+        # What another runtime allocates cannot be seen from here.
+        speeds[role] = replace(speeds[role], runtime=module.runtime, peak_memory_bytes=None)
     return [
         model_report(
             candidate, task, _size(candidate, task, length), speeds[candidate.role], teacher

@@ -65,7 +65,7 @@ def measure_speed(
         for role in models
     }
     with torch.inference_mode(), _no_garbage_collection():
-        with _one_thread():
+        with one_thread():
             latencies = _time_in_turns(models, singles, device, rounds)
         throughputs = _time_in_turns(models, batches, device, rounds)
         memory = {
@@ -219,7 +219,7 @@ def _batches_across_lengths(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Run on one thread within the context."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

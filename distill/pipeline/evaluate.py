@@ -2,11 +2,11 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -15,12 +15,14 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from distill.core.cache import begin_run
 from distill.core.errors import UserError
 from distill.core.hardware import Hardware
+from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import PreparedData, prepare_data
 from distill.data.sources.base import DataSource
 from distill.evaluation.baselines import BaselineInputs, measure_baselines
 from distill.evaluation.evaluator import (
     EvaluatedModel,
+    ExportedModule,
     MeasuredBaselines,
     compare_models,
     evaluate_models,
@@ -41,13 +43,45 @@ log = logging.getLogger(__name__)
 COMMAND = "distill-evaluate"
 
 
-def evaluate(config: DictConfig) -> Report:
+class ExportedModel(Protocol):
+    """An exported form beside the model in torch that it was made of."""
+
+    @property
+    def saved(self) -> Path:
+        """Folder of the model in torch, which names labels and parameters."""
+
+    @property
+    def module(self) -> ExportedModule:
+        """The form as it is timed."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """What it weighs on the disk."""
+
+    def logits(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        task: Task,
+        data: PreparedData,
+        examples: DistillationDataset,
+        max_length: int,
+    ) -> ArrayOrJagged:
+        """Compute the logits of the evaluated split, as the task's evaluator reduces them."""
+
+
+# A path and the name of a form -> the exported model, None: the model is in torch.
+ExportedModelOpener = Callable[[str, str | None], ExportedModel | None]
+
+
+def evaluate(config: DictConfig, open_exported: ExportedModelOpener | None = None) -> Report:
     """Evaluate a model, and write its report into ``config.output_dir``.
 
     The model has the role of the student, the one that it is compared with that of the teacher.
 
     Args:
         config: Composed and validated.
+        open_exported: Opens exported models; ``None``: only models in torch are known.
 
     Raises:
         UserError: For a mistake of the user, before anything is measured.
@@ -67,16 +101,20 @@ def evaluate(config: DictConfig) -> Report:
     data = evaluation.data
     for note in data.notes:
         log.info("data: %s", note)
-    paths = {Role.STUDENT: ("model", config.model, config.labels)}
+    form = config.get("form")
+    exported = open_exported(config.model, form) if open_exported is not None else None
+    saved = str(exported.saved) if exported is not None else config.model
+    paths = {Role.STUDENT: ("model", saved, config.labels)}
     if config.reference is not None:
         paths = {Role.TEACHER: ("reference", config.reference, None), **paths}
     loaded = {
-        role: evaluation.load(option, path, labels)
+        role: evaluation.load(option, path, labels, exported is not None and role == Role.STUDENT)
         for role, (option, path, labels) in paths.items()
     }
     roles = baseline_roles(config, task)
     candidates = [
-        evaluation.predict(role, paths[role][1], *model) for role, model in loaded.items()
+        evaluation.predict(role, paths[role][1], *model, exported if role == Role.STUDENT else None)
+        for role, model in loaded.items()
     ]
     log.info("measuring %d models on %d examples", len(candidates), data.sizes["test"])
     clock = time.perf_counter()
@@ -124,10 +162,13 @@ class _Evaluation:
     hardware: Hardware
     cache_dir: Path
 
-    def load(self, option: str, path: str, labels: list[str] | None) -> tuple[PreTrainedModel, Any]:
+    def load(
+        self, option: str, path: str, labels: list[str] | None, is_exported: bool = False
+    ) -> tuple[PreTrainedModel, Any]:
         """Load a model and its processor, its outputs in the order of the data's labels.
 
         Args:
+            is_exported: Whether an exported form is evaluated, whose outputs stay as they are.
             option: The option that names the model, for messages.
             path: A folder or a hub id.
             labels: Names of the outputs; ``None``: those of its configuration.
@@ -155,6 +196,11 @@ class _Evaluation:
             )
         model = load_model(self.task.head, found, names, keep_head=True)
         if order != list(range(len(order))):
+            if is_exported:
+                raise UserError(
+                    f"{given} is exported with its outputs in another order than the data's "
+                    f"labels ({', '.join(names)}): evaluate the model in torch, form=null"
+                )
             reorder_head(model, order)
         return model.eval(), processor
 
@@ -177,10 +223,27 @@ class _Evaluation:
             )
 
     def predict(
-        self, role: str, path: str, model: PreTrainedModel, processor: Any
+        self,
+        role: str,
+        path: str,
+        model: PreTrainedModel,
+        processor: Any,
+        exported: ExportedModel | None = None,
     ) -> EvaluatedModel:
-        """Compute a model's logits of the evaluated split."""
+        """Compute the logits of the evaluated split, by the exported form if there is one."""
         examples = self._encoded(processor, "test")["test"]
+        if exported is not None:
+            return EvaluatedModel(
+                role,
+                f"{exported.saved.name}/{exported.module.runtime}",
+                model,
+                examples,
+                exported.logits(
+                    model, processor, self.task, self.data, examples, self.source.max_length
+                ),
+                exported.files,
+                exported=exported.module,
+            )
         logits = predict_logits(
             model, examples, self.hardware, reduce_logits=self.task.evaluator.reduce_logits
         )

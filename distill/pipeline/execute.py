@@ -23,6 +23,7 @@ from distill.pipeline import run_identity
 
 if TYPE_CHECKING:
     from distill.distributed.worker_group import WorkerGroup
+    from distill.pipeline.evaluate import ExportedModelOpener
     from distill.reporting.schema import Report
 
 log = logging.getLogger(__name__)
@@ -77,13 +78,19 @@ def execute_run(
             return run(config, workers=workers)
 
 
-def execute_evaluation(config: DictConfig, overrides: list[str], folder: Path) -> "Report":
+def execute_evaluation(
+    config: DictConfig,
+    overrides: list[str],
+    folder: Path,
+    open_exported: "ExportedModelOpener | None" = None,
+) -> "Report":
     """Validate the config of an evaluation and run it.
 
     Args:
         config: Composed.
         overrides: What it was composed with, for the report.
         folder: Folder of the report.
+        open_exported: Opens exported models.
 
     Raises:
         UserError: For a mistake of the user, before anything is measured.
@@ -98,7 +105,13 @@ def execute_evaluation(config: DictConfig, overrides: list[str], folder: Path) -
         with open_dict(config):
             config.pop("student", None)
         names = list[str | int | float | bool] | None
-        types = {"cache_dir": str, "model": str, "labels": names, "reference": str | None}
+        types = {
+            "cache_dir": str,
+            "model": str,
+            "labels": names,
+            "reference": str | None,
+            "form": str | None,
+        }
         validate_config(config, ("task", "data", "trainer"), types)
         _check_writable("cache_dir", Path(config.cache_dir).expanduser())
         from distill.core.third_party_logging import silence_third_party_logging
@@ -107,7 +120,7 @@ def execute_evaluation(config: DictConfig, overrides: list[str], folder: Path) -
         from distill.pipeline.evaluate import evaluate
 
         with used_by(folder):
-            return evaluate(config)
+            return evaluate(config, open_exported)
 
 
 def _check_writable(option: str, folder: Path) -> None:

@@ -95,6 +95,7 @@ def _run(
         return finished
     logger = TensorBoardLogger(directory.path)
 
+    components = components.with_min_steps(data, list(config.overrides))
     components.check_training_length(data)
     components.student.check_weights(task.head, data.label_names)
     preparation = TeacherPreparation(

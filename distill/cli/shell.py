@@ -13,8 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -26,7 +28,7 @@ from distill.config.error_messages import hydra_errors_raised, one_line
 from distill.config.quoting import quote_overrides
 from distill.config.resolvers import conf_dir
 from distill.config.trust import hydra_node_checked
-from distill.core.errors import UnmetGoal
+from distill.core.errors import UnmetGoal, UserError
 from distill.core.terminal import printable
 
 # Signals that end a command as Ctrl-C does: of schedulers, and of terminals that are closed.
@@ -67,6 +69,24 @@ def accept_every_character() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def checked_arguments(given: Sequence[str]) -> list[str]:
+    """Return a command line that Hydra's parser takes: ``-m`` may stand anywhere.
+
+    Raises:
+        UserError: for a flag that does not exist or lacks its value.
+    """
+    sweeps = [argument for argument in given if argument in ("-m", "--multirun")]
+    arguments = [*sweeps[:1], *(argument for argument in given if argument not in sweeps)]
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; flags come before NAME=VALUE, see --help")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args(arguments)
+    return arguments
 
 
 class HydraCommand(ABC):
@@ -126,7 +146,7 @@ class HydraCommand(ABC):
                 hydra_node_checked(),
             ):  # fmt: skip
                 given = quote_overrides(legacy.update_overrides(arguments))
-                sys.argv[1:] = self.hydra_arguments(given)
+                sys.argv[1:] = checked_arguments(self.hydra_arguments(given))
                 hydra.main(
                     version_base=HYDRA_VERSION, config_path=conf_dir(), config_name=self.config_name
                 )(self._job)()

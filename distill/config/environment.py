@@ -4,6 +4,8 @@
 somebody else may ask for ``${oc.env:AWS_SECRET_ACCESS_KEY}``: config.yaml keeps the interpolation.
 """
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +19,44 @@ from distill.core.errors import UserError
 # Options that end up in reports, curves and names of folders.
 NAMES = ("name", "data.name", "teacher.name", "student.name", "objective.name")
 # The program's own: where its cache is.
-OWN = frozenset({"${oc.env:DISTILL_CACHE,${user_cache:}}"})
+CACHE_VARIABLE = "DISTILL_CACHE"
+OWN = frozenset({f"${{oc.env:{CACHE_VARIABLE},${{user_cache:}}}}"})
+
+
+# Values of the variables that settings were made of, by name.
+_READ: dict[str, str] = {}
+
+
+def forget_environment() -> None:
+    """Forget the variables of an earlier command in this process."""
+    _READ.clear()
+
+
+def watch_environment() -> None:
+    """Remember the variables that interpolations read, so that messages can leave them out."""
+
+    def read(name: str, *default: Any) -> Any:
+        value = oc.env(name, *default)
+        if name in os.environ and name != CACHE_VARIABLE:
+            _READ[name] = os.environ[name]
+        return value
+
+    OmegaConf.register_new_resolver("oc.env", read, replace=True)
+
+
+def without_environment(message: str) -> str:
+    """Return a message with the names of variables in the place of their values.
+
+    >>> _READ["TOKEN"] = "s3cr3t"
+    >>> without_environment("data.path=/s3cr3t/films: there is no such file")
+    'data.path=/${oc.env:TOKEN}/films: there is no such file'
+    >>> _READ.clear()
+    """
+    for name, value in sorted(_READ.items(), key=lambda item: -len(item[1])):
+        if value.strip():
+            whole = rf"(?<!\w){re.escape(value)}(?!\w)"
+            message = re.sub(whole, f"${{oc.env:{name}}}".replace("\\", r"\\"), message)
+    return message
 
 
 def resolve_for_writing(config: DictConfig) -> dict[str, Any]:
@@ -62,7 +101,7 @@ def _other_environment(value: str) -> Iterator[None]:
     try:
         yield
     finally:
-        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+        watch_environment()
 
 
 def _merge(resolved: Any, given: Any, elsewhere: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from distill.config.environment import without_environment
 from distill.core.errors import RunError, UserError
 
 # Primary config of distill-evaluate, whose own options distill does not have.
@@ -217,4 +218,5 @@ def _choices_with(option: str) -> list[str]:
 
 
 def _single_line(text: str) -> str:
-    return " ".join(text.split())
+    """Return a text in one line, without the values of environment variables."""
+    return " ".join(without_environment(text).split())

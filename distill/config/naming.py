@@ -76,10 +76,13 @@ def _is_name(folder: str) -> bool:
     return folder.rpartition("/")[-1] not in ("", ".", "..", "~")
 
 
-def layers_name(layers: str | Sequence[int]) -> str:
-    """Return a student's name: ``half`` as it is, ``layers-0-2-4`` for ``[0, 2, 4]``."""
-    if isinstance(layers, str):
-        return layers
+def layers_name(layers: object) -> str:
+    """Return a student's name: ``half`` as it is, ``layers-0-2-4`` for ``[0, 2, 4]``.
+
+    What is neither is refused later, by its own name.
+    """
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
+        return str(layers)
     return "layers-" + "-".join(map(str, layers))
 
 

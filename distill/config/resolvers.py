@@ -6,6 +6,7 @@ import platformdirs
 from omegaconf import OmegaConf
 
 from distill.config import naming
+from distill.config.environment import forget_environment, watch_environment
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -17,7 +18,9 @@ def conf_dir() -> str:
 
 
 def register_resolvers() -> None:
-    """Register the interpolations that conf/ uses."""
+    """Register the interpolations that conf/ uses, and watch those of environment variables."""
+    forget_environment()
+    watch_environment()
     OmegaConf.register_new_resolver(
         "user_cache", lambda: platformdirs.user_cache_dir("distill"), replace=True
     )

@@ -23,6 +23,12 @@ TYPES: Mapping[str, Any] = {
 }  # fmt: skip
 
 
+LARGEST = 2**63 - 1
+"""Largest whole number that an option may have."""
+# Options whose empty value would mean the folder that the command is called in.
+PATHS = ("cache_dir", "resume", "data.path", "teacher.path", "student.path", "model")
+
+
 def validate_config(
     config: DictConfig,
     groups: Sequence[str] = GROUPS,
@@ -50,6 +56,10 @@ def validate_config(
     _validate_top_level(config, {*groups, *types})
     for key, wanted in types.items():
         _validate_type(key, plain.get(key), wanted)
+    for key in PATHS:
+        given = OmegaConf.select(config, key)
+        if isinstance(given, str) and not given.strip():
+            raise UserError(f"{key} is empty: give a folder{'' if '.' in key else ', or null'}")
     check_names(config)
     allowed = check_typed(config, list(config.get("overrides") or []) if typed is None else typed)
     if "seed" in types:
@@ -202,7 +212,8 @@ def _matches_type(value: Any, wanted: Any) -> bool:
             isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)
         )
     if wanted is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        # What is larger fits into no array index, and would be found much later.
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
     return not isinstance(wanted, type) or isinstance(value, wanted)
 
 

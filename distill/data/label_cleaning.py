@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from unicodedata import is_normalized, normalize
+from unicodedata import category, is_normalized, normalize
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,12 @@ from distill.data.schema import LABEL, DataSchema
 
 # Texts that often stand for no label, in lower case; "-" is SNLI's.
 NO_GOLD = "-"
-_MARKS = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "nat", "--", "?", NO_GOLD})
+_MARKS = frozenset(
+    {
+        "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "--", "?", "\u2013", "\u2014",
+        NO_GOLD,
+    }
+)  # fmt: skip
 _NO_ID = "-1"
 _NUMBER = re.compile(r"(-?)(0|[1-9]\d*)(?:\.(\d*))?")
 # Fewer rows than these say nothing about whether a column is the label.
@@ -190,7 +195,8 @@ def spelling_notes(names: Sequence[str]) -> list[str]:
     """Return a note on classes whose names look alike."""
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(" ".join(normalize("NFKC", name).split()).casefold(), []).append(name)
+        visible = "".join(letter for letter in normalize("NFKC", name) if category(letter) != "Cf")
+        alike.setdefault(" ".join(visible.split()).casefold(), []).append(name)
     groups = [group for group in alike.values() if len(group) > 1]
     if not groups:
         return []

@@ -366,16 +366,27 @@ def _existing_name(name: str, available: Sequence[str]) -> str:
 def _listed(names: Sequence[str]) -> str:
     """List names, in quotes where they would be misread."""
     return ", ".join(
-        repr(name) if name != name.strip() or not name or "," in name else name for name in names
+        repr(name)
+        if name != name.strip() or not name or "," in name or not name.isprintable()
+        else name
+        for name in names
     )
 
 
 def _name_hint(role: str, name: str, available: Sequence[str]) -> str:
     def plain(text: str) -> str:
-        return composed(text).strip().casefold()
+        visible = "".join(letter for letter in composed(text) if letter.isprintable())
+        return visible.strip().casefold()
 
     close = [other for other in available if plain(other) == plain(name)]
-    return f"; did you mean data.{role}=\"'{close[0]}'\"?" if close else ""
+    if close and close[0].isprintable():
+        quoted = close[0] if close[0].isidentifier() else f"\"'{close[0]}'\""
+        return f"; did you mean data.{role}={quoted}?"
+    if close:
+        return f"; did you mean {close[0]!r}? data.columns=[...] gives other names"
+    if len(available) == 1 and plain(name) in plain(available[0]):
+        return "; data.delimiter=... names the character between columns"
+    return ""
 
 
 def _given_names(source: DataSource) -> list[str] | None:

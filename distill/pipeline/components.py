@@ -1,7 +1,8 @@
 """Everything that a configuration describes, built and checked before anything is trained."""
 
+import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ from distill.training.trainer import TrainerFactory
 
 log = logging.getLogger(__name__)
 
+# What says how long a training is, in an override.
+TRAINING_LENGTHS = {
+    "teacher": ("teacher.epochs", "debug", "experiment"),
+    "student": ("trainer.max_epochs", "debug", "experiment"),
+}
 GROUPS = ("task", "teacher", "student", "objective", "optimizer", "trainer", "data")
 
 
@@ -132,6 +138,41 @@ class RunComponents:
     def optimizer_for(self, stage: Stage) -> AdamW:
         """Return the optimizer's settings, with those that a stage has of its own."""
         return replace(self.optimizer, **stage.optimizer_settings)
+
+    def with_min_steps(self, data: PreparedData, overrides: Sequence[str]) -> "RunComponents":
+        """Return components that train for the task's smallest number of steps, or as they are.
+
+        On few examples the usual number of epochs is few steps. What the overrides say about the
+        length of a training counts in any case.
+
+        Args:
+            data: prepared data.
+            overrides: those of the run.
+        """
+        least = self.task.min_steps
+        if least is None:
+            return self
+        given = {override.lstrip("+").split("=")[0] for override in overrides}
+        sizes, changed = data.sizes, self
+        if not given & set(TRAINING_LENGTHS["teacher"]):
+            steps = -(-sizes["train"] // self.teacher.batch_size)
+            epochs = max(self.teacher.epochs, -(-least // steps))
+            changed = replace(changed, teacher=replace(self.teacher, epochs=epochs))
+        if not given & set(TRAINING_LENGTHS["student"]):
+            steps = -(-(sizes["train"] + sizes.get(UNLABELED, 0)) // self.source.batch_size)
+            trainer = copy.copy(self.trainer)
+            trainer.max_epochs = max(trainer.max_epochs, -(-least // steps))
+            changed = replace(changed, trainer=trainer)
+        for role, before, after in (
+            ("teacher", self.teacher.epochs, changed.teacher.epochs),
+            ("student", self.trainer.max_epochs, changed.trainer.max_epochs),
+        ):
+            if after > before:
+                log.info(
+                    "%s: at most %d epochs instead of %d, for %d steps (task.min_steps)",
+                    role, after, before, least,
+                )  # fmt: skip
+        return changed
 
     @property
     def max_epochs(self) -> int:

@@ -97,6 +97,7 @@ def _run(
     begin_run()
     logger = TensorBoardLogger(directory.path)
 
+    components = components.with_min_steps(data, list(config.overrides))
     components.check_training_length(data)
     components.student.check_weights(task.head, data.label_names)
     preparation = TeacherPreparation(

@@ -1,9 +1,17 @@
 """The budget of a search that picks its candidates itself: ``distill-search budget.minutes=15``."""
 
+import re
 from dataclasses import dataclass, field
 
 from distill.core.errors import UserError
 from distill.reporting.text import percent
+
+# Names of candidates are names of folders beside the files of the search.
+FOLDER_NAME = re.compile(r"(?!.{81})\w[\w-]*(\.[\w-]+)*")
+RESERVED_NAMES = frozenset(
+    {"teacher", "search.json", "search.md", "candidates.json", "front.png"}
+    | {f"sweep{suffix}" for suffix in (".md", ".csv", ".json", ".html", ".png")}
+)
 
 
 @dataclass(kw_only=True)
@@ -60,8 +68,12 @@ class BudgetConfig:
                 raise UserError(
                     f"budget.candidates.{name}: give a list of overrides, [student=half]"
                 )
-            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-                raise UserError(f"budget.candidates: {name} cannot be the name of a folder")
+            if not FOLDER_NAME.fullmatch(name) or name in RESERVED_NAMES:
+                raise UserError(
+                    f"budget.candidates: {name[:80]!r} cannot be the name of a candidate: letters, "
+                    "digits, -, _ and single dots, at most 80, and not the name of a file of the "
+                    "search"
+                )
 
     def describe(self) -> str:
         """Return the question that the search answers, in words."""

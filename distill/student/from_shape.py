@@ -44,8 +44,9 @@ class ShapeFactory(StudentFactory):
             raise UserError(f"student.weights={self.weights}: choose random or published")
         if self.hidden_layers < 1 or self.hidden_size < 64 or self.hidden_size % 64:
             raise UserError(
-                f"student: {self.hidden_layers} layers of width {self.hidden_size}: "
-                "at least 1 layer, the width a multiple of 64"
+                f"student.hidden_layers={self.hidden_layers}, "
+                f"student.hidden_size={self.hidden_size}: at least 1 layer, the width a multiple "
+                "of 64"
             )
 
     @property

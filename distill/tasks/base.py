@@ -42,8 +42,11 @@ class Task:
         criterion: loss on hard labels and meaning of logits.
         evaluator: metrics.
         baselines: what its models are compared with beside each other, if anything.
+        min_steps: smallest number of training steps of teacher and student where nobody says how
+            long they train; ``None``: the usual number of epochs is enough.
 
     Raises:
+        UserError: for a smallest number of steps below 1.
         TypeError: if a part is missing methods or is not of its class.
     """
 
@@ -57,7 +60,10 @@ class Task:
         criterion: Criterion,
         evaluator: Evaluator[Any],
         baselines: Sequence[Baseline] = (),
+        min_steps: int | None = None,
     ):
+        if min_steps is not None and min_steps < 1:
+            raise UserError(f"task.min_steps={min_steps}: it must be 1 or more, or null")
         for part, kind in (
             (schema, DataSchema), (preprocessor, Preprocessor), (head, Head),
             (criterion, Criterion), (evaluator, Evaluator),
@@ -67,6 +73,7 @@ class Task:
                 raise TypeError(f"task {name}: {part!r} is not a {kind.__name__}")
         self.name, self.schema, self.preprocessor = name, schema, preprocessor
         self.head, self.criterion, self.evaluator = head, criterion, evaluator
+        self.min_steps = min_steps
         self.baselines = {baseline.role: baseline for baseline in baselines}
 
     def encoder(self, data: PreparedData, cache_dir: Path) -> SplitEncoder:

@@ -35,12 +35,16 @@ class MultiLabel(Task):
         metric: ``micro_f1``, ``macro_f1`` or ``exact_match``: what early stopping, the best
             checkpoint and the report's conclusion go by.
         per_class: whether to report precision, recall and F1 of every class.
+        min_steps: see :class:`~distill.tasks.base.Task`. Rare labels are learned late: until then
+            no probability reaches 0.5, and the F1 scores are 0.
 
     Raises:
-        UserError: for a metric that does not exist.
+        UserError: for a metric that does not exist, or a smallest number of steps below 1.
     """
 
-    def __init__(self, metric: str = "micro_f1", per_class: bool = False):
+    def __init__(
+        self, metric: str = "micro_f1", per_class: bool = False, min_steps: int | None = None
+    ):
         name = "multi_label"
         super().__init__(
             name=name,
@@ -50,6 +54,7 @@ class MultiLabel(Task):
             criterion=BinaryCrossEntropyCriterion(),
             evaluator=MultiLabelEvaluator(metric, per_class),
             baselines=(CommonestLabels(), Words("bernoulli")),
+            min_steps=min_steps,
         )
 
     def answer_reader(

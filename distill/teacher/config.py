@@ -5,6 +5,9 @@ from typing import Literal
 
 from distill.core.errors import UserError
 
+MAX_SEEDS = 1000
+"""Largest number of fine-tunings of one model in an ensemble."""
+
 
 @dataclass(kw_only=True)
 class TeacherConfig:
@@ -45,13 +48,13 @@ class TeacherConfig:
         if not 0 <= self.seed < 2**31:
             raise UserError(f"teacher.seed={self.seed}: it must be 0 or above, below 2147483648")
         if self.seeds is not None and (
-            self.seeds < 1
+            not 1 <= self.seeds <= MAX_SEEDS
             if isinstance(self.seeds, int)
             else not self.seeds or len(set(self.seeds)) < len(self.seeds)
         ):
             raise UserError(
-                f"teacher.seeds={self.seeds}: give a number of 1 or more, or a list of different "
-                "seeds"
+                f"teacher.seeds={self.seeds}: give a number from 1 to {MAX_SEEDS}, or a list of "
+                "different seeds"
             )
         for key in ("epochs", "batch_size"):
             if getattr(self, key) < 1:

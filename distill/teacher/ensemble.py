@@ -68,6 +68,8 @@ class EnsembleConfig:
             raise UserError(
                 f"teacher.combine={self.combine}: choose probabilities, logits or random"
             )
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"teacher.seed={self.seed}: it must be 0 or above, below 2147483648")
         for option in ("weights", "seeds"):
             given = getattr(self, option)
             if given is not None and len(given) != len(self.paths):

@@ -54,6 +54,9 @@ IDLE_ARGUMENTS = (
     "model_registry", "enable_autolog_hparams", "sync_batchnorm",
 )  # fmt: skip
 
+# Largest number that torch and Lightning can count to.
+LARGEST = 2**63 - 1
+
 # Warnings of Lightning that do not apply while it trains here.
 IRRELEVANT_WARNINGS = (
     # Lightning uses torch in a way that torch 2.13 deprecates.
@@ -415,7 +418,7 @@ def _is_number(value: Any, smallest: float) -> bool:
         isinstance(value, int | float)
         and not isinstance(value, bool)
         and math.isfinite(value)
-        and value >= smallest
+        and smallest <= value <= LARGEST
     )
 
 

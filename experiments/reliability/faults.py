@@ -2,6 +2,7 @@
 
     python -m experiments.reliability.faults              # all parts, about 25 minutes on two cores
     python -m experiments.reliability.faults kills faults --seed 1
+    python -m experiments.reliability.faults kinds --kills 40 --minutes 30
     python -m experiments.reliability.faults soak --runs 1000
 
 Every part prints a line for each case and, at the end, its figures; with ``--json FILE`` they are
@@ -29,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.reliability import damage, hostile, moments
+from experiments.reliability import damage, hostile, kinds, moments
 from experiments.reliability.workspace import (
     Outcome,
     Process,
@@ -173,6 +174,54 @@ def kills(root: Path, options: argparse.Namespace) -> Figures:
         "it wrote something" if changed or outcome.code != 2 else None,
     )  # fmt: skip
     return figures
+
+
+def kills_of_kinds(root: Path, options: argparse.Namespace) -> Figures:
+    """Kill sweeps, searches, recipes and runs of two processes at random, and start them again."""
+    figures = Figures("kinds")
+    near = Workspace(root / "kinds")
+    draw = random.Random(options.seed)
+    with _small_disk(root / "far", 64) as disk:
+        far = near if disk is None else Workspace(root / "kinds", disk / "cache")
+        if disk is None:
+            figures.values["another file system"] = "mount is not allowed here: left out"
+        known = {}
+        for name, kind in kinds.KINDS.items():
+            workspace = far if kind.far_cache else near
+            shutil.rmtree(workspace.cache, ignore_errors=True)
+            overrides = kinds.overrides_of(kind, workspace, "reference")
+            whole = workspace.start(*overrides, program=kind.program).wait()
+            how, problem = ending(whole)
+            known[name] = workspace, whole.seconds, kinds.models(near.folder / "reference")
+            figures.values[f"models of {name}"] = sum(known[name][2].values())
+            if problem is not None or not known[name][2]:
+                figures.note(f"{name}, undisturbed", how, problem or "it left no model")
+            workspace.forget("reference")
+        deadline = time.monotonic() + 60 * options.minutes
+        for number in range(options.kills):
+            if time.monotonic() > deadline:
+                figures.values["kills left out for lack of time"] = options.kills - number
+                break
+            name = list(kinds.KINDS)[number % len(kinds.KINDS)]
+            workspace, seconds, expected = known[name]
+            moments_of_kills, how, problem = kinds.killed_and_continued(
+                workspace, kinds.KINDS[name], "killed", seconds, draw, ending
+            )
+            figures.counts["kills"] += moments_of_kills.count(",") + 1
+            if problem is None and kinds.models(near.folder / "killed") != expected:
+                problem = "other models"
+            if twice := points_twice_below(near.folder / "killed"):
+                problem = problem or f"points twice: {twice[0]}"
+            case = f"{name}, killed after {moments_of_kills} of {seconds:.1f} s"
+            figures.note(case, how if problem else "same bits", problem)
+            workspace.forget("killed")
+    return figures
+
+
+def points_twice_below(folder: Path) -> list[str]:
+    """Return the tags of curves with two points of a step, in every folder with event files."""
+    folders = sorted({file.parent for file in folder.rglob("events.out.tfevents.*")})
+    return [tag for one in folders for tag in points_twice(one)]
 
 
 def faults(root: Path, options: argparse.Namespace) -> Figures:
@@ -500,8 +549,8 @@ def cost(root: Path, options: argparse.Namespace) -> Figures:
 
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], Figures]] = {
-    "kills": kills, "faults": faults, "rooms": rooms, "crowd": crowd, "hostile": attacks,
-    "soak": soak, "cost": cost,
+    "kills": kills, "kinds": kills_of_kinds, "faults": faults, "rooms": rooms, "crowd": crowd,
+    "hostile": attacks, "soak": soak, "cost": cost,
 }  # fmt: skip
 
 
@@ -524,6 +573,9 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=40, help="runs killed at random")
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="after which no further kind is killed"
+    )
     parser.add_argument("--faults", type=int, help="so many of the faults, drawn (default: all)")
     parser.add_argument("--disk", type=int, nargs="*", default=[1, 2], help="sizes in MB")
     parser.add_argument("--processes", type=int, default=8)

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from distill.cli.distill import DistillCommand
+from distill.cli.sweep import exit_code
 from tests.factories import BAD, FILLER, GOOD, make_tokenizer, sentences, write_csv
 
 # What must be equal to the bit whatever happens on the way.
@@ -147,8 +148,13 @@ class Workspace:
             "trainer.precision=32-true", "trainer.accelerator=cpu", "student=half",
         ]  # fmt: skip
 
-    def start(self, *overrides: str, before: Callable[[], Any] | None = None) -> Process:
-        """Start the command ``distill`` with overrides; ``before`` is called in its process."""
+    def start(
+        self,
+        *overrides: str,
+        before: Callable[[], Any] | None = None,
+        program: str = "distill",
+    ) -> Process:
+        """Start a command with overrides; ``before`` is called in its process."""
 
         def command() -> int:
             from distill.evaluation import speed
@@ -156,8 +162,12 @@ class Workspace:
             speed.EXAMPLES, speed.ROUNDS = 4, 1  # nobody reads the latencies
             if before is not None:
                 before()
-            sys.argv = ["distill", *overrides]
-            return DistillCommand().execute(overrides)
+            sys.argv = [program, *overrides]
+            if program == "distill-search":
+                from distill.cli.search import SearchCommand
+
+                return SearchCommand().execute(overrides)
+            return DistillCommand().execute(overrides) or exit_code()
 
         return Process(command, self.log)
 

@@ -327,6 +327,9 @@ FILES = [
     ({"train.csv": table("nothing \0,positive")}, "", "line 32 holds a NUL byte"),
     ({"train.csv": table(header="text,text")}, "", "its header has 'text' twice"),
     ({"train.csv": table(header=" text, label")}, "", "it has ' text', ' label'; did you mean"),
+    ({"train.csv": table(header="\u00a0text,label\u200b")}, "", "'\\xa0text', 'label\\u200b'; did"),
+    ({"train.csv": table(header="Text,label")}, "", "did you mean data.text=Text?"),
+    ({"train.csv": table().replace(",", ":")}, "", "data.delimiter=... names the character"),
     ({"train.csv": table(header="a great film,positive")}, "", "data.columns=[...] names"),
     ({"train.csv": table(header="Review,Stars")}, "data.columns=[text,label]", "looks like a hea"),
     ({"train.csv": table("more,positive")}, "data.columns=[a,b,c]", "looks like a header"),
@@ -388,3 +391,26 @@ def test_files(tmp_path, files, override, says):
 def test_files_through_the_command(refused, tmp_path, files, override, says):
     write_files(tmp_path / "d", files)
     refused(f"data.path={tmp_path}/d", *override.split(), says=says)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
+        (["-x", "seed=1"], "unrecognized arguments: -x"),
+        (["--config-dir"], "expected one argument"),
+        (["seed=1", "--info=everything"], "invalid choice"),
+    ],
+)
+def test_flags(command, arguments, says):
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert says in err
+
+
+def test_a_sweep_is_asked_for_anywhere_in_the_line(command, small):
+    """The jobs are refused, not the line."""
+    code, _, err = command(*small, "-m", "student=half,single", "teacher.fine_tune=false")
+    assert code != 0
+    assert err.count("teacher.fine_tune=false forbids") == 2

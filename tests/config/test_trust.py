@@ -7,6 +7,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from distill.config.environment import check_names, resolve_for_writing
+from distill.config.resolvers import register_resolvers
 from distill.config.trust import check_hydra_node, check_targets, check_typed
 from distill.core.cache import entry_name
 from distill.core.errors import UserError
@@ -147,6 +148,7 @@ def test_a_hostile_file_fires_no_canary(command, tmp_path, monkeypatch, what, wa
 
 
 def test_environment_variables_stay_variables_in_what_is_written(monkeypatch):
+    register_resolvers()
     monkeypatch.setenv("SECRET", "s3cr3t")
     monkeypatch.setenv("NUMBER", "7")
     config = OmegaConf.create(
@@ -182,3 +184,37 @@ def test_names_stay_in_their_folder():
 
 def test_control_characters_are_shown_and_not_obeyed():
     assert printable("a\x1b[31m\x07\u202eb\tc\n한국") == r"a\x1b[31m\x07\u202eb" + "\tc\n한국"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("data.limit=${oc.env:SECRET}", "data.limit=${oc.env:SECRET}: it must be a whole number"),
+        ("data.path=/${oc.env:SECRET}/x", "data.path=/${oc.env:SECRET}/x: there is no such file"),
+        ("teacher.path=./${oc.env:SECRET}", "teacher.path=./${oc.env:SECRET}: there is no such"),
+        ("task.metric=${oc.env:SECRET}", "task.metric=${oc.env:SECRET}: choose one of"),
+        ("seed=${oc.env:NUMBER}", "seed=${oc.env:NUMBER}: it must be a whole number"),
+        ("data.text=${oc.env:SECRET}", "data.text=${oc.env:SECRET}: train has no such column"),
+        ("+${oc.env:SECRET}=1", ""),
+        ("cache_dir=${oc.env:FILE}/x", "cache_dir=${oc.env:FILE}/x: it cannot be written"),
+    ],
+)
+def test_messages_have_the_names_of_variables_not_their_values(
+    command, small, monkeypatch, tmp_path, override, says
+):
+    (tmp_path / "file").touch()
+    values = {"SECRET": "s3cr3t", "NUMBER": "-48151623", "FILE": str(tmp_path / "file")}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    code, out, err = command(*small, override)
+    assert code == 2
+    assert says in err
+    assert len(err.splitlines()) == 1
+    assert not any(value in out + err for value in values.values())
+
+
+def test_variables_of_an_earlier_command_are_forgotten(command, small, monkeypatch):
+    monkeypatch.setenv("SECRET", "half")
+    command(*small, "data.limit=${oc.env:SECRET}")
+    _, _, err = command(*small, "data.limit=half")
+    assert "data.limit=half" in err

@@ -92,7 +92,27 @@ def test_front_has_no_member_that_another_beats():
         ({"candidates": {}}, "there is none"),
         ({"candidates": {"a": "student=half"}}, "give a list of overrides"),
         ({"only": ["third"]}, "there is no candidate third, but half"),
-        ({"candidates": {"a/b": ["student=half"]}}, "cannot be the name of a folder"),
+        *(
+            ({"candidates": {name: ["student=half"]}}, "cannot be the name of a candidate")
+            for name in (
+                "a/b",
+                "..",
+                ".a",
+                "a..b",
+                "a.",
+                "-a",
+                "",
+                " a",
+                "a b",
+                "a\n",
+                "a\x1b[2J",
+                "a\u202eb",
+                "a" * 81,
+                "teacher",
+                "search.json",
+                "sweep.md",
+            )
+        ),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, says):

@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from transformers import BertConfig, BertForMaskedLM
 
 import distill
 from distill.data.labels import IGNORED_LABEL
+from distill.pipeline.components import RunComponents
 from distill.tasks.multi_label import MultiLabel
 from distill.tasks.sequence_classification import SequenceClassification
 from distill.tasks.token_classification import TokenClassification
-from tests.factories import make_tokenizer
+from tests.factories import composed, make_tokenizer
 
 LABELS = [f"emotion_{number}" for number in range(28)]
 
@@ -107,3 +109,28 @@ def test_a_new_head_starts_at_the_share_of_the_labels(task, labels, expected):
         assert torch.allclose(found.sigmoid(), torch.tensor(expected), atol=1e-6)
     else:
         assert torch.allclose(found.softmax(-1), torch.tensor(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("examples", "overrides", "teacher", "student"),
+    [
+        (1000, [], 10, 38),
+        (1000, ["student=fastest", "seed=1"], 10, 38),
+        (43000, [], 3, 4),
+        (1000, ["teacher.epochs=3"], 3, 38),
+        (1000, ["trainer.max_epochs=4"], 10, 4),
+        (1000, ["+trainer.max_epochs=4", "debug=fast"], 3, 4),
+        (40, [], 150, 300),
+    ],
+)
+def test_few_examples_of_rare_labels_are_trained_on_for_longer(
+    examples, overrides, teacher, student, pretrained
+):
+    """32 examples a step of the teacher, 128 of the student; at least 300 steps."""
+    components = RunComponents.from_config(
+        composed("task=multi_label", "data=files", "data.path=x", f"teacher.path={pretrained}")
+    )
+    data = SimpleNamespace(sizes={"train": examples, "validation": 10, "test": 10})
+    found = components.with_min_steps(data, overrides)
+    assert (found.teacher.epochs, found.trainer.max_epochs) == (teacher, student)
+    assert (components.teacher.epochs, components.trainer.max_epochs) == (3, 4)

@@ -132,7 +132,7 @@ class DataSource(ABC):
                 f"data.unlabeled_select={self.unlabeled_select} selects nothing: "
                 "give texts with data.unlabeled=..."
             )
-        if isinstance(self.augmentation, str):
+        if self.augmentation is not None and not hasattr(self.augmentation, "settings"):
             raise UserError(
                 f"data.augmentation={self.augmentation}: it is a group, set "
                 f"augmentation={self.augmentation}"

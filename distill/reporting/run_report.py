@@ -211,6 +211,9 @@ def _calibration(report: Report) -> str:
             values.append(f"student minus control {difference}{p}")
         parts.append(f"{label.capitalize()}: {', '.join(values)}.")
     note = "The interval of the calibration error is wider than one of 95 % need be."
+    gains = report.comparison.calibration if report.comparison else {}
+    if any(found.seeds == 1 for found in gains.values()):
+        note += " Those of differences of one seed hold the truth in 92 to 93 % in simulations."
     return " ".join([*parts, note])
 
 

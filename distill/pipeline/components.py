@@ -40,6 +40,8 @@ TRAINING_LENGTHS = {
     "teacher": ("teacher.epochs", "debug", "experiment"),
     "student": ("trainer.max_epochs", "debug", "experiment"),
 }
+# Families whose attention overflows in half precision: transformers masks with fp32's least number.
+FULL_PRECISION = frozenset({"deberta"})
 GROUPS = ("task", "teacher", "student", "objective", "optimizer", "trainer", "data")
 
 
@@ -229,8 +231,10 @@ class RunComponents:
             if Need.ATTENTION in self.objective.needs:
                 attention_projections(loading.meta_model(config))
         student = self.student.architecture(configs[first])
+        self._check_precision(list(configs.values()))
         if student.processor_path is not None:
             student_config = loading.load_config(student.processor_path, "the student")
+            self._check_precision([student_config])
             loading.check_max_length(student_config, self.source.max_length)
             self.task.head.check_config(student_config, self.task.name)
             self._check_output_size(num_labels, student_config, num_outputs)
@@ -277,6 +281,16 @@ class RunComponents:
             name: loading.load_config(path, f"teacher.path={path}")
             for name, path in self._teacher_paths().items()
         }
+
+    def _check_precision(self, configs: Sequence[PreTrainedConfig]) -> None:
+        """Refuse models whose attention fails in the precision that is trained in."""
+        precision = self.trainer.hardware.precision
+        for config in configs:
+            if config.model_type in FULL_PRECISION and precision != "32-true":
+                raise UserError(
+                    f"trainer.precision={precision}: models of the family {config.model_type} "
+                    "cannot be trained in it, set trainer.precision=32-true"
+                )
 
     def _check_output_size(
         self, num_labels: int, config: PreTrainedConfig, num_outputs: int

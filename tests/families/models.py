@@ -1,4 +1,4 @@
-"""Tiny models of twelve families, with a tokenizer of their own kind, untrained."""
+"""Tiny models of thirteen families, with a tokenizer of their own kind, untrained."""
 
 from pathlib import Path
 
@@ -23,6 +23,10 @@ SETTINGS = {
     "deberta-v2": {
         "relative_attention": True, "position_biased_input": False, "pos_att_type": ["p2c", "c2p"],
         "position_buckets": 16, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+        "pooler_hidden_size": 32,
+    },
+    "deberta": {
+        "relative_attention": True, "position_biased_input": False, "pos_att_type": ["p2c", "c2p"],
         "pooler_hidden_size": 32,
     },
     "xlm-roberta": {"type_vocab_size": 1},

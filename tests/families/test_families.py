@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import distill
 from distill.core.errors import UserError
 from distill.modeling import loading
+from distill.pipeline.components import FULL_PRECISION
 from tests.factories import make_tokenizer, sentences, write_csv
 from tests.families.models import FAMILIES, WORDS, make_family
 
@@ -63,6 +64,10 @@ def test_every_family_in_every_role(place, run, family, role, monkeypatch):
         with pytest.raises(UserError, match=REFUSED[family, role]):
             run(*options)
         return
+    if family in FULL_PRECISION:
+        with pytest.raises(UserError, match=r"set trainer\.precision=32-true"):
+            run(*options)
+        options.append("trainer.precision=32-true")
     report = run(*options, f"output_dir={place}/runs/{family}-{role}")
     assert [each.role for each in report.models] == ["teacher", "student"]
     for each in report.models:

@@ -23,6 +23,7 @@ Exit code: 0; 1 when the export is refused; 2 for a mistake.
   distill-export runs/NAME --quantize int8 --neighbors fast
   distill-export runs/NAME --format numpy -o model
   python model/predictor.py < texts.txt       # needs numpy and tokenizers, nothing else
+  distill-export runs/NAME --push USER/NAME   # and upload the student, its card and every form
 """
 
 
@@ -45,17 +46,26 @@ def _export(args: argparse.Namespace) -> int:
     silence_third_party_logging()
     from distill.export.checks import ExportRefusedError
     from distill.export.export import ExportOptions, export_model
+    from distill.export.push import check_push, push
 
     options = ExportOptions(
         args.what, args.format, args.quantize, args.neighbors, args.accept, args.output,
         args.allow_code,
     )  # fmt: skip
+    if args.push is not None:
+        if args.output is not None or args.what == "teacher":
+            raise UserError("--push uploads the run's student or control: leave out -o and teacher")
+        check_push(run / args.what, args.push)
+    elif args.public:
+        raise UserError("--public is about --push: give it, too")
     try:
         exported = export_model(run, options)
     except ExportRefusedError as error:
         print(f"refused: {printable(str(error))}", file=sys.stderr)
         return 1
     print("\n".join(_lines(exported)))
+    if args.push is not None:
+        print(f"uploaded to {push(run / args.what, args.push, private=not args.public)}")
     return 0
 
 
@@ -121,6 +131,12 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, metavar="FOLDER",
         help="new folder (default: RUN/student/FORMAT, whose forms become models of the report)",
     )  # fmt: skip
+    add(
+        "--push", metavar="USER/NAME",
+        help="upload the model's folder with card and exported forms to the Hugging Face hub, as a "
+        "private repository",
+    )  # fmt: skip
+    add("--public", action="store_true", help="with --push: a new repository is public")
     add(
         "--allow-code", action="append", default=[], metavar="PACKAGE",
         help="use the classes of another package that the run's config names; repeatable",

@@ -24,7 +24,12 @@ MARGIN = 0.1
 AGREEMENT = 0.995
 """Minimum fraction of decisions that are the same among those that are not near a tie."""
 LOST = 0.005
-"""A quality that is shown to be lower by more than this is refused."""
+"""Refused is what the test split shows to have lost more than this: the paired 95 % interval of the
+metric's difference lies below minus this as a whole.
+
+An interval that reaches above it refuses nothing: on few examples every interval does, also that of
+a model that has lost nothing. What few examples cannot show, the agreement of clear answers does
+(:data:`AGREEMENT`), whose check needs no labels."""
 BATCH = 32
 # Number of examples that are run beside others, and of records whose tokens are compared.
 NEIGHBORS, RECORDS = 64, 200
@@ -293,7 +298,7 @@ def check_neighbors(
 
 
 def check_quality(source: ExportSource, expected: FormOutputs, found: FormOutputs) -> Check:
-    """Refuse a form whose quality on the evaluated split is shown to be lower."""
+    """Refuse a form that is shown to have lost more than :data:`LOST` on the evaluated split."""
     evaluator = source.task.evaluator
     metric = evaluator.selection_metric
     first, second = (

@@ -25,9 +25,10 @@ from distill.export.measure import (
 from distill.export.quantize import BY_BATCH, candidates
 from distill.export.source import ExportSource, load_source
 from distill.modeling.loading import weights_hash
-from distill.predict.exported import FORMAT, RECORD, file_hash
+from distill.predict.exported import FORMAT, RECORD, exported_forms, file_hash
 from distill.predict.runtimes import NumpyRuntime, OnnxRuntime, Runtime
 from distill.predict.saved import TorchRuntime
+from distill.reporting.card import write_exported_forms
 from distill.reporting.schema import Report, Speed
 
 INT8, INT8_FILE = "int8", "model_int8.onnx"
@@ -109,6 +110,15 @@ def export_model(run: Path, options: ExportOptions) -> Exported:
         _replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    if own:
+        model = folder.parent
+        write_exported_forms(
+            model,
+            {
+                str(form.file.relative_to(model)): form.entry
+                for form in exported_forms(model).values()
+            },
+        )
     return Exported(folder, record, add_to_report(source, forms, folder) if own else None)
 
 

@@ -168,7 +168,21 @@ def provenance(components: RunComponents, student: Student) -> Provenance:
         base_models=tuple(dict.fromkeys(found)),
         dataset=source.path if isinstance(source, HubSource) else None,
         license=license if len(set(found)) == 1 else None,
+        objective=_describe_objective(components),
     )
+
+
+def _describe_objective(components: RunComponents) -> str:
+    """Return the objective and its terms with their settings that are numbers, in words."""
+    terms = []
+    for name, term in components.objective.active_terms.items():
+        numbers = [
+            f"{key} {value:g}"
+            for key, value in term.settings.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+        terms.append(f"{name} ({', '.join(numbers)})" if numbers else name)
+    return f"{components.objective.name}: {' + '.join(terms)}"
 
 
 def write_report(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from distill.core.checksums import written_beside
 from distill.reporting.schema import MetricValue, ModelReport, Report, Role
 from distill.reporting.templates import render_template
 from distill.reporting.text import ABSENT
@@ -47,13 +49,17 @@ class Provenance:
         base_models: Hub ids of the teachers that are on the hub.
         dataset: Hub id of the data set, if it is on the hub.
         license: The license as the hub spells it, if it is known.
+        objective: Terms of the objective and their weights, in words.
     """
 
     origin: str
     base_models: tuple[str, ...] = ()
     dataset: str | None = None
     license: str | None = None
+    objective: str | None = None
 
+
+FORMS_HEADING = "\n## Exported forms\n"
 
 _SPAN_CODE = """\
 import torch
@@ -142,6 +148,7 @@ def write_model_card(
         model=model,
         teacher=report.teacher,
         origin=provenance.origin,
+        objective=provenance.objective,
         is_control=model.role == Role.CONTROL,
         usage=usage,
         has_own_code=has_own_code,
@@ -172,6 +179,7 @@ def _metadata(
             dataset_split=data.evaluated_on,
             metric_type=name,
             metric_value=metric.value,
+            metric_name=_metric_name(name, metric),
         )
         for name, metric in model.quality.items()
         if metric.value is not None
@@ -187,6 +195,29 @@ def _metadata(
         model_name=report.run.name,
         eval_results=results or None,
     )
+
+
+def _metric_name(name: str, metric: MetricValue) -> str:
+    """Return a metric's name with its interval, for which the hub has no field."""
+    if metric.low is None or metric.high is None:
+        return name
+    return f"{name} (95 % interval {metric.low:.4f} to {metric.high:.4f})"
+
+
+def write_exported_forms(folder: Path, forms: Mapping[str, Mapping[str, Any]]) -> None:
+    """Name the exported forms of a model in its card, in place of those named before.
+
+    Args:
+        folder: Of the saved model; one without a card stays so.
+        forms: What ``export.json`` says of each form, by its file below the folder.
+    """
+    card = folder / "README.md"
+    if not card.is_file():
+        return
+    text, _, _ = card.read_text(encoding="utf-8").partition(FORMS_HEADING)
+    section = render_template("card_forms.md", heading=FORMS_HEADING.strip(), forms=forms)
+    with written_beside(card) as partial:
+        partial.write_text(f"{text.rstrip()}\n\n{section.strip()}\n", encoding="utf-8")
 
 
 def _scores(model: ModelReport, teacher: ModelReport | None) -> list[tuple[str, str, str]]:

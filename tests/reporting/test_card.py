@@ -12,6 +12,7 @@ PROVENANCE = Provenance(
     base_models=("sentence-transformers/all-MiniLM-L6-v2",),
     dataset="nyu-mll/glue",
     license="apache-2.0",
+    objective="kd: soft_targets (weight 1)",
 )
 
 
@@ -33,6 +34,8 @@ def test_head_is_what_the_hub_reads(tmp_path):
     assert results["accuracy"].metric_value == 0.871
     assert results["accuracy"].dataset_type == "nyu-mll/glue"
     assert results["accuracy"].dataset_split == "test"
+    named = results["accuracy"].metric_name
+    assert named == "accuracy (95 % interval 0.8550 to 0.8870)"
 
 
 def test_text(tmp_path):
@@ -41,6 +44,8 @@ def test_text(tmp_path):
     assert "- Task: sequence_classification, classes: numpy, torch\n" in text
     assert "- Data: docstrings, 12,482 training examples\n" in text
     assert "- First weights: layers 0, 2, 4 of the teacher's 6\n" in text
+    assert "- Objective: kd: soft_targets (weight 1)\n" in text
+    assert "- Fingerprint of the test data: `" in text and "\nLimits: these figures hold" in text
     assert "- 17,390,000 parameters, 69.6 MB;\n  the teacher has 22,713,216\n" in text
     assert "On 1,616 examples (test split), with 95 % intervals:" in text
     assert "| accuracy | 0.8710 [0.8550, 0.8870] | 0.9000 [0.8840, 0.9160] |\n" in text

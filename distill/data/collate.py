@@ -45,9 +45,14 @@ class PaddingCollator:
                 continue
             if field.mask_of is not None:
                 column = [[1] * len(row) for row in column]
-            make = _pad if field.padded else _stack
-            batch[field.name] = torch.from_numpy(make(column, field))
+            batch[field.name] = torch.from_numpy(_as_array(column, field))
         return batch
+
+
+def _as_array(column: Sequence[Any], field: Field) -> np.ndarray:
+    if field.decode is not None:
+        return field.decode(column)
+    return _pad(column, field) if field.padded else _stack(column, field)
 
 
 def _pad(rows: Sequence[Sequence[int]], field: Field) -> np.ndarray:

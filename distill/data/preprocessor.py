@@ -1,10 +1,11 @@
 """How prepared rows become the examples that a model reads."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+import numpy as np
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedConfig
@@ -53,6 +54,8 @@ class Field:
         mask_of: name of the field whose lengths this one marks with ones (an attention mask); such
             a field has no column of its own.
         embedding_ids: whether the values index the model's input embeddings.
+        decode: turns the stored values of B rows into an array ``(B, ...)``, for what is stored
+            in a smaller form than models read it; ``None``: they are padded or stacked.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Field:
     dtype: str = "int64"
     mask_of: str | None = None
     embedding_ids: bool = False
+    decode: Callable[[Sequence[Any]], np.ndarray] | None = None
 
 
 class Preprocessor(ABC, Generic[P]):
@@ -93,6 +97,16 @@ class Preprocessor(ABC, Generic[P]):
     @abstractmethod
     def check_processor(self, processor: P, max_length: int) -> None:
         """Raise a ``UserError`` for a teacher's processor that the task cannot work with."""
+
+    def check_model(self, config: PreTrainedConfig, processor: P, description: str) -> None:
+        """Raise a ``UserError`` for a model that cannot read what a processor makes.
+
+        Args:
+            config: the model's configuration.
+            processor: its processor.
+            description: what messages call the model.
+        """
+        return
 
     @abstractmethod
     def processor_hash(self, processor: P) -> str:

@@ -31,7 +31,7 @@ from distill.training.inference import predict_logits
 log = logging.getLogger(__name__)
 
 _CONTROL_NOTE = (
-    "The control has no teacher and cannot learn from texts without labels: it goes over the {} "
+    "The control has no teacher and cannot learn from {} without labels: it goes over the {} "
     "labeled examples alone, for as many steps as the student and validated as often."
 )
 _CONTROLS_NOTE = (
@@ -111,7 +111,8 @@ class DistillationDataModule(pl.LightningDataModule):
             rows["train"], self._collate, source=data.splits["train"]
         )
         if (
-            _learns_from_text_alone(student.model)
+            components.task.schema.inputs_are == "texts"
+            and _learns_from_text_alone(student.model)
             and not self.has_unlabeled
             and components.objective.needs
         ):
@@ -122,7 +123,9 @@ class DistillationDataModule(pl.LightningDataModule):
                 rows["train"], self._collate, examples_per_epoch=len(self._train_rows)
             )
         if self.has_unlabeled and components.control:
-            self.notes.append(_CONTROL_NOTE.format(len(rows["train"])))
+            self.notes.append(
+                _CONTROL_NOTE.format(components.task.schema.inputs_are, len(rows["train"]))
+            )
         self.validation, self.test = (
             DistillationDataset(rows[split], self._collate, source=data.splits[split])
             for split in ("validation", "test")

@@ -102,6 +102,15 @@ class StudentFactory(ABC):
         """
         return
 
+    def check_inputs(self, task: Task, processor: Any) -> None:
+        """Raise a ``UserError`` if the student cannot read its inputs, before any training.
+
+        Args:
+            task: the task.
+            processor: the teacher's, which a student without one of its own shares.
+        """
+        return
+
     @abstractmethod
     def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
         """Return the student's architecture for a teacher."""

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from distill.core.errors import UserError
 from distill.core.jagged import ArrayOrJagged, JaggedArray
 from distill.data.collate import Collator
+from distill.data.prepare import PreparedData
 from distill.data.preprocessor import POSITIONS, Field
 from distill.data.schema import LABEL
 from distill.modeling.ensemble import Combine, Ensemble
@@ -117,6 +119,10 @@ class EnsembleConfig:
             )
             for (name, path), seed in zip(named.items(), seeds, strict=True)
         }  # fmt: skip
+
+    def for_data(self, data: PreparedData, cache_dir: Path) -> "EnsembleConfig":
+        """Return itself: its members are pretrained models."""
+        return self
 
     @property
     def name(self) -> str:

@@ -16,10 +16,10 @@ from transformers import PreTrainedConfig
 from distill.core.errors import UserError
 from distill.data.images import Pixels, decode
 from distill.data.preprocessor import Field, Preprocessor
-from distill.modeling.image_networks import check_image_size
+from distill.modeling.image_networks import check_image_size, feature_map_sizes
+from distill.modeling.inputs import PIXELS
 from distill.modeling.loading import load_image_processor
 
-PIXELS = "pixel_values"
 # Height and width of the images that a processor is tried on.
 TRIALS = ((64, 48), (40, 96))
 
@@ -84,6 +84,13 @@ class ImagePreprocessor(Preprocessor[Any]):
         """Refuse a network that cannot read what the processor makes."""
         channels, height, width = output_shape(processor, description)
         check_image_size(config, (height, width), channels, description)
+
+    def feature_maps(
+        self, config: PreTrainedConfig, processor: Any
+    ) -> dict[str, tuple[int, int, int]]:
+        """Return channels, height and width of a network's maps of the processor's images."""
+        channels, height, width = output_shape(processor, "the model")
+        return feature_map_sizes(config, (height, width), channels)
 
     def processor_hash(self, processor: Any) -> str:
         """Return everything that determines what the processor gives a model."""

@@ -108,6 +108,17 @@ class Preprocessor(ABC, Generic[P]):
         """
         return
 
+    def feature_maps(
+        self, config: PreTrainedConfig, processor: P
+    ) -> Mapping[str, tuple[int, int, int]]:
+        """Return channels, height and width of a model's feature maps by name; default: none.
+
+        Args:
+            config: the model's configuration.
+            processor: its processor.
+        """
+        return {}
+
     @abstractmethod
     def processor_hash(self, processor: P) -> str:
         """Return a hash of everything that determines the processor's output."""

@@ -17,6 +17,7 @@ from transformers import (
 from distill.core.errors import UserError
 from distill.modeling.architectures.cifar_resnet import CifarResNetConfig
 from distill.modeling.architectures.vgg import VggConfig
+from distill.modeling.features import named_feature_maps
 
 Settings = dict[str, Any]
 
@@ -176,6 +177,27 @@ def check_image_size(
         raise UserError(
             f"{description} cannot read images of {size[0]}x{size[1]} pixels: {reason}"
         ) from error
+
+
+def feature_map_sizes(
+    config: PreTrainedConfig, size: tuple[int, int], channels: int
+) -> dict[str, tuple[int, int, int]]:
+    """Return channels, height and width of the last feature map of each size, by ``strideN``.
+
+    Args:
+        config: the network's configuration.
+        size: height and width of the images in pixels.
+        channels: channels of the images.
+    """
+    with torch.device("meta"):
+        model = AutoModelForImageClassification.from_config(config).eval()
+        pixels = torch.zeros(1, channels, *size)
+    with torch.no_grad():
+        states = model(pixel_values=pixels, output_hidden_states=True).hidden_states
+    return {
+        name: (maps.shape[1], maps.shape[2], maps.shape[3])
+        for name, maps in named_feature_maps(states, pixels).items()
+    }
 
 
 def _stride_check(name: str) -> Callable[..., None]:

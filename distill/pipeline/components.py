@@ -230,9 +230,26 @@ class RunComponents:
         if student.processor_path is not None:
             preprocessor.check_model(student_config, processor, f"the student in {student_path}")
         self.student.check_inputs(self.task, processors[first])
-        torch.manual_seed(self.seed)  # projections start from the run's seed
         shapes = {name: model_shape(config) for name, config in configs.items()}
-        self.objective.bind(ModelPair(self.task, num_outputs, student.shape, shapes, same_tokens))
+        student_shape = student.shape
+        if Need.FEATURE_MAPS in self.objective.needs:
+            shapes = {
+                name: replace(
+                    shape, feature_maps=preprocessor.feature_maps(configs[name], processors[name])
+                )
+                for name, shape in shapes.items()
+            }
+            own = (
+                self.student.config_for(processors[first])
+                if student.processor_path is None
+                else student_config
+            )
+            if own is not None:
+                used = processors[first] if student.processor_path is None else processor
+                maps = preprocessor.feature_maps(own, used)
+                student_shape = replace(student_shape, feature_maps=maps)
+        torch.manual_seed(self.seed)  # projections start from the run's seed
+        self.objective.bind(ModelPair(self.task, num_outputs, student_shape, shapes, same_tokens))
 
     def _load_processor(self, path: str, role: str) -> Any:
         return self.task.preprocessor.load_processor(path, f"the {role}")

@@ -111,6 +111,13 @@ class StudentFactory(ABC):
         """
         return
 
+    def config_for(self, processor: Any) -> PreTrainedConfig | None:
+        """Return the student's configuration for what a teacher's processor makes.
+
+        ``None`` where it is not known before the student is built.
+        """
+        return None
+
     @abstractmethod
     def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
         """Return the student's architecture for a teacher."""

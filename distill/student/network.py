@@ -39,9 +39,13 @@ class NetworkFactory(StudentFactory):
 
     def check_inputs(self, task: Task, processor: Any) -> None:
         """Raise a ``UserError`` for images that the network cannot read."""
+        description = f"student.shape={self.shape}"
+        task.preprocessor.check_model(self.config_for(processor), processor, description)
+
+    def config_for(self, processor: Any) -> PreTrainedConfig:
+        """Return the network's configuration for the images that the teacher reads."""
         channels, height, width = output_shape(processor, "the teacher")
-        config = self._config((height, width), channels)
-        task.preprocessor.check_model(config, processor, f"student.shape={self.shape}")
+        return self._config((height, width), channels)
 
     def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
         """Return the architecture."""
@@ -50,8 +54,7 @@ class NetworkFactory(StudentFactory):
     def build(self, context: StudentContext) -> Student:
         """Return the student with random weights and the teacher's image processor."""
         processor = context.teacher.processor
-        channels, height, width = output_shape(processor, "the teacher")
-        config = self._config((height, width), channels)
+        config = self.config_for(processor)
         config.update(context.head_settings())
         return Student(
             self.name, context.task.head.build(config), processor, "random weights", new_head=True

@@ -114,6 +114,8 @@ class CifarResNetForImageClassification(PreTrainedModel):
     main_input_name = "pixel_values"
     # Default learning rate: higher than for any transformer.
     usual_learning_rate = 5e-3
+    # What a training on a thousand labels alone takes.
+    usual_epochs, usual_batch_size = 30, 32
 
     def __init__(self, config: CifarResNetConfig):
         super().__init__(config)

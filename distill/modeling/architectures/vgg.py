@@ -83,6 +83,8 @@ class VggForImageClassification(PreTrainedModel):
     main_input_name = "pixel_values"
     # Default learning rate: higher than for any transformer.
     usual_learning_rate = 1e-2
+    # What a training on a thousand labels alone takes.
+    usual_epochs, usual_batch_size = 30, 32
 
     def __init__(self, config: VggConfig):
         super().__init__(config)

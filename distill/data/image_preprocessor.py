@@ -1,5 +1,6 @@
 """Images, brought to a model's size by its image processor and kept as bytes."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from distill.core.errors import UserError
-from distill.data.images import Pixels, decode
+from distill.data.images import Pixels, decode, image_bytes
 from distill.data.preprocessor import Field, Preprocessor
+from distill.data.views import ImageViews
 from distill.modeling.image_networks import check_image_size, feature_map_sizes
 from distill.modeling.inputs import PIXELS
 from distill.modeling.loading import load_image_processor
 
+VIEW_KEY = "view_key"
+"""Encoded column of the numbers that views are drawn from."""
 # Height and width of the images that a processor is tried on.
 TRIALS = ((64, 48), (40, 96))
 
@@ -61,15 +65,24 @@ class ImagePreprocessor(Preprocessor[Any]):
 
     Args:
         cache_key: see :class:`~distill.data.preprocessor.Preprocessor`.
+        augmentation: views that training draws from: ``crop``, ``crop_flip``, or none.
+        views: number of views of each image.
+
+    Raises:
+        UserError: for another augmentation, or no views.
     """
 
-    def __init__(self, cache_key: str):
-        self._cache_key = cache_key
+    def __init__(self, cache_key: str, augmentation: str | None = None, views: int = 8):
+        if augmentation not in (None, "crop", "crop_flip"):
+            raise UserError(f"task.augmentation={augmentation}: choose null, crop or crop_flip")
+        if views < 1:
+            raise UserError(f"task.views={views}: it must be 1 or more")
+        self._cache_key, self.augmentation, self.view_count = cache_key, augmentation, views
 
     @property
     def cache_key(self) -> str:
         """Every setting that changes what :meth:`encode` returns."""
-        return self._cache_key
+        return self._cache_key if self.augmentation is None else f"{self._cache_key}, views"
 
     def load_processor(self, path: str, description: str) -> Any:
         """Load the image processor saved beside a model."""
@@ -103,7 +116,25 @@ class ImagePreprocessor(Preprocessor[Any]):
     def encode(self, processor: Any, rows: Mapping[str, list], max_length: int) -> dict[str, list]:
         """Return the bytes of each image ``(C, H, W)``."""
         pixels = load_pixels(processor, rows["image"])
-        return {PIXELS: [image.tobytes() for image in pixels], "label": rows["label"]}
+        encoded = {PIXELS: [image.tobytes() for image in pixels], "label": rows["label"]}
+        if self.augmentation is not None:
+            encoded[VIEW_KEY] = [content_number(cell) for cell in rows["image"]]
+        return encoded
+
+    def views(self, processor: Any) -> ImageViews | None:
+        """Return shifted and mirrored views, if there are to be any."""
+        if self.augmentation is None:
+            return None
+        shape = output_shape(processor, "the image processor")
+        mirrors = self.augmentation == "crop_flip"
+        return ImageViews(PIXELS, VIEW_KEY, shape, self.view_count, mirrors)
+
+    @property
+    def training_settings(self) -> dict[str, Any]:
+        """The views, if there are any."""
+        if self.augmentation is None:
+            return {}
+        return {"augmentation": self.augmentation, "views": self.view_count}
 
     def cost(self, encoded: Mapping[str, list]) -> list[int]:
         """Return the number of bytes of each image."""
@@ -128,6 +159,11 @@ class ImagePreprocessor(Preprocessor[Any]):
         size = getattr(config, "image_size", None) or round((cost / channels) ** 0.5)
         height, width = (size, size) if isinstance(size, int) else size
         return {PIXELS: torch.zeros(1, channels, int(height), int(width))}
+
+
+def content_number(cell: Mapping[str, Any]) -> int:
+    """Return a number that stands for the content of an image file."""
+    return int.from_bytes(hashlib.sha256(image_bytes(cell)).digest()[:8], "little", signed=True)
 
 
 def load_pixels(processor: Any, cells: Sequence[Mapping[str, Any]]) -> list[Pixels]:

@@ -23,6 +23,7 @@ __all__ = [
     "PassSeed",
     "Preprocessor",
     "Processor",
+    "Views",
 ]
 
 PassSeed = tuple[int, int] | None
@@ -30,6 +31,27 @@ PassSeed = tuple[int, int] | None
 
 BatchTransform = Callable[[Mapping[str, Any], PassSeed], dict[str, Any]]
 """Changes encoded rows whenever a batch is made, such as dynamic masking."""
+
+
+class Views(Protocol):
+    """Several views of each example, of which each pass over the data draws one.
+
+    Attributes:
+        count: number of views of each example.
+    """
+
+    @property
+    def count(self) -> int:
+        """Number of views of each example."""
+
+    def with_view(self, number: int) -> "Views":
+        """Return the same with one view of every example, whatever the pass."""
+
+    def numbers(self, rows: Mapping[str, Any], pass_seed: PassSeed) -> np.ndarray | None:
+        """Return the number of the view of each row, ``(B,)``; ``None``: they stay as they are."""
+
+    def __call__(self, rows: Mapping[str, Any], pass_seed: PassSeed) -> dict[str, Any]:
+        """Return rows as they are seen in a pass."""
 
 
 class Processor(Protocol):
@@ -177,6 +199,14 @@ class Preprocessor(ABC, Generic[P]):
         Args:
             processor: that encoded the rows.
             train: the encoded training split.
+        """
+        return None
+
+    def views(self, processor: P) -> Views | None:
+        """Return the views of each example that training draws from; ``None``: there are none.
+
+        Args:
+            processor: that encoded the rows.
         """
         return None
 

@@ -34,18 +34,27 @@ class ImageClassification(Task):
         metric: ``accuracy``, ``macro_f1`` or ``matthews_correlation``: what early stopping, the
             best checkpoint and the report's conclusion go by.
         per_class: whether to report precision, recall and F1 of every class.
+        augmentation: what the models learn from instead of the images themselves: ``crop``, views
+            that are shifted by up to an eighth; ``crop_flip``, also mirrored; ``None``: nothing.
+        views: number of views of each image; the teacher's outputs are stored for each of them.
 
     Raises:
-        UserError: for a metric that does not exist.
+        UserError: for a metric or an augmentation that does not exist.
     """
 
-    def __init__(self, metric: str = "accuracy", per_class: bool = False):
+    def __init__(
+        self,
+        metric: str = "accuracy",
+        per_class: bool = False,
+        augmentation: str | None = None,
+        views: int = 8,
+    ):
         name = "image_classification"
         schema = ImageSchema(name)
         super().__init__(
             name=name,
             schema=schema,
-            preprocessor=ImagePreprocessor(f"{name} 1"),
+            preprocessor=ImagePreprocessor(f"{name} 1", augmentation, views),
             head=ImageHead(),
             criterion=CrossEntropyCriterion(),
             evaluator=ImageEvaluator(schema, metric, per_class),

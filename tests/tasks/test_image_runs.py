@@ -21,6 +21,7 @@ from distill.objectives.terms.soft_targets import SoftTargets
 from distill.tasks.image_classification import ImageClassification
 from distill.training.module import DistillationModule
 from distill.training.optimizer import AdamW
+from tests.factories import losses as mean_losses
 from tests.images import write_folder
 
 SHORT = [
@@ -168,9 +169,41 @@ def test_folders_of_jpegs(tmp_path, cache):
     assert "top_5_accuracy" not in report.student.quality  # two classes
 
 
+def test_other_commands(vgg, cache, tmp_path):
+    report = distill.evaluate(
+        vgg,
+        [
+            "task=image_classification", f"cache_dir={cache}", "baselines=[]",
+            f"output_dir={tmp_path / 'measured'}", "trainer.accelerator=cpu",
+        ],
+    )  # fmt: skip
+    expected = by_role(vgg)["student"]["quality"]["accuracy"]["value"]
+    assert report.student.metric("accuracy").value == expected
+    with pytest.raises(distill.UserError, match="reads images, and only models of texts predict"):
+        distill.Predictor(vgg)
+    card = (vgg / "student" / "README.md").read_text()
+    assert 'pipeline("image-classification", model=' in card and "trust_remote_code=True" in card
+
+
+def test_views_are_stored_as_a_live_teacher_sees_them(cache, vgg, tmp_path):
+    """The teacher's outputs for every view: the student learns the same, up to rounding."""
+    losses = []
+    for outputs in ("cached", "live"):
+        folder = tmp_path / outputs
+        run(
+            folder, cache, "task.augmentation=crop_flip", "task.views=2", "control=false",
+            f"teacher.outputs={outputs}", "baselines=[]", "trainer.max_epochs=1", "data.limit=96",
+            "teacher.epochs=1",
+        )  # fmt: skip
+        losses.append(mean_losses(folder)[0])
+    assert losses[0] == pytest.approx(losses[1], abs=2e-4)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("task.augmentation=flip", "task.augmentation=flip: choose null, crop or crop_flip"),
+        ("task.views=0", "task.views=0: it must be 1 or more"),
         ("data.max_length=64", "there is no option data.max_length with this data"),
         ("student.vocabulary=corpus", "there is no option student.vocabulary with this student"),
         ("student=half", "has no transformer layers to copy"),

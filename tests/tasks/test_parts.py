@@ -69,7 +69,7 @@ ROWS = {
 OTHER_VALUES = {
     "per_class": True, "scale": 2.0, "stride": 1, "max_answer_length": 5,
     "no_answer_threshold": 0.5, "mlm_probability": 0.3, "mask_share": 0.5, "random_share": 0.2,
-    "whole_word": True, "smoothing": 0.7,
+    "whole_word": True, "smoothing": 0.7, "augmentation": "crop", "views": 3,
 }  # fmt: skip
 SETTINGS = [
     (kind, name)

@@ -18,7 +18,9 @@ from distill.modeling.needs import Need
 from distill.modeling.outputs import ModelOutputs
 from distill.modeling.shape import ModelShape, model_shape
 from distill.objectives.pair import ModelPair
+from distill.objectives.terms.attention import AttentionMaps
 from distill.objectives.terms.feature_maps import AttentionTransfer, Hints
+from distill.objectives.terms.hidden_states import HiddenStates
 from distill.objectives.terms.relations import (
     ProbabilisticTransfer,
     RKDDistance,
@@ -159,6 +161,30 @@ def test_every_preset_takes_a_step(preset):
     assert all(value.isfinite() for value in losses.values())
     trained = [*student.parameters(), *objective.parameters()]
     assert all(one.grad is not None and one.grad.isfinite().all() for one in trained)
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        HiddenStates(), HiddenStates(measure="cosine", embeddings=True), AttentionMaps(),
+        RKDDistance(vector="mean"), RKDDistance(vector="first"),
+    ],
+    ids=lambda term: type(term).__name__,
+)  # fmt: skip
+def test_terms_of_tokens_compare_the_patches_of_transformers(term):
+    """Patches are never padded: every one counts, as tokens do where the mask is of ones."""
+    config = network_config("vit_small_images", {"num_hidden_layers": 2}, "student", (8, 8), 3)
+    shape = model_shape(config)
+    assert not shape.convolutional
+    term.bind(ModelPair(TASK, 2, shape, {None: shape}), "objective.term")
+    own, given = (AutoModelForImageClassification.from_config(config).eval() for _ in range(2))
+    inputs = {"pixel_values": torch.randn(3, 3, 8, 8)}
+    student, teacher = (forward_with_features(one, inputs, term.needs) for one in (own, given))
+    loss = term(student, teacher, {})
+    assert loss.item() > 0
+    patches = 1 + (8 // 4) ** 2
+    masked = replace(student, mask=torch.ones(3, patches))
+    torch.testing.assert_close(loss, term(masked, teacher, {}))
 
 
 def test_a_transformer_has_none():

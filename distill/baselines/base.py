@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 
-MAJORITY, WORDS = "majority", "words"
+MAJORITY, WORDS, PIXELS = "majority", "words", "pixels"
 """Roles in the report, and values of the option ``baselines``."""
 
 
@@ -58,10 +58,12 @@ class FittedBaseline(ABC):
         name: what it is, for the report.
         is_probabilistic: whether its logits stand for probabilities, whose calibration and
             divergence can be measured, or for decisions alone.
+        reads: what its latency is measured from.
     """
 
     name: str
     is_probabilistic: bool = True
+    reads: ClassVar[str] = "the text"
 
     @abstractmethod
     def predict(self, examples: DistillationDataset) -> ArrayOrJagged | None:

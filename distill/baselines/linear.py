@@ -1,4 +1,4 @@
-"""Linear models on sparse features, fitted by scikit-learn and kept as plain arrays."""
+"""Linear models on features, sparse or dense, fitted by scikit-learn and kept as plain arrays."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float32]
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-Floats = NDArray[np.float32]
+    Features: TypeAlias = csr_matrix | Floats
 Vector = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Distinct indices of the features that are not 0, and their values."""
 Kind = Literal["categorical", "bernoulli", "gaussian"]
@@ -69,7 +70,7 @@ def as_matrix(vectors: Sequence[Vector], features: int) -> csr_matrix:
 
 def fit_best(
     kind: Kind,
-    train: csr_matrix,
+    train: Features,
     labels: np.ndarray,
     outputs: int,
     score: Callable[[Linear], float],
@@ -96,7 +97,7 @@ def fit_best(
     return best, strength
 
 
-def fit(kind: Kind, train: csr_matrix, labels: np.ndarray, outputs: int, strength: float) -> Linear:
+def fit(kind: Kind, train: Features, labels: np.ndarray, outputs: int, strength: float) -> Linear:
     """Fit one linear model with an L2 penalty of ``1 / strength``.
 
     A class without training examples, or a decision that never varies, has no weights, and the
@@ -129,7 +130,7 @@ def fit(kind: Kind, train: csr_matrix, labels: np.ndarray, outputs: int, strengt
     return Linear(weights, intercept)
 
 
-def _fit_binary(train: csr_matrix, labels: np.ndarray, strength: float) -> tuple[Floats, float]:
+def _fit_binary(train: Features, labels: np.ndarray, strength: float) -> tuple[Floats, float]:
     model = _logistic_regression(strength).fit(train, labels)
     return model.coef_[0], float(model.intercept_[0])
 
@@ -140,7 +141,7 @@ def _logistic_regression(strength: float):  # type: ignore[no-untyped-def]  # no
     return LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
 
 
-def _fit_ridge(train: csr_matrix, labels: np.ndarray, strength: float) -> tuple[Floats, float]:
+def _fit_ridge(train: Features, labels: np.ndarray, strength: float) -> tuple[Floats, float]:
     from sklearn.linear_model import Ridge  # slow to import
 
     model = Ridge(alpha=1 / strength, solver="sparse_cg", max_iter=MAX_ITERATIONS)

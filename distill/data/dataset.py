@@ -18,6 +18,7 @@ from distill.data.columns import arrow_column, numeric_column
 from distill.data.preprocessor import LENGTH, POSITIONS, PassSeed
 from distill.data.sampler import BatchIndices, LengthGroupedBatchSampler
 from distill.data.schema import LABEL
+from distill.data.views import LogitsByView
 from distill.distributed.environment import SINGLE_PROCESS, ProcessRank
 
 
@@ -40,7 +41,8 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         collate: collates them.
         teacher: the same examples encoded for a teacher that runs live.
         collate_teacher: collates those.
-        teacher_logits: the teacher's stored logits, ``(N, C)`` or jagged, in the order of the rows.
+        teacher_logits: the teacher's stored logits, ``(N, C)`` or jagged, in the order of the rows;
+            of each view where examples have several.
         examples_per_epoch: number of examples that one epoch has batches for, for a control beside
             a student that also learns from unlabeled inputs; ``None``: one pass.
         source: the split before it was encoded, for metrics that look at the inputs.
@@ -52,7 +54,7 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         collate: Collator,
         teacher: Dataset | None = None,
         collate_teacher: Collator | None = None,
-        teacher_logits: LogitsByIndex | None = None,
+        teacher_logits: LogitsByIndex | LogitsByView | None = None,
         examples_per_epoch: int | None = None,
         source: Dataset | None = None,
     ):
@@ -120,6 +122,12 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         transform = self.collate.transform
         return split[indices] if transform is None else transform(split[indices], pass_seed)
 
+    def _seen(
+        self, rows: Mapping[str, Any], collate: Collator, pass_seed: PassSeed
+    ) -> Mapping[str, Any]:
+        """Return rows as a model sees them in a pass."""
+        return rows if collate.views is None else collate.views(rows, pass_seed)
+
     def embedding_ids(self) -> np.ndarray | None:
         """Return the sorted ids that index the student's embeddings in any batch.
 
@@ -155,7 +163,7 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         indices = part or whole[:1]
         rows = self._rows(self.student, indices, pass_seed)
         batch: dict[str, Any] = {
-            "student": self.collate(rows),
+            "student": self.collate(self._seen(rows, self.collate, pass_seed)),
             "rows": torch.tensor(part, dtype=torch.int64),
         }
         labels, dtype = rows[LABEL], None
@@ -168,8 +176,15 @@ class DistillationDataset(torch.utils.data.Dataset[dict[str, Any]]):
             total = max(1, self._weight(whole, pass_seed))  # there may be nothing to weigh
             batch["batch_share"] = self._weight(part, pass_seed) * world_size / total
         if self.teacher is not None and self.collate_teacher is not None:
-            batch["teacher"] = self.collate_teacher(self._rows(self.teacher, indices, pass_seed))
-        if self.teacher_logits is not None:
+            of_teacher = self._rows(self.teacher, indices, pass_seed)
+            of_teacher = self._seen(of_teacher, self.collate_teacher, pass_seed)
+            batch["teacher"] = self.collate_teacher(of_teacher)
+        if isinstance(self.teacher_logits, LogitsByView):
+            assert self.collate.views is not None
+            numbers = self.collate.views.numbers(rows, pass_seed)
+            assert numbers is not None, "stored logits are of views, which training alone draws"
+            batch["teacher_logits"] = torch.from_numpy(self.teacher_logits.at(indices, numbers))
+        elif self.teacher_logits is not None:
             batch["teacher_logits"] = torch.from_numpy(self.teacher_logits[indices])
         return batch
 

@@ -99,4 +99,5 @@ class SplitEncoder:
 
     def collator(self, processor: Any, transform: BatchTransform | None = None) -> PaddingCollator:
         """Return the collator of a model's fields."""
-        return PaddingCollator(self.preprocessor.fields(processor), transform)
+        fields, views = self.preprocessor.fields(processor), self.preprocessor.views(processor)
+        return PaddingCollator(fields, transform, views)

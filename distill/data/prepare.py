@@ -15,7 +15,7 @@ from datasets import Dataset, List, Value, concatenate_datasets, disable_progres
 from distill.core.cache import cache_key, get_or_create
 from distill.core.errors import UserError
 from distill.data.class_notes import class_notes
-from distill.data.columns import content_hash
+from distill.data.columns import content_hash, iter_values
 from distill.data.label_cleaning import clean_labels, composed
 from distill.data.label_lists import label_lists, lists_from_columns
 from distill.data.retrieval import TextEncoder, check_retrieval
@@ -239,11 +239,15 @@ def _prepare_splits(
         notes += class_notes(targets, names, source.limit)
     more = build_unlabeled(source, unlabeled, splits, schema, cache_dir, notes, encoder)
     if more is not None:
+        _check_values("data.unlabeled", more, schema)
         splits[UNLABELED], keys[UNLABELED] = more, row_hashes(more, schema)[0]
         targets[UNLABELED] = _repeat_label(schema.missing_label(names), len(more), targets["train"])
     shared = int(np.isin(keys["test"], keys["train"]).sum())
     if shared:
-        notes.append(f"{shared} of the {len(keys['test'])} evaluated texts also stand in train.")
+        notes.append(
+            f"{shared} of the {len(keys['test'])} evaluated {schema.inputs_are} also stand in "
+            "train."
+        )
     for split, rows in splits.items():
         _write_split(folder / f"{split}.arrow", rows, schema, targets[split])
     hashes = {split: _fingerprint(keys[split], targets[split], names, schema) for split in splits}
@@ -403,18 +407,29 @@ def _drop_empty_rows(
     if len(rows) == 0:
         raise UserError(f"{split} has no examples")
     hashes, empty = row_hashes(rows, schema)
+    _check_values(split, rows, schema)
     if not empty:
         return rows, hashes
     if source.empty == "error":
         raise UserError(
-            f"{len(empty)} texts of {split} are empty (the first in row {empty[0] + 1}): "
-            "mend them or leave them out with data.empty=drop"
+            f"{len(empty)} {schema.inputs_are} of {split} are empty (the first in row "
+            f"{empty[0] + 1}): mend them or leave them out with data.empty=drop"
         )
-    notes.append(f"{len(empty)} empty texts of {split} were left out.")
+    notes.append(f"{len(empty)} empty {schema.inputs_are} of {split} were left out.")
     kept = np.setdiff1d(np.arange(len(rows)), empty)
     if not len(kept):
-        raise UserError(f"every text of {split} is empty")
+        raise UserError(f"all {schema.inputs_are} of {split} are empty")
     return rows.select(kept), hashes[kept]
+
+
+def _check_values(split: str, rows: Dataset, schema: DataSchema) -> None:
+    """Refuse values that are there and cannot be used, naming the first."""
+    for role, kind in schema.inputs.items():
+        if not kind.has_faults or role not in rows.column_names:
+            continue
+        for row, value in enumerate(iter_values(rows, role)):
+            if not kind.is_empty(value) and (fault := kind.fault(value)) is not None:
+                raise UserError(f"{split} row {row + 1}: {fault}")
 
 
 def _fingerprint(

@@ -1,10 +1,11 @@
 """How prepared rows become the examples that a model reads."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+import numpy as np
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedConfig
@@ -22,6 +23,7 @@ __all__ = [
     "PassSeed",
     "Preprocessor",
     "Processor",
+    "Views",
 ]
 
 PassSeed = tuple[int, int] | None
@@ -29,6 +31,27 @@ PassSeed = tuple[int, int] | None
 
 BatchTransform = Callable[[Mapping[str, Any], PassSeed], dict[str, Any]]
 """Changes encoded rows whenever a batch is made, such as dynamic masking."""
+
+
+class Views(Protocol):
+    """Several views of each example, of which each pass over the data draws one.
+
+    Attributes:
+        count: number of views of each example.
+    """
+
+    @property
+    def count(self) -> int:
+        """Number of views of each example."""
+
+    def with_view(self, number: int) -> "Views":
+        """Return the same with one view of every example, whatever the pass."""
+
+    def numbers(self, rows: Mapping[str, Any], pass_seed: PassSeed) -> np.ndarray | None:
+        """Return the number of the view of each row, ``(B,)``; ``None``: they stay as they are."""
+
+    def __call__(self, rows: Mapping[str, Any], pass_seed: PassSeed) -> dict[str, Any]:
+        """Return rows as they are seen in a pass."""
 
 
 class Processor(Protocol):
@@ -53,6 +76,8 @@ class Field:
         mask_of: name of the field whose lengths this one marks with ones (an attention mask); such
             a field has no column of its own.
         embedding_ids: whether the values index the model's input embeddings.
+        decode: turns the stored values of B rows into an array ``(B, ...)``, for what is stored
+            in a smaller form than models read it; ``None``: they are padded or stacked.
     """
 
     name: str
@@ -61,6 +86,7 @@ class Field:
     dtype: str = "int64"
     mask_of: str | None = None
     embedding_ids: bool = False
+    decode: Callable[[Sequence[Any]], np.ndarray] | None = None
 
 
 class Preprocessor(ABC, Generic[P]):
@@ -93,6 +119,27 @@ class Preprocessor(ABC, Generic[P]):
     @abstractmethod
     def check_processor(self, processor: P, max_length: int) -> None:
         """Raise a ``UserError`` for a teacher's processor that the task cannot work with."""
+
+    def check_model(self, config: PreTrainedConfig, processor: P, description: str) -> None:
+        """Raise a ``UserError`` for a model that cannot read what a processor makes.
+
+        Args:
+            config: the model's configuration.
+            processor: its processor.
+            description: what messages call the model.
+        """
+        return
+
+    def feature_maps(
+        self, config: PreTrainedConfig, processor: P
+    ) -> Mapping[str, tuple[int, int, int]]:
+        """Return channels, height and width of a model's feature maps by name; default: none.
+
+        Args:
+            config: the model's configuration.
+            processor: its processor.
+        """
+        return {}
 
     @abstractmethod
     def processor_hash(self, processor: P) -> str:
@@ -152,6 +199,14 @@ class Preprocessor(ABC, Generic[P]):
         Args:
             processor: that encoded the rows.
             train: the encoded training split.
+        """
+        return None
+
+    def views(self, processor: P) -> Views | None:
+        """Return the views of each example that training draws from; ``None``: there are none.
+
+        Args:
+            processor: that encoded the rows.
         """
         return None
 

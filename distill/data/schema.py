@@ -19,7 +19,13 @@ Targets = Sequence[Any] | np.ndarray
 
 
 class InputType(ABC):
-    """Content of an input column: text, words, an image."""
+    """Content of an input column: text, words, an image.
+
+    Attributes:
+        has_faults: whether a value may be there and still be unusable, such as a damaged image.
+    """
+
+    has_faults: ClassVar[bool] = False
 
     @abstractmethod
     def validate(self, role: str, split: str, feature: Any) -> None:
@@ -38,6 +44,13 @@ class InputType(ABC):
     @abstractmethod
     def key(self, value: Any) -> str:
         """Return the canonical string of a value, used to hash and deduplicate rows."""
+
+    def fault(self, value: Any) -> str | None:
+        """Return why a value that is not empty cannot be used; ``None`` if it can.
+
+        Only asked of types with :attr:`has_faults`, of every value once, when data are prepared.
+        """
+        return None
 
 
 class TextInput(InputType):
@@ -85,6 +98,9 @@ class DataSchema(ABC):
         group_by: role of the input that several rows share, such as the context of questions; rows
             that share it stay on one side when a split is cut from train. ``None``: none.
         allows_augmentation: whether new inputs can be generated from training examples.
+        inputs_are: what messages call the inputs.
+        foreign_options: options of data and models that say nothing about these inputs, and that
+            are refused where they are given: their names, or how they begin.
     """
 
     columns: Mapping[str, Column]
@@ -92,6 +108,8 @@ class DataSchema(ABC):
     categorical: ClassVar[bool] = False
     group_by: ClassVar[str | None] = None
     allows_augmentation: ClassVar[bool] = True
+    inputs_are: ClassVar[str] = "texts"
+    foreign_options: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, task_name: str):
         self.task_name = task_name

@@ -77,7 +77,11 @@ def complete_splits(
             )
         splits[split] = train.select(chosen), hashes[chosen]
         order = order[~np.isin(order, chosen)]
-        shared = "text" if cut.groups is None else f"{schema.group_by}, all with the same together"
+        shared = (
+            schema.inputs_are.removesuffix("s")
+            if cut.groups is None
+            else f"{schema.group_by}, all with the same together"
+        )
         notes.append(
             f"There is no {split} split: {len(chosen)} examples were cut from train, chosen by a "
             f"hash of their {shared}."

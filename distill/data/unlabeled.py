@@ -36,7 +36,7 @@ UNLABELED_SPLITS = ("train", "test")
 HUB_SPLITS = ("unsupervised", "unlabelled", "unlabeled", "train")
 
 _UNLABELED_NOTE = (
-    "{} texts without labels ({}) join the student's training; all it learns from them is what "
+    "{} {} without labels ({}) join the student's training; all it learns from them is what "
     "the teacher says."
 )
 
@@ -115,18 +115,18 @@ def build_unlabeled(
             rows = _select_nearest(rows, splits["train"], encoder, source, schema, notes)
         if source.unlabeled_limit is not None and source.unlabeled_limit < len(rows):
             notes.append(
-                f"{source.unlabeled_limit} of {len(rows)} texts without labels are used "
-                "(data.unlabeled_limit)."
+                f"{source.unlabeled_limit} of {len(rows)} {schema.inputs_are} without labels are "
+                "used (data.unlabeled_limit)."
             )
             rows = rows.select(range(source.unlabeled_limit))
-        notes.append(_UNLABELED_NOTE.format(len(rows), origin))
+        notes.append(_UNLABELED_NOTE.format(len(rows), schema.inputs_are, origin))
         known["data.unlabeled"] = near_duplicate_keys(rows, schema)[0]
         parts.append(rows)
     if source.augmentation is not None:
         origin = f"augmentation={source.augmentation.name}"
         augmented = augment(source.augmentation, splits["train"], list(features), cache_dir)
         augmented = _drop_known(cast_rows(augmented, features), schema, known, origin, notes)
-        notes.append(_UNLABELED_NOTE.format(len(augmented), origin))
+        notes.append(_UNLABELED_NOTE.format(len(augmented), schema.inputs_are, origin))
         parts.append(augmented)
     return concatenate_datasets(parts)
 
@@ -179,9 +179,12 @@ def _drop_known(
     dropped["repeat another one"] = len(indices) - len(unique)
     reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
     if not len(unique):
-        raise UserError(f"{origin}: no text is left of {len(rows)} ({reasons or 'there are none'})")
+        raise UserError(
+            f"{origin}: no {schema.inputs_are.removesuffix('s')} is left of {len(rows)} "
+            f"({reasons or 'there are none'})"
+        )
     if reasons:
-        notes.append(f"Left out of the texts without labels ({origin}): {reasons}.")
+        notes.append(f"Left out of the {schema.inputs_are} without labels ({origin}): {reasons}.")
     return rows.select(indices[first])
 
 
@@ -215,7 +218,7 @@ class _UnlabeledReader:
         if split is None and name in UNLABELED_SPLITS:
             split = self._own_split(name, option)
         if split is not None:
-            if path.exists():
+            if path.exists() and not self.source.reads_unlabeled_paths:
                 log.warning(
                     "%s is a split of the data, not the %s: write ./%s for that",
                     option, "folder" if path.is_dir() else "file", name,
@@ -254,8 +257,8 @@ class _UnlabeledReader:
         rows = self.splits[name]
         if name == "train" and (self.source.limit is None or self.source.limit >= len(rows)):
             raise UserError(
-                f"{option} takes the texts that data.limit leaves of train, and it leaves none: "
-                f"set data.limit below {len(rows)}, or data.unlabeled=null"
+                f"{option} takes the {self.schema.inputs_are} that data.limit leaves of train, and "
+                f"it leaves none: set data.limit below {len(rows)}, or data.unlabeled=null"
             )
         if name == "test" and not self._lacks_labels(rows):
             raise UserError(f"{option}: the test split has labels and is what is evaluated")

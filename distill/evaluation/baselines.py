@@ -33,7 +33,7 @@ from distill.tasks.base import Task
 log = logging.getLogger(__name__)
 
 # What is timed of a baseline, where models are timed from tensors to logits.
-RUNTIME = "numpy, from the text to the answer"
+RUNTIME = "numpy, from {} to the answer"
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,14 @@ def _speed(fitted: FittedBaseline, test: DistillationDataset) -> Speed:
         latency_ms=latency(wall.min(axis=0)),
         latency_ms_median_round=latency(np.median(wall, axis=0)),
         cpu_ms=latency(cpu.min(axis=0)),
-        runtime=RUNTIME,
+        runtime=RUNTIME.format(fitted.reads),
     )
 
 
 def _no_baseline(role: str, task: Task) -> str:
-    kinds = {Role.MAJORITY: "answer that is always the same", Role.WORDS: "linear model on words"}
+    kinds = {
+        Role.MAJORITY: "answer that is always the same",
+        Role.WORDS: "linear model on words",
+        Role.PIXELS: "linear model on pixels",
+    }
     return f"No baseline: task={task.name} has no {kinds.get(Role(role), role)} for these data."

@@ -35,6 +35,7 @@ from distill.reporting.quantities import quantity, retention, speedup
 from distill.reporting.schema import (
     EACH_CONTROL,
     EXAMPLES,
+    LINEAR_MODELS,
     SEEDS,
     Calibration,
     ClassScores,
@@ -124,6 +125,11 @@ class MeasuredBaselines:
     notes: Sequence[str] = ()
     seconds: float = 0.0
     reused: bool | None = None
+
+    @property
+    def of_linear_model(self) -> dict[str, list[ArrayOrJagged]]:
+        """Logits of the linear model, by its role, as :func:`compare_models` takes them."""
+        return {role: [self.logits[role]] for role in LINEAR_MODELS if role in self.logits}
 
 
 @dataclass(frozen=True)
@@ -233,11 +239,12 @@ def compare_models(
     compared = _ComparedPredictions(candidates, task, others, compared_only)
     paired = {
         role: compared.student_minus(role)
-        for role in (Role.TEACHER, Role.CONTROL, Role.WORDS, *EACH_CONTROL)
+        for role in (Role.TEACHER, Role.CONTROL, *LINEAR_MODELS, *EACH_CONTROL)
         if role in compared.predictions
     }
+    to_linear_model = next((paired[role] for role in LINEAR_MODELS if role in paired), None)
     if Role.TEACHER not in measured:
-        return Comparison(metric=compared.metric.name, difference_to_words=paired.get(Role.WORDS))
+        return Comparison(metric=compared.metric.name, difference_to_words=to_linear_model)
     value, interval = compared.retention()
     teacher, student = measured[Role.TEACHER], measured[Role.STUDENT]
     faster, faster_in = speedup(teacher, student)
@@ -250,7 +257,7 @@ def compare_models(
         speedup_of=faster_in,
         gain_over_control=paired.get(Role.CONTROL),
         difference_to_teacher=paired[Role.TEACHER],
-        difference_to_words=paired.get(Role.WORDS),
+        difference_to_words=to_linear_model,
         gain_over_each_control={
             role.value: paired[role] for role in EACH_CONTROL if role in paired
         },

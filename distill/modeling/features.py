@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from distill.core.errors import UserError
 from distill.modeling.families import attention_projections, config_of
 from distill.modeling.forward import forward_at_positions
-from distill.modeling.inputs import MASK
+from distill.modeling.inputs import MASK, PIXELS
 from distill.modeling.needs import Need
 from distill.modeling.outputs import AttentionStates, CombinedModel, ModelOutputs
 
@@ -36,8 +36,12 @@ def forward_with_features(
     if isinstance(model, CombinedModel):
         return model.outputs(inputs, needs)
     needs, mask = set(needs), inputs.get(MASK)
-    if not needs & {Need.HIDDEN_STATES, Need.ATTENTION}:
+    if not needs & {Need.HIDDEN_STATES, Need.ATTENTION, Need.FEATURE_MAPS}:
         return ModelOutputs(forward_at_positions(model, inputs).logits, mask=mask)
+    if Need.FEATURE_MAPS in needs:
+        result = forward_at_positions(model, inputs, full_sequence=True, output_hidden_states=True)
+        maps = named_feature_maps(result.hidden_states, inputs[PIXELS])
+        return ModelOutputs(result.logits, feature_maps=maps)
     settings = {"output_hidden_states": True} if Need.HIDDEN_STATES in needs else {}
     if Need.ATTENTION not in needs:
         result = forward_at_positions(model, inputs, full_sequence=True, **settings)
@@ -47,6 +51,20 @@ def forward_with_features(
         result = forward_at_positions(model, inputs, full_sequence=True, **settings)
     hidden, stacks = _hidden_states(result, model) if settings else (None, {})
     return ModelOutputs(result.logits, hidden, hooks.attention(), mask, stacks)
+
+
+def named_feature_maps(hidden_states: Iterable[Tensor], pixels: Tensor) -> dict[str, Tensor]:
+    """Return the last feature map ``(N, C, H, W)`` of each size, by ``strideN``.
+
+    Args:
+        hidden_states: outputs of stages or layers, in order; what is no map is left out.
+        pixels: the images that they were computed from, ``(N, C, H, W)``.
+    """
+    found = {}
+    for states in hidden_states or ():
+        if states.ndim == 4:
+            found[f"stride{max(1, round(pixels.shape[-2] / states.shape[-2]))}"] = states
+    return found
 
 
 class _ProjectionHooks:

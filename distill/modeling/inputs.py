@@ -8,6 +8,8 @@ POSITIONS = "positions"
 """Token positions ``(B, P)`` that the head reads, padded with -1; no argument of the model."""
 MASK = "attention_mask"
 """Which tokens exist, ``(B, L)``."""
+PIXELS = "pixel_values"
+"""Images ``(B, C, H, W)``."""
 
 
 def batch_size(inputs: Mapping[str, Tensor]) -> int:

@@ -14,7 +14,9 @@ from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
+    AutoImageProcessor,
     AutoModel,
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
@@ -243,14 +245,37 @@ def load_tokenizer(path: str, description: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _load_pretrained(
-    auto_class: type[AutoConfig] | type[AutoTokenizer], path: str, description: str
-) -> Any:
+IMAGE_PROCESSOR = "preprocessor_config.json"
+
+
+def load_image_processor(path: str, description: str) -> Any:
+    """Load the image processor saved beside a model.
+
+    Always transformers' variant that resizes with Pillow: the one with torchvision gives other
+    pixels, and may not be installed where the model is used.
+
+    Args:
+        path: a folder or a hub id.
+        description: what messages call the model.
+
+    Raises:
+        UserError: if there is none.
+    """
+    folder = Path(path)
+    if folder.is_dir() and not (folder / IMAGE_PROCESSOR).is_file():
+        # transformers would take the usual one of the model's kind, whatever it was trained with.
+        raise UserError(f"{description}: there is no image processor in it ({IMAGE_PROCESSOR})")
+    return _load_pretrained(
+        AutoImageProcessor, path, f"the image processor of {description}", backend="pil"
+    )
+
+
+def _load_pretrained(auto_class: Any, path: str, description: str, **settings: Any) -> Any:
     local = Path(path).is_dir()
     reachable = local or hub.hub_reachable()
     try:
         # Never the code that a model carries, and no question about it on standard input.
-        return auto_class.from_pretrained(path, trust_remote_code=False)
+        return auto_class.from_pretrained(path, trust_remote_code=False, **settings)
     except Exception as error:  # whatever a reader of somebody's file raises
         if not reachable:
             reason = "there is no such folder, and the hub cannot be reached"
@@ -264,10 +289,12 @@ def meta_model(config: PreTrainedConfig) -> PreTrainedModel:
     """Return a model of a configuration without weights, for inspecting its modules."""
     model: PreTrainedModel
     with torch.device("meta"):
-        try:  # the architectures of this program are registered with their heads only
-            model = AutoModelForSequenceClassification.from_config(config)
-        except ValueError:
-            model = AutoModel.from_config(config)
+        # The architectures of this program are registered with their heads only.
+        for auto_model in (AutoModelForSequenceClassification, AutoModelForImageClassification):
+            if type(config) in auto_model._model_mapping:
+                model = auto_model.from_config(config)
+                return model
+        model = AutoModel.from_config(config)
     return model
 
 

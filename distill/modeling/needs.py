@@ -14,6 +14,8 @@ class Need(StrEnum):
     """Logits of the head. The teacher's may come from the cache."""
     HIDDEN_STATES = "hidden_states"
     """Output of the embeddings and of every layer. The teacher runs live."""
+    FEATURE_MAPS = "feature_maps"
+    """Maps of a convolutional network, the last of each size. The teacher runs live."""
     ATTENTION = "attention"
     """Queries, keys and values of every layer. The teacher runs live."""
 

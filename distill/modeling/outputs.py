@@ -37,6 +37,7 @@ class ModelOutputs:
         attention: of each layer, if needed.
         mask: which tokens exist, ``(N, L)``; ``None`` for cached logits and inputs without a mask.
         stacks: hidden states by stack (``encoder``, ``decoder``) of a model with several.
+        feature_maps: maps ``(N, C, H, W)`` of a convolutional network by ``strideN``, if needed.
         members: of an ensemble, the outputs of each teacher by name.
         averaged: of an ensemble whose probabilities are averaged, the weight of each member.
         by_class: whether each class is a decision of its own (sigmoid), for that average.
@@ -47,6 +48,7 @@ class ModelOutputs:
     attention: tuple[AttentionStates, ...] | None = None
     mask: Tensor | None = None
     stacks: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    feature_maps: Mapping[str, Tensor] = field(default_factory=dict)
     members: Mapping[str, "ModelOutputs"] = field(default_factory=dict)
     averaged: Mapping[str, float] = field(default_factory=dict)
     by_class: bool = False

@@ -17,6 +17,9 @@ class ModelShape:
         head_size: width of each head; ``None``: the heads share the width.
         stacks: shapes of the single stacks of a model with several, such as ``encoder`` and
             ``decoder``.
+        convolutional: whether it is a convolutional network for images, whose states are maps.
+        feature_maps: of a convolutional network, channels, height and width of the last map of
+            each size, by ``strideN``; only known where a loss term looks at them.
     """
 
     layers: int
@@ -24,6 +27,8 @@ class ModelShape:
     heads: int
     head_size: int | None = None
     stacks: Mapping[str, "ModelShape"] = field(default_factory=dict)
+    convolutional: bool = False
+    feature_maps: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
     @property
     def attention_width(self) -> int:
@@ -42,6 +47,7 @@ def model_shape(config: PreTrainedConfig) -> ModelShape:
         width,
         heads,
         getattr(config, "attention_head_size", None),
+        convolutional=hasattr(config, "num_channels") and not heads,
     )
     if not getattr(config, "is_encoder_decoder", False):
         return shape

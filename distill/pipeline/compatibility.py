@@ -4,10 +4,11 @@ A rule takes the components and returns the message for the user, or ``None`` if
 A new rule is a function added to :data:`RULES`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from distill.core.errors import UserError
+from distill.data.schema import DataSchema
 from distill.data.sources.base import DataSource
 from distill.modeling.needs import Need
 from distill.objectives.objective import Objective, Recipe
@@ -55,6 +56,25 @@ def check_compatibility(components: Components) -> None:
             raise UserError(message)
 
 
+def check_foreign_options(schema: DataSchema, overrides: Sequence[str]) -> None:
+    """Refuse options that say nothing about the inputs of a task.
+
+    Args:
+        schema: the task's, which names them.
+        overrides: as they were given.
+
+    Raises:
+        UserError: naming the first one.
+    """
+    for override in overrides:
+        name = override.lstrip("+~").partition("=")[0]
+        if name in schema.foreign_options:
+            raise UserError(
+                f"{override}: it says nothing about the {schema.inputs_are} of "
+                f"task={schema.task_name}: leave it out"
+            )
+
+
 def task_needs_a_head_of_the_student(components: Components) -> str | None:
     """Refuse students that have no head for the task."""
     task, student = components.task, components.student
@@ -70,6 +90,8 @@ def task_needs_a_head_of_the_student(components: Components) -> str | None:
             f"student={student.name} gives one answer to a whole text, and task={task.name} needs "
             f"one per token: {others}"
         )
+    if "ForImageClassification" in task.head.architectures:
+        others = "choose student=vgg, resnet, mobilenet, vit, convnext or hub"
     return f"student={student.name} has no head for task={task.name}: {others}"
 
 
@@ -126,6 +148,11 @@ def augmentation_needs_text(components: Components) -> str | None:
     augmentation = components.source.augmentation
     if augmentation is None or components.task.schema.allows_augmentation:
         return None
+    if components.task.schema.inputs_are != "texts":
+        return (
+            f"augmentation={augmentation.name} makes new texts, and task={components.task.name} "
+            f"reads {components.task.schema.inputs_are}: leave it out"
+        )
     return (
         f"augmentation={augmentation.name} makes new texts, and the labels of "
         f"task={components.task.name} belong to single words of theirs: leave it "

@@ -24,8 +24,8 @@ from distill.modeling.needs import Need
 from distill.modeling.shape import model_shape
 from distill.objectives.objective import Objective, Recipe, Stage, training_stages
 from distill.objectives.pair import ModelPair
-from distill.pipeline.compatibility import check_compatibility
-from distill.reporting.schema import BASELINES
+from distill.pipeline.compatibility import check_compatibility, check_foreign_options
+from distill.reporting.schema import BASELINES, Role
 from distill.student.base import StudentFactory
 from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
@@ -109,12 +109,21 @@ class RunComponents:
             cache_dir=Path(config.cache_dir).expanduser(),
         )
         teacher_config = next(iter(components._teacher_configs().values()))
-        components.student.check(teacher_config)
         check_compatibility(components)
+        check_foreign_options(components.task.schema, list(config.get("overrides") or []))
+        components.student.check(teacher_config)
         if not components.task.schema.has_labels and components.source.label is not None:
             log.info("data: task=%s reads no labels (data.label)", components.task.name)
         components._check_max_epochs(list(config.get("overrides") or []))
         return components
+
+    def for_data(self, data: PreparedData) -> "RunComponents":
+        """Return the components for prepared data, whose images decide how a new teacher looks.
+
+        Raises:
+            UserError: for data that no such teacher can be made for.
+        """
+        return replace(self, teacher=self.teacher.for_data(data, self.cache_dir))
 
     def further_seeds(self, config: DictConfig) -> "Iterator[RunComponents]":
         """Yield the components of every seed after the first, their objectives not yet bound.
@@ -259,11 +268,33 @@ class RunComponents:
             loading.check_vocabulary(processors[name], configs[name], f"teacher.path={path}")
         if student.processor_path is not None:
             loading.check_vocabulary(processor, student_config, f"the student in {student_path}")
-        for processor in processors.values():
-            self.task.preprocessor.check_processor(processor, self.source.max_length)
-        torch.manual_seed(self.seed)  # projections start from the run's seed
+        preprocessor = self.task.preprocessor
+        for name, processor_of in processors.items():
+            preprocessor.check_processor(processor_of, self.source.max_length)
+            preprocessor.check_model(configs[name], processor_of, f"teacher.path={paths[name]}")
+        if student.processor_path is not None:
+            preprocessor.check_model(student_config, processor, f"the student in {student_path}")
+        self.student.check_inputs(self.task, processors[first])
         shapes = {name: model_shape(config) for name, config in configs.items()}
-        self.objective.bind(ModelPair(self.task, num_outputs, student.shape, shapes, same_tokens))
+        student_shape = student.shape
+        if Need.FEATURE_MAPS in self.objective.needs:
+            shapes = {
+                name: replace(
+                    shape, feature_maps=preprocessor.feature_maps(configs[name], processors[name])
+                )
+                for name, shape in shapes.items()
+            }
+            own = (
+                self.student.config_for(processors[first])
+                if student.processor_path is None
+                else student_config
+            )
+            if own is not None:
+                used = processors[first] if student.processor_path is None else processor
+                maps = preprocessor.feature_maps(own, used)
+                student_shape = replace(student_shape, feature_maps=maps)
+        torch.manual_seed(self.seed)  # projections start from the run's seed
+        self.objective.bind(ModelPair(self.task, num_outputs, student_shape, shapes, same_tokens))
 
     def _load_processor(self, path: str, role: str) -> Any:
         return self.task.preprocessor.load_processor(path, f"the {role}")
@@ -277,10 +308,8 @@ class RunComponents:
         }
 
     def _teacher_configs(self) -> dict[str | None, PreTrainedConfig]:
-        return {
-            name: loading.load_config(path, f"teacher.path={path}")
-            for name, path in self._teacher_paths().items()
-        }
+        members = getattr(self.teacher, "members", {None: self.teacher})
+        return {name: member.load_config() for name, member in members.items()}
 
     def _check_precision(self, configs: Sequence[PreTrainedConfig]) -> None:
         """Refuse models whose attention fails in the precision that is trained in."""
@@ -339,6 +368,9 @@ def baseline_roles(config: DictConfig, task: Task) -> list[str]:
     given = config.get("baselines", [])
     known = dict.fromkeys([*map(str, BASELINES), *task.baselines])
     roles = [given] if isinstance(given, str) else list(given or [])
+    # Asked for a linear model, a task of images has the one on pixels.
+    if Role.PIXELS in task.baselines:
+        roles = [Role.PIXELS if role == Role.WORDS else role for role in roles]
     for role in roles:
         if role not in known:
             raise UserError(f"baselines: there is no {role}, choose from {', '.join(known)}")

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 from distill.data.prepare import UNLABELED, PreparedData
+from distill.data.views import LogitsByView
 from distill.evaluation.baselines import BaselineInputs
 from distill.evaluation.evaluator import EvaluatedModel
 from distill.evaluation.teacher_check import teacher_notes
@@ -31,7 +32,7 @@ from distill.training.inference import predict_logits
 log = logging.getLogger(__name__)
 
 _CONTROL_NOTE = (
-    "The control has no teacher and cannot learn from texts without labels: it goes over the {} "
+    "The control has no teacher and cannot learn from {} without labels: it goes over the {} "
     "labeled examples alone, for as many steps as the student and validated as often."
 )
 _CONTROLS_NOTE = (
@@ -111,7 +112,8 @@ class DistillationDataModule(pl.LightningDataModule):
             rows["train"], self._collate, source=data.splits["train"]
         )
         if (
-            _learns_from_text_alone(student.model)
+            components.task.schema.inputs_are == "texts"
+            and _learns_from_text_alone(student.model)
             and not self.has_unlabeled
             and components.objective.needs
         ):
@@ -122,19 +124,19 @@ class DistillationDataModule(pl.LightningDataModule):
                 rows["train"], self._collate, examples_per_epoch=len(self._train_rows)
             )
         if self.has_unlabeled and components.control:
-            self.notes.append(_CONTROL_NOTE.format(len(rows["train"])))
+            self.notes.append(
+                _CONTROL_NOTE.format(components.task.schema.inputs_are, len(rows["train"]))
+            )
         self.validation, self.test = (
             DistillationDataset(rows[split], self._collate, source=data.splits[split])
             for split in ("validation", "test")
         )
-        self._stored: ConcatLogits | None = None
+        self._stored: ConcatLogits | LogitsByView | None = None
         if any(
             stage.objective.needs and not components.runs_teacher_live(stage.objective)
             for stage in components.stages
         ):
-            self._stored = ConcatLogits(
-                self._teacher_logits(self._train_splits), stacked=bool(teacher.members)
-            )
+            self._stored = self._stored_logits(bool(teacher.members))
         self.teacher_evaluation = self.evaluate_teacher("test")
 
     @property
@@ -275,27 +277,53 @@ class DistillationDataModule(pl.LightningDataModule):
             source=next(iter(examples.values())).source,
         )
 
-    def _examples_of(self, teacher: Teacher, splits: Sequence[str]) -> DistillationDataset:
+    def _examples_of(
+        self, teacher: Teacher, splits: Sequence[str], view: int | None = None
+    ) -> DistillationDataset:
         rows = [
             self._encoder.encode(split, teacher.processor, self._components.source.max_length)
             for split in splits
         ]
         source: Dataset | None = self._data.splits[splits[0]] if len(splits) == 1 else None
-        collate: Any = self._encoder.collator(teacher.processor, self._transform)
+        collate = self._encoder.collator(teacher.processor, self._transform)
+        if view is not None:
+            collate = collate.with_view(view)
         return DistillationDataset(concatenate_datasets(rows), collate, source=source)
 
-    def _teacher_logits(self, splits: Sequence[str]) -> list[list[ArrayOrJagged]]:
+    def _stored_logits(self, stacked: bool) -> ConcatLogits | LogitsByView:
+        """Return the logits of all training examples, of each view where they have several."""
+        views = self._collate.views
+        if views is None:
+            return ConcatLogits(self._teacher_logits(self._train_splits), stacked)
+        return LogitsByView(
+            [
+                ConcatLogits(self._teacher_logits(self._train_splits, number), stacked)
+                for number in range(views.count)
+            ]
+        )
+
+    def _teacher_logits(
+        self, splits: Sequence[str], view: int | None = None
+    ) -> list[list[ArrayOrJagged]]:
         """Return each teacher's logits of each split, ``(N, C)`` or jagged."""
         teachers = self._teacher.members.values() or [self._teacher]
-        return [[self._cached_logits(teacher, split) for split in splits] for teacher in teachers]
+        return [
+            [self._cached_logits(teacher, split, view) for split in splits] for teacher in teachers
+        ]
 
-    def _cached_logits(self, teacher: Teacher, split: str) -> ArrayOrJagged:
+    def _cached_logits(
+        self, teacher: Teacher, split: str, view: int | None = None
+    ) -> ArrayOrJagged:
         components = self._components
+        examples, described = self._examples_of(teacher, [split], view), None
+        if view is not None:
+            settings = components.task.preprocessor.training_settings
+            described = f"{view} of {sorted(settings.items())}"
         logits, seconds, reused = cached_logits(
-            teacher, self._examples_of(teacher, [split]), self._data.hashes[split],
+            teacher, examples, self._data.hashes[split],
             components.task.preprocessor, components.source.max_length,
             components.trainer.hardware, components.cache_dir, split,
-            components.trainer.launcher,
+            components.trainer.launcher, described,
         )  # fmt: skip
         self.seconds += seconds
         self.reused &= reused

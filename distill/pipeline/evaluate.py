@@ -122,10 +122,7 @@ def evaluate(config: DictConfig, open_exported: ExportedModelOpener | None = Non
     seconds = time.perf_counter() - clock
     teacher = candidates[0] if config.reference is not None else None
     baselines = evaluation.measure_baselines(roles, candidates[-1], *loaded[Role.STUDENT], teacher)
-    words = baselines.logits.get(Role.WORDS)
-    comparison = compare_models(
-        models, candidates, task, compared_only={} if words is None else {Role.WORDS: [words]}
-    )
+    comparison = compare_models(models, candidates, task, compared_only=baselines.of_linear_model)
     report = Report(
         schema=SCHEMA,
         run=replace(report_builder.run_info(config, started), extra={"command": COMMAND}),

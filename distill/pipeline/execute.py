@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ERROR_FILE = "error.txt"
+# What a task and its own choice of student bring along that an evaluation has no use for.
+OF_TRAINING = (
+    "student", "teacher", "optimizer", "repeats", "trainer.max_epochs", "trainer.patience",
+)  # fmt: skip
 # Files that a run writes before it does anything: a folder without others is no run.
 UNTOUCHED = frozenset({"run.log", "config.yaml", USED, run_identity.INPUTS, run_identity.LOCK})
 
@@ -100,10 +104,12 @@ def execute_evaluation(
             raise UserError(f"output_dir={folder}: it holds another {name}, give a new folder")
     with run_identity.locked(folder), _recorded_failure(folder, keep_folder=False):
         config.overrides, config.output_dir = overrides, str(folder)
-        if given := [one for one in overrides if one.lstrip("+~").startswith("student")]:
+        if given := [one for one in overrides if one.lstrip("+~").startswith(OF_TRAINING)]:
             raise UserError(f"{given[0]}: nothing is trained, model=... names what is measured")
         with open_dict(config):
-            config.pop("student", None)
+            for name in OF_TRAINING:
+                group, _, option = name.rpartition(".")
+                (config[group] if group else config).pop(option, None)
         names = list[str | int | float | bool] | None
         types = {
             "cache_dir": str,

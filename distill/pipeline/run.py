@@ -88,6 +88,7 @@ def _run(
     )
     for note in data.notes:
         log.info("data: %s", note)
+    components = components.for_data(data)
     components.bind_objective(len(data.label_names))
     directory = RunDirectory(Path(config.output_dir))
     finished = directory.begin(config, components.input_hashes(data))
@@ -189,15 +190,14 @@ def compared_only(
 ) -> dict[str, list[ArrayOrJagged]]:
     """Return logits of what the student is compared with beside teacher and control.
 
-    That is each of two controls, where they were trained, and the linear model on words.
+    That is each of two controls, where they were trained, and the linear model.
     """
     logits = {
         role: [seed.predictions.logits[role] for seed in seeds]
         for role in map(str, EACH_CONTROL)
         if role in seeds[0].predictions.logits
     }
-    words = baselines.logits.get(Role.WORDS)
-    return logits if words is None else {**logits, Role.WORDS: [words]}
+    return logits | baselines.of_linear_model
 
 
 def fit_temperatures(

@@ -38,8 +38,8 @@ FOLDERS = {
 # What a run writes into its folder, beside run.log, which is open.
 RUN_FILES = (
     "config.yaml", "inputs.json", "report.*", "tradeoff*.png", "student*", "control*",
-    "checkpoints", "events.out.tfevents.*", "error.txt", "stopped.txt", "checksums.json", USED,
-    ".*.partial",
+    "checkpoints", "repeats", "events.out.tfevents.*", "error.txt", "stopped.txt", "checksums.json",
+    USED, ".*.partial",
 )  # fmt: skip
 
 

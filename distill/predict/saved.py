@@ -147,8 +147,17 @@ def read_run_config(run: Path, allow_code: Sequence[str] = ()) -> DictConfig:
 
 
 def run_task(config: DictConfig) -> Task:
-    """Return the task of a run."""
+    """Return the task of a run.
+
+    Raises:
+        UserError: for one that reads no texts, whose records this package does not read.
+    """
     task: Task = instantiate(config.task, _convert_="all")
+    if task.schema.inputs_are != "texts":
+        raise UserError(
+            f"task={task.name} reads {task.schema.inputs_are}, and only models of texts predict "
+            "and are exported here: README.md in the model's folder says how transformers runs it"
+        )
     return task
 
 

@@ -115,6 +115,14 @@ USAGES = {
         "\nThe score is a number in the units of the labels (divided, where the output's name says "
         "so).\n",
     ),
+    "image_classification": Usage(
+        "classes",
+        "classify",
+        "",
+        "\nThe pipeline resizes and normalizes an image as `preprocessor_config.json` says.\n",
+        "image-classification",
+        '"PATH/TO/AN/IMAGE.png"',
+    ),
     "masked_lm": Usage(
         "tokens",
         "fill",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distill.reporting.quantities import Quantity, quantity, speedup
-from distill.reporting.schema import Role
+from distill.reporting.schema import LINEAR_MODELS, Role
 from distill.reporting.text import (
     p_equals,
     percent,
@@ -55,7 +55,7 @@ def conclude(report: Report) -> str:
         if _learned(student) and _learned(teacher):
             compared = _against_teacher(report, teacher, student, metric)
             sentences.append(compared if costs else compared.replace("It ", "The student ", 1))
-    sentences.append(_against_words(report, metric))
+    sentences.append(_against_linear_model(report, metric))
     if student is not None and (report.run.seed is not None or report.control is not None):
         sentences.append(_teaching(report, metric))
     sentences.append(_intervals(report, metric))
@@ -246,9 +246,10 @@ def _disagreement(paired: Difference) -> str:
     return " (borderline: the test excludes 0, its interval does not)"
 
 
-def _against_words(report: Report, metric: Quantity) -> str:
-    """Compare the student with a linear model on words."""
-    baseline, paired = report.model(Role.WORDS), report.difference_to_words
+def _against_linear_model(report: Report, metric: Quantity) -> str:
+    """Compare the student with a linear model on words or pixels."""
+    found = [model for role in LINEAR_MODELS if (model := report.model(role)) is not None]
+    baseline, paired = next(iter(found), None), report.difference_to_words
     if baseline is None or paired.value is None:
         return ""
     if not is_significant(paired):
@@ -259,8 +260,8 @@ def _against_words(report: Report, metric: Quantity) -> str:
         verdict = "is worse than"
     value = score(baseline.metric(metric.name).value)
     return (
-        f"The student {verdict} a linear model on words alone, which has {metric.label} {value}:"
-        f" {_numbers(paired, metric)}{_disagreement(paired)}."
+        f"The student {verdict} a linear model on {baseline.role} alone, which has {metric.label}"
+        f" {value}: {_numbers(paired, metric)}{_disagreement(paired)}."
     )
 
 
@@ -297,7 +298,8 @@ def _teaching(report: Report, metric: Quantity) -> str:
     lower = "" if metric.higher_is_better else " (lower is better)"
     taught = "the teacher"
     if report.data.examples.get("unlabelled"):
-        taught = "the teacher, which labels text that the control cannot use,"
+        unlabeled = "images" if report.task == "image_classification" else "text"
+        taught = f"the teacher, which labels {unlabeled} that the control cannot use,"
     return f"Learning from {taught} {verb}: {compared}{lower}."
 
 

@@ -33,6 +33,7 @@ ROLES: dict[str, tuple[str, str]] = {
     Role.STUDENT: ("#0072B2", "o"),
     Role.CONTROL: ("#D55E00", "^"),
     Role.WORDS: ("#8C6BB1", "v"),
+    Role.PIXELS: ("#8C6BB1", "v"),
     Role.MAJORITY: ("#8a8a8a", "_"),
 }
 OTHERS = (("#009E73", "D"), ("#CC79A7", "P"), ("#56B4E9", "X"))

@@ -28,9 +28,10 @@ FILE_NAME = "report.json"
 class Role(StrEnum):
     """Roles that models have in every run; variants are named after them, ``student_int8``.
 
-    ``majority`` and ``words`` are baselines: the same answer to everything (the largest class, the
-    mean, the commonest labels), and a linear model on words. Where two controls were trained,
-    ``control`` is the better one on validation, and each of them has one of the last two roles.
+    ``majority``, ``words`` and ``pixels`` are baselines: the same answer to everything (the largest
+    class, the mean, the commonest labels), and a linear model on words or, of images, on pixels.
+    Where two controls were trained, ``control`` is the better one on validation, and each of them
+    has one of the last two roles.
     """
 
     TEACHER = "teacher"
@@ -38,11 +39,13 @@ class Role(StrEnum):
     CONTROL = "control"
     MAJORITY = "majority"
     WORDS = "words"
+    PIXELS = "pixels"
     CONTROL_EQUAL_STEPS = "control_equal_steps"
     CONTROL_USUAL_LENGTH = "control_usual_length"
 
 
-BASELINES = (Role.MAJORITY, Role.WORDS)
+LINEAR_MODELS = (Role.WORDS, Role.PIXELS)
+BASELINES = (Role.MAJORITY, *LINEAR_MODELS)
 EACH_CONTROL = (Role.CONTROL_EQUAL_STEPS, Role.CONTROL_USUAL_LENGTH)
 
 
@@ -309,7 +312,8 @@ class Comparison(Record):
         gain_over_control: Metric of the student minus that of the control, both of each seed.
         difference_to_teacher: Metric of the student minus that of the teacher. There is one
             teacher: that another training of it may be better or worse is not counted.
-        difference_to_words: Metric of the student minus that of the linear model on words.
+        difference_to_words: Metric of the student minus that of the linear model on words or, of
+            images, on pixels.
         gain_over_each_control: The same gain by role where two controls were trained, of which the
             better one on validation is the control.
         means: The metric of each role, the mean over the seeds with an interval that counts seeds
@@ -499,7 +503,7 @@ class Report(Record):
 
     @property
     def difference_to_words(self) -> Difference:
-        """The paired difference to a linear model on words; without a value where there is none."""
+        """The paired difference to the linear model; without a value where there is none."""
         found = self.comparison.difference_to_words if self.comparison else None
         return found or Difference()
 

@@ -102,6 +102,22 @@ class StudentFactory(ABC):
         """
         return
 
+    def check_inputs(self, task: Task, processor: Any) -> None:
+        """Raise a ``UserError`` if the student cannot read its inputs, before any training.
+
+        Args:
+            task: the task.
+            processor: the teacher's, which a student without one of its own shares.
+        """
+        return
+
+    def config_for(self, processor: Any) -> PreTrainedConfig | None:
+        """Return the student's configuration for what a teacher's processor makes.
+
+        ``None`` where it is not known before the student is built.
+        """
+        return None
+
     @abstractmethod
     def architecture(self, teacher_config: PreTrainedConfig) -> StudentArchitecture:
         """Return the student's architecture for a teacher."""

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from transformers import BertConfig, PreTrainedConfig
 
@@ -38,6 +38,11 @@ class ShapeFactory(StudentFactory):
     hidden_layers: int
     hidden_size: int
     weights: Literal["random", "published"] = "random"
+
+    supported_heads: ClassVar[tuple[str, ...] | None] = (
+        "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering",
+        "ForMaskedLM",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.weights not in ("random", "published"):

@@ -1,9 +1,14 @@
 """Configuration of a single teacher."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from transformers import PreTrainedConfig
+
 from distill.core.errors import UserError
+from distill.data.prepare import PreparedData
+from distill.modeling import loading
 
 MAX_SEEDS = 1000
 """Largest number of fine-tunings of one model in an ensemble."""
@@ -65,6 +70,27 @@ class TeacherConfig:
             raise UserError(f"teacher.fine_tune={self.fine_tune}: choose auto, true or false")
         if self.outputs not in ("auto", "cached", "live"):
             raise UserError(f"teacher.outputs={self.outputs}: choose auto, cached or live")
+
+    def load_config(self) -> PreTrainedConfig:
+        """Return the configuration of the teacher's model.
+
+        Raises:
+            UserError: if there is no such model.
+        """
+        path = loading.resolve_model_path(self.path, "teacher.path")
+        return loading.load_config(path, f"teacher.path={path}")
+
+    def for_data(self, data: PreparedData, cache_dir: Path) -> "TeacherConfig":
+        """Return the teacher for prepared data; of a pretrained model itself.
+
+        Args:
+            data: prepared data.
+            cache_dir: where a model that is made for the data is kept.
+
+        Raises:
+            UserError: for data that no such teacher can be made for.
+        """
+        return self
 
     @property
     def name(self) -> str:

@@ -4,8 +4,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -13,7 +15,8 @@ from torch import Tensor
 from distill.core.errors import UserError
 from distill.core.jagged import ArrayOrJagged, JaggedArray
 from distill.data.collate import Collator
-from distill.data.preprocessor import POSITIONS, Field
+from distill.data.prepare import PreparedData
+from distill.data.preprocessor import POSITIONS, Field, PassSeed, Views
 from distill.data.schema import LABEL
 from distill.modeling.ensemble import Combine, Ensemble
 from distill.modeling.outputs import ModelOutputs
@@ -119,6 +122,10 @@ class EnsembleConfig:
             )
             for (name, path), seed in zip(named.items(), seeds, strict=True)
         }  # fmt: skip
+
+    def for_data(self, data: PreparedData, cache_dir: Path) -> "EnsembleConfig":
+        """Return itself: its members are pretrained models."""
+        return self
 
     @property
     def name(self) -> str:
@@ -243,6 +250,36 @@ class EnsembleRows:
         return names
 
 
+@dataclass(frozen=True)
+class EnsembleViews:
+    """Views of the examples as each member reads them.
+
+    Attributes:
+        members: views of each member by name.
+    """
+
+    members: Mapping[str, Views]
+
+    @property
+    def count(self) -> int:
+        """Number of views of each example."""
+        return next(iter(self.members.values())).count
+
+    def with_view(self, number: int) -> "EnsembleViews":
+        """Return the same with one view of every example."""
+        return EnsembleViews({name: one.with_view(number) for name, one in self.members.items()})
+
+    def numbers(self, rows: Mapping[str, Any], pass_seed: PassSeed) -> np.ndarray | None:
+        """Return the number of the view of each row, ``(B,)``."""
+        name, views = next(iter(self.members.items()))
+        return views.numbers(rows["members"][name], pass_seed)
+
+    def __call__(self, rows: Mapping[str, Any], pass_seed: PassSeed) -> dict[str, Any]:
+        """Return every member's rows as it sees them."""
+        seen = {name: one(rows["members"][name], pass_seed) for name, one in self.members.items()}
+        return {**rows, "members": seen}
+
+
 class EnsembleCollator:
     """Collates the rows of each member into fields called ``NAME.FIELD``.
 
@@ -253,7 +290,13 @@ class EnsembleCollator:
     def __init__(self, collates: Mapping[str, Collator]):
         self.collates = dict(collates)
         self.fields: tuple[Field, ...] = ()  # they are the members'
-        self.transform = next(iter(self.collates.values())).transform  # the same for all members
+        first = next(iter(self.collates.values()))
+        self.transform = first.transform  # the same for all members
+        self.views: Views | None = None
+        if first.views is not None:
+            self.views = EnsembleViews(
+                {name: one.views for name, one in self.collates.items() if one.views is not None}
+            )
 
     def __call__(self, rows: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the model inputs of every member, such as ids ``(B, L)`` and masks."""

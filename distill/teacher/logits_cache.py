@@ -79,6 +79,7 @@ def cached_logits(
     cache_dir: Path,
     split: str = "train",
     launcher: ProcessLauncher | None = None,
+    view: str | None = None,
 ) -> tuple[ArrayOrJagged, float, bool]:
     """Return the teacher's logits of every example of a split at temperature 1, from the cache.
 
@@ -97,6 +98,7 @@ def cached_logits(
         cache_dir: where the result is kept.
         split: name of the split, for the log.
         launcher: starts the processes that share the work; ``None``: this process alone.
+        view: which view of the examples it is, with the settings of all; ``None``: themselves.
 
     Returns:
         Memory-mapped fp32 logits ``(N, C)`` in the order of the rows, or jagged where an example
@@ -110,6 +112,7 @@ def cached_logits(
         kind="outputs", format=1, teacher=teacher.hash,
         tokenizer=preprocessor.processor_hash(teacher.processor), content=content,
         task=preprocessor.cache_key, max_length=max_length, precision=PRECISION,
+        **({} if view is None else {"view": view}),
     )  # fmt: skip
     folder = cache_dir / "outputs" / key
     started = time.perf_counter()

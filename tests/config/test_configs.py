@@ -33,6 +33,7 @@ DEMANDING = {
 NEEDED = {
     "ensemble": ["teacher.paths=[a,b]"],
     "files": ["data.path=folder"],
+    "images": ["data.path=folder"],
     "hub": ["{group}.path=someone/something"],
 }
 
@@ -54,8 +55,20 @@ def test_experiments_and_debug_compose_and_bind(group, choice):
     validate_config(config)
 
 
+# Of images: tests/student/test_network.py and tests/objectives/terms/test_feature_map_terms.py.
+FOR_IMAGES = {
+    "student": {"vgg", "resnet", "mobilenet", "vit", "convnext"},
+    "objective": {"at", "fitnets", "sp", "pkt", "rkd"},
+}
+
+
 @pytest.mark.parametrize(
-    "choice", [choice for group, choice in CHOICES if group == "student" and choice != "hub"]
+    "choice",
+    [
+        choice
+        for group, choice in CHOICES
+        if group == "student" and choice not in {"hub", *FOR_IMAGES["student"]}
+    ],
 )
 def test_every_student_takes_a_step(choice, command, small):
     code, _, err = command(
@@ -66,7 +79,14 @@ def test_every_student_takes_a_step(choice, command, small):
     assert Path("run/report.json").is_file()
 
 
-@pytest.mark.parametrize("choice", [choice for group, choice in CHOICES if group == "objective"])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        choice
+        for group, choice in CHOICES
+        if group == "objective" and choice not in FOR_IMAGES["objective"]
+    ],
+)
 def test_every_objective_takes_a_step(choice, command, small, three_classes):
     stages = composed(f"objective={choice}").objective
     shorter = [

@@ -101,7 +101,7 @@ def test_a_broken_config(tmp_path, content):
 
 
 def test_overwrite_removes_the_run_and_nothing_else(begun):
-    for name in ("student", "control", "checkpoints"):
+    for name in ("student", "control", "checkpoints", "repeats"):
         (begun / name).mkdir()
         (begun / name / "weights").write_text("old")
     (begun / "mine.txt").write_text("mine")

@@ -95,3 +95,11 @@ def test_what_is_not_known_is_left_out(tmp_path):
     assert [result.metric_type for result in card.data.eval_results] == ["macro_f1"]
     assert card.data.eval_results[0].dataset_name == 'odd: "name"'
     assert "| accuracy | – | – |" in card.text
+
+
+def test_a_model_of_images(tmp_path):
+    typed = Report.from_dict(report() | {"task": "image_classification"})
+    card = card_of(tmp_path, typed, problem_type="single_label_classification")
+    assert card.data.pipeline_tag == "image-classification"
+    assert 'pipeline("image-classification", model="PATH/TO/THIS/FOLDER")' in card.text
+    assert 'print(classify("PATH/TO/AN/IMAGE.png"))' in card.text

@@ -22,10 +22,12 @@ from distill.data.text_preprocessor import tokenizer_hash
 from distill.metrics.base import Metric
 from distill.modeling.forward import forward_at_positions, output_logits
 from distill.modeling.head import Head
+from distill.modeling.image_networks import network_config
 from distill.modeling.size import multiply_accumulates
 from distill.objectives.criterion import Criterion, Distribution
 from distill.tasks.base import Task
 from distill.tasks.evaluator import CalibrationSamples, Evaluator
+from distill.tasks.image_classification import ImageClassification
 from distill.tasks.masked_lm import MaskedLM
 from distill.tasks.multi_label import MultiLabel
 from distill.tasks.question_answering import QuestionAnswering
@@ -34,6 +36,7 @@ from distill.tasks.sequence_classification import SequenceClassification
 from distill.tasks.token_classification import TokenClassification
 from distill.training.inference import predict_logits
 from tests.factories import BAD, FILLER, GOOD, Given, make_model, make_tokenizer, sentences
+from tests.images import image_processor, image_rows
 from tests.subclasses import concrete_subclasses
 from tests.tasks.questions import asked
 from tests.tasks.test_token_classification import PIECES, tagged_sentences
@@ -41,6 +44,10 @@ from tests.tasks.texts import rated, tagged
 
 TASKS = concrete_subclasses(Task, distill.tasks)
 every_task = pytest.mark.parametrize("kind", TASKS, ids=lambda kind: kind.__name__)
+every_text_task = pytest.mark.parametrize(
+    "kind", [kind for kind in TASKS if kind is not ImageClassification],
+    ids=lambda kind: kind.__name__,
+)  # fmt: skip
 PARTS = {
     "schema": DataSchema, "preprocessor": Preprocessor, "head": Head, "criterion": Criterion,
     "evaluator": Evaluator,
@@ -56,12 +63,13 @@ ROWS = {
     TokenClassification: tagged_sentences,
     QuestionAnswering: lambda count, seed: asked(count, seed, unanswerable=True),
     MaskedLM: lambda count, seed: [{"text": row["text"]} for row in sentences(count, seed)],
+    ImageClassification: image_rows,
 }
 # Another value of each of the tasks' settings.
 OTHER_VALUES = {
     "per_class": True, "scale": 2.0, "stride": 1, "max_answer_length": 5,
     "no_answer_threshold": 0.5, "mlm_probability": 0.3, "mask_share": 0.5, "random_share": 0.2,
-    "whole_word": True, "smoothing": 0.7,
+    "whole_word": True, "smoothing": 0.7, "augmentation": "crop", "views": 3,
 }  # fmt: skip
 SETTINGS = [
     (kind, name)
@@ -80,11 +88,12 @@ class Case:
     encoder: SplitEncoder
     encoded: dict[str, Dataset]
     model: torch.nn.Module
+    processor: object
 
     def examples(self, split: str = "test") -> DistillationDataset:
-        transform = self.task.preprocessor.batch_transform(TOKENIZER, self.encoded["train"])
+        transform = self.task.preprocessor.batch_transform(self.processor, self.encoded["train"])
         return DistillationDataset(
-            self.encoded[split], self.encoder.collator(TOKENIZER, transform),
+            self.encoded[split], self.encoder.collator(self.processor, transform),
             source=self.data.splits[split],
         )  # fmt: skip
 
@@ -103,15 +112,20 @@ def case(tmp_path_factory):
             splits = {split: ROWS[kind](count, seed) for split, count, seed in SIZES}
             data = prepare_data(Given(splits), task.schema, cache)
             encoder = task.encoder(data, cache)
-            encoded = {split: encoder.encode(split, TOKENIZER, MAX_LENGTH) for split in data.splits}
-            made[kind] = Case(task, data, encoder, encoded, build_model(task, data.label_names))
+            processor = image_processor(8) if kind is ImageClassification else TOKENIZER
+            encoded = {split: encoder.encode(split, processor, MAX_LENGTH) for split in data.splits}
+            model = build_model(task, data.label_names)
+            made[kind] = Case(task, data, encoder, encoded, model, processor)
         return made[kind]
 
     return make
 
 
 def build_model(task: Task, names: list[str]) -> torch.nn.Module:
-    config = make_model(layers=2, vocab_size=len(TOKENIZER), initializer_range=0.5).config
+    if isinstance(task, ImageClassification):
+        config = network_config("vgg_tiny", {}, "student", (8, 8), 3)
+    else:
+        config = make_model(layers=2, vocab_size=len(TOKENIZER), initializer_range=0.5).config
     config.update(task.head.config_settings(names))
     torch.manual_seed(0)
     return task.head.build(config).eval()
@@ -210,7 +224,8 @@ def test_inputs_have_keys_and_know_when_they_are_empty(kind, case):
             column_type.validate(role, "test", Dataset.from_dict({"x": [1]}).features["x"])
         values = rows[role][:]
         assert not any(column_type.is_empty(value) for value in values)
-        assert column_type.is_empty(None) and column_type.is_empty(type(values[0])())
+        empty = {"bytes": None, "path": None} if role == "image" else type(values[0])()
+        assert column_type.is_empty(None) and column_type.is_empty(empty)
         distinct = {repr(value) for value in values}
         assert len({column_type.key(value) for value in values}) == len(distinct)
 
@@ -224,9 +239,10 @@ def test_an_example_without_a_label_teaches_nothing(kind, case):
     rows = data.splits["train"][:6] | {"row": list(range(6))}
     losses = []
     for labels in (rows[LABEL], [missing] * 6):
-        encoded = task.preprocessor.encode(TOKENIZER, rows | {LABEL: labels}, MAX_LENGTH)
+        processor = case(kind).processor
+        encoded = task.preprocessor.encode(processor, rows | {LABEL: labels}, MAX_LENGTH)
         split = Dataset.from_dict(encoded | {LENGTH: task.preprocessor.cost(encoded)})
-        batch = DistillationDataset(split, case(kind).encoder.collator(TOKENIZER))[[0, 1, 2]]
+        batch = DistillationDataset(split, case(kind).encoder.collator(processor))[[0, 1, 2]]
         logits = forward_at_positions(model, batch["student"]).logits.detach().requires_grad_()
         loss = task.criterion.hard_label_loss(
             task.criterion.to_distributions(logits, batch), batch["labels"]
@@ -245,7 +261,7 @@ def test_an_example_without_a_label_teaches_nothing(kind, case):
 def test_declared_fields_are_what_is_encoded_and_stacked(kind, case):
     task, encoded = case(kind).task, case(kind).encoded["test"]
     examples = case(kind).examples()
-    fields = task.preprocessor.fields(TOKENIZER)
+    fields = task.preprocessor.fields(case(kind).processor)
     assert examples.collate.fields == fields
     named = {field.name: field for field in fields}
     assert len(named) == len(fields)
@@ -266,7 +282,8 @@ def test_declared_fields_are_what_is_encoded_and_stacked(kind, case):
         assert str(tensor.numpy().dtype) == field.dtype
         assert len(tensor) == len(indices)
         if not field.padded:
-            assert np.array_equal(tensor.numpy(), np.asarray(column))
+            stacked = np.asarray(column) if field.decode is None else field.decode(column)
+            assert np.array_equal(tensor.numpy(), stacked)
             continue
         assert tensor.shape[1] == max(map(len, column)) > min(map(len, column))
         for values, row in zip(tensor.tolist(), column, strict=True):
@@ -280,16 +297,17 @@ def test_declared_fields_are_what_is_encoded_and_stacked(kind, case):
 def test_cost_is_one_number_per_example(kind, case):
     task, data, encoded = case(kind).task, case(kind).data, case(kind).encoded
     rows = data.splits["test"][:5] | {"row": list(range(5))}
-    fresh = task.preprocessor.encode(TOKENIZER, rows, MAX_LENGTH)
+    fresh = task.preprocessor.encode(case(kind).processor, rows, MAX_LENGTH)
     (count,) = {len(column) for column in fresh.values()}  # every column has as many examples
     cost = task.preprocessor.cost(fresh)
     assert len(cost) == count
-    assert all(isinstance(value, int) and 1 <= value <= MAX_LENGTH for value in cost)
+    limit = 3 * 8 * 8 if kind is ImageClassification else MAX_LENGTH
+    assert all(isinstance(value, int) and 1 <= value <= limit for value in cost)
     assert encoded["test"][LENGTH][:count] == cost
     assert case(kind).examples().lengths.tolist() == encoded["test"][LENGTH][:]
 
 
-@every_task
+@every_text_task
 def test_embedding_ids_are_all_that_occur(kind, case):
     examples = case(kind).examples()
     ids = examples.embedding_ids()
@@ -302,7 +320,7 @@ def test_embedding_ids_are_all_that_occur(kind, case):
     assert set(seen.tolist()) | {TOKENIZER.pad_token_id} == set(ids.tolist())
 
 
-@every_task
+@every_text_task
 def test_a_processor_reads_as_itself_and_its_hash_is_stable(kind, case):
     preprocessor = case(kind).task.preprocessor
     preprocessor.check_processor(TOKENIZER, MAX_LENGTH)
@@ -315,7 +333,7 @@ def test_a_processor_reads_as_itself_and_its_hash_is_stable(kind, case):
     assert preprocessor.processor_hash(OTHER_TOKENIZER) != before
 
 
-@every_task
+@every_text_task
 def test_a_processor_is_loaded_from_a_folder_or_refused(kind, tmp_path):
     preprocessor = kind().preprocessor
     with pytest.raises(UserError, match="the teacher"):
@@ -329,7 +347,7 @@ def test_a_processor_is_loaded_from_a_folder_or_refused(kind, tmp_path):
     assert preprocessor.processor_hash(loaded) == preprocessor.processor_hash(again)
 
 
-@every_task
+@every_text_task
 def test_example_inputs_run_through_a_model_with_the_head(kind, case):
     task, data, model = case(kind).task, case(kind).data, case(kind).model
     operations = []
@@ -354,7 +372,9 @@ def test_the_cache_key_changes_with_what_changes_the_encoding(kind, name, case):
     rows = data.splits["train"][:] | {"row": list(range(len(data.splits["train"])))}
     for each in (task, other):
         each.schema.set_label_names(data.label_names)
-    encoded = [each.preprocessor.encode(TOKENIZER, rows, MAX_LENGTH) for each in (task, other)]
+    encoded = [
+        each.preprocessor.encode(case(kind).processor, rows, MAX_LENGTH) for each in (task, other)
+    ]
     keys = [each.preprocessor.cache_key for each in (task, other)]
     assert (keys[0] != keys[1]) == (encoded[0] != encoded[1])
     assert keys[0] == kind().preprocessor.cache_key

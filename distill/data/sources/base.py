@@ -65,6 +65,8 @@ class DataSource(ABC):
     """
 
     column_roles: ClassVar[tuple[str, ...]] = ("text", "text_pair", "label")
+    # Whether unlabeled_split also reads files and folders, in a form of the source's own.
+    reads_unlabeled_paths: ClassVar[bool] = False
 
     name: str
     text: str | int | None = None

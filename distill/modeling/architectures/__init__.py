@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import (
     AutoConfig,
+    AutoModelForImageClassification,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
@@ -16,6 +17,10 @@ from transformers import (
 )
 
 from distill.modeling.architectures.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from distill.modeling.architectures.cifar_resnet import (
+    CifarResNetConfig,
+    CifarResNetForImageClassification,
+)
 from distill.modeling.architectures.cnn import (
     CnnConfig,
     CnnForSequenceClassification,
@@ -24,6 +29,7 @@ from distill.modeling.architectures.cnn import (
 from distill.modeling.architectures.compact import CLASSES, FAMILIES
 from distill.modeling.architectures.ngram import NgramConfig, NgramForSequenceClassification
 from distill.modeling.architectures.static import StaticConfig, StaticForSequenceClassification
+from distill.modeling.architectures.vgg import VggConfig, VggForImageClassification
 from distill.modeling.families import COMPACT_PREFIX
 
 # Compact variants by the family's model_type: configuration class, and model classes by head.
@@ -39,6 +45,7 @@ _AUTO = {
     "ForTokenClassification": AutoModelForTokenClassification,
     "ForQuestionAnswering": AutoModelForQuestionAnswering,
     "ForMaskedLM": AutoModelForMaskedLM,
+    "ForImageClassification": AutoModelForImageClassification,
 }
 
 _CLASSES: tuple[tuple[Any, dict[str, Any]], ...] = (
@@ -52,6 +59,8 @@ _CLASSES: tuple[tuple[Any, dict[str, Any]], ...] = (
     ),
     (NgramConfig, {"ForSequenceClassification": NgramForSequenceClassification}),
     (StaticConfig, {"ForSequenceClassification": StaticForSequenceClassification}),
+    (VggConfig, {"ForImageClassification": VggForImageClassification}),
+    (CifarResNetConfig, {"ForImageClassification": CifarResNetForImageClassification}),
     *COMPACT.values(),
 )
 for config, models in _CLASSES:

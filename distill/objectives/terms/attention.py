@@ -67,12 +67,16 @@ class AttentionTerm(Term):
     def forward(self, student: ModelOutputs, teacher: ModelOutputs | None, batch: Batch) -> Tensor:
         """Compute the loss from the attention of both models, a scalar."""
         assert teacher is not None and teacher.attention is not None
-        assert student.attention is not None and student.mask is not None
+        assert student.attention is not None
+        mask = student.mask
+        if mask is None:  # patches of an image
+            queries = student.attention[0].queries
+            mask = torch.ones(queries.shape[0], queries.shape[2], device=queries.device)
         losses = [
             loss
             for student_layer, teacher_layer in self.pairs
             for loss in self.layer_losses(
-                student.attention[student_layer], teacher.attention[teacher_layer], student.mask
+                student.attention[student_layer], teacher.attention[teacher_layer], mask
             )
         ]
         return torch.stack(losses).sum()

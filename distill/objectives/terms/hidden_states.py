@@ -107,7 +107,7 @@ class HiddenStates(Term):
 
     def forward(self, student: ModelOutputs, teacher: ModelOutputs | None, batch: Batch) -> Tensor:
         """Compute the loss from hidden states ``(N, L, D)`` per layer, a scalar."""
-        assert teacher is not None and student.mask is not None
+        assert teacher is not None
         all_student_states = student.states_of(self.stack)
         all_teacher_states = teacher.states_of(self.stack)
         losses = []
@@ -115,6 +115,8 @@ class HiddenStates(Term):
             student_states = all_student_states[student_layer]
             teacher_states = all_teacher_states[teacher_layer]
             mask = student.mask
+            if mask is None:  # patches of an image
+                mask = torch.ones(student_states.shape[:2], device=student_states.device)
             if self.tokens == "first":
                 student_states, teacher_states = student_states[:, :1], teacher_states[:, :1]
                 mask = torch.ones_like(mask[:, :1])

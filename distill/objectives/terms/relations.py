@@ -5,7 +5,7 @@ gradient accumulation or several processes each part is compared on its own.
 """
 
 from abc import abstractmethod
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,10 +13,16 @@ from torch import Tensor
 from distill.core.errors import UserError
 from distill.modeling.features import ModelOutputs
 from distill.modeling.needs import Need
+from distill.objectives.functional import feature_maps as of_maps
 from distill.objectives.functional import relations as functional
 from distill.objectives.pair import ModelPair
 from distill.objectives.schedules import Schedule
 from distill.objectives.terms.base import Batch, Term
+
+Vector = Literal["first", "mean", "logits", "pooled", "map"]
+_NEEDS = {
+    "logits": Need.LOGITS, "pooled": Need.FEATURE_MAPS, "map": Need.FEATURE_MAPS,
+}  # fmt: skip
 
 
 class RelationTerm(Term):
@@ -24,26 +30,30 @@ class RelationTerm(Term):
 
     Args:
         weight: factor of this term in the objective, a number or a schedule.
-        vector: ``first``, the first token's last hidden state; ``mean`` over the tokens; or
-            ``logits``.
+        vector: ``first``, the first token's last hidden state; ``mean`` over the tokens;
+            ``logits``; of convolutional networks ``pooled``, the mean of the last feature map, or
+            ``map``, all of it.
         teacher: name of the ensemble member to learn from.
     """
 
     def __init__(
         self,
         weight: float | Schedule = 1.0,
-        vector: Literal["first", "mean", "logits"] = "first",
+        vector: Vector = "first",
         teacher: str | None = None,
     ):
         super().__init__(weight, teacher)
         self.vector = vector
-        self.needs = frozenset({Need.LOGITS if vector == "logits" else Need.HIDDEN_STATES})
+        self.needs = frozenset({_NEEDS.get(vector, Need.HIDDEN_STATES)})
         self.trains_head = vector == "logits"
 
     def bind(self, pair: ModelPair, path: str) -> None:
         """Validate the choice of vectors."""
-        if self.vector not in ("first", "mean", "logits"):
-            raise UserError(f"{path}.vector={self.vector}: choose first, mean or logits")
+        if self.vector not in get_args(Vector):
+            raise UserError(
+                f"{path}.vector={self.vector}: choose first, mean or logits, of convolutional "
+                "networks pooled or map"
+            )
         self.check_teacher(pair, path)
         if self.vector == "first" and pair.task.token_level:
             raise UserError(
@@ -55,8 +65,20 @@ class RelationTerm(Term):
                 f"{path}.vector=logits has no form for {pair.task.name}: texts have different "
                 f"numbers of positions, set {path}.vector=mean"
             )
-        if self.vector != "logits":
-            student, _ = self.shapes(pair, path)
+        if self.vector in ("pooled", "map"):
+            student, teacher = self.shapes(pair, path)
+            if not (student.feature_maps and teacher.feature_maps):
+                raise UserError(
+                    f"{path}.vector={self.vector} is of feature maps, and one of the models is no "
+                    f"convolutional network: set {path}.vector=logits"
+                )
+        elif self.vector != "logits":
+            student, teacher = self.shapes(pair, path)
+            if student.convolutional or teacher.convolutional:
+                raise UserError(
+                    f"{path}.vector={self.vector} is of tokens, which a convolutional network has "
+                    f"not: set {path}.vector=pooled or logits"
+                )
             if self.vector == "first" and not student.layers:
                 raise UserError(f"{path}.vector=first: the student has no layers, use mean")
 
@@ -70,11 +92,15 @@ class RelationTerm(Term):
         if self.vector == "logits":
             # A class that the model rules out is no coordinate.
             return outputs.logits.masked_fill(outputs.logits == -torch.inf, 0.0)
+        if self.vector in ("pooled", "map"):
+            *_, last = outputs.feature_maps.values()
+            return last.float().mean((2, 3)) if self.vector == "pooled" else last.float().flatten(1)
         assert outputs.hidden_states is not None
         last = outputs.hidden_states[-1].float()
         if self.vector == "first":
             return last[:, 0]
-        assert outputs.mask is not None
+        if outputs.mask is None:
+            return last.mean(1)
         mask = outputs.mask.to(last.dtype)[..., None]
         return (last * mask).sum(1) / mask.sum(1).clamp(min=1)
 
@@ -91,8 +117,9 @@ class RKDDistance(RelationTerm):
 
     Args:
         weight: factor of this term in the objective, a number or a schedule.
-        vector: ``first``, the first token's last hidden state; ``mean`` over the tokens; or
-            ``logits``.
+        vector: ``first``, the first token's last hidden state; ``mean`` over the tokens;
+            ``logits``; of convolutional networks ``pooled``, the mean of the last feature map, or
+            ``map``, all of it.
         teacher: name of the ensemble member to learn from.
     """
 
@@ -109,8 +136,9 @@ class RKDAngle(RelationTerm):
 
     Args:
         weight: factor of this term in the objective, a number or a schedule.
-        vector: ``first``, the first token's last hidden state; ``mean`` over the tokens; or
-            ``logits``.
+        vector: ``first``, the first token's last hidden state; ``mean`` over the tokens;
+            ``logits``; of convolutional networks ``pooled``, the mean of the last feature map, or
+            ``map``, all of it.
         teacher: name of the ensemble member to learn from.
     """
 
@@ -124,11 +152,31 @@ class SimilarityPreserving(RelationTerm):
 
     Args:
         weight: factor of this term in the objective, a number or a schedule.
-        vector: ``first``, the first token's last hidden state; ``mean`` over the tokens; or
-            ``logits``.
+        vector: ``first``, the first token's last hidden state; ``mean`` over the tokens;
+            ``logits``; of convolutional networks ``pooled``, the mean of the last feature map, or
+            ``map``, all of it.
         teacher: name of the ensemble member to learn from.
     """
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compare the similarity matrices of the batch."""
         return functional.similarity_preserving(student, teacher)
+
+
+class ProbabilisticTransfer(RelationTerm):
+    """Whom examples are near to (Passalis and Tefas 2018, PKT).
+
+    RepDistiller's weight is 30,000 beside the cross-entropy of classification: the loss is a mean
+    over all pairs.
+
+    Args:
+        weight: factor of this term in the objective, a number or a schedule.
+        vector: ``first``, the first token's last hidden state; ``mean`` over the tokens;
+            ``logits``; of convolutional networks ``pooled``, the mean of the last feature map, or
+            ``map``, all of it.
+        teacher: name of the ensemble member to learn from.
+    """
+
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compare the neighborhoods of the examples."""
+        return of_maps.probabilistic_knowledge_transfer(student, teacher)

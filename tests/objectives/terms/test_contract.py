@@ -45,7 +45,8 @@ every_term = pytest.mark.parametrize("cls", TERMS, ids=lambda cls: cls.__name__)
 AGAINST_ONE_CLASS = {"HardLabels", "HardTeacherLabels"}
 
 CLASSES, EXAMPLES, LENGTH, LAYERS, WIDTH, HEADS = 4, 6, 5, 2, 8, 2
-SHAPE = ModelShape(LAYERS, WIDTH, HEADS)
+MAPS = {"stride2": (3, 4, 4), "stride4": (5, 2, 2)}
+SHAPE = ModelShape(LAYERS, WIDTH, HEADS, feature_maps=MAPS)
 TASK = SimpleNamespace(
     name="toy",
     token_level=False,
@@ -72,6 +73,7 @@ def random_outputs(seed: int, dtype: torch.dtype = torch.float32) -> ModelOutput
         tuple(random(EXAMPLES, LENGTH, WIDTH) for _ in range(LAYERS + 1)),
         tuple(AttentionStates(random(*heads), random(*heads), random(*heads)) for _ in range(2)),
         mask,
+        feature_maps={name: random(EXAMPLES, *size) for name, size in MAPS.items()},
     )
 
 
@@ -79,7 +81,7 @@ def tensors(outputs: ModelOutputs) -> list[Tensor]:
     """All tensors of random outputs that have a gradient."""
     attention = [getattr(one, field.name) for one in outputs.attention
                  for field in dataclasses.fields(one)]  # fmt: skip
-    return [outputs.logits, *outputs.hidden_states, *attention]
+    return [outputs.logits, *outputs.hidden_states, *attention, *outputs.feature_maps.values()]
 
 
 def bound(cls: type, **settings) -> Term:
@@ -144,6 +146,8 @@ def test_reads_only_what_it_needs(cls):
             outputs.hidden_states = None
         if Need.ATTENTION not in term.needs:
             outputs.attention = None
+        if Need.FEATURE_MAPS not in term.needs:
+            outputs.feature_maps = {}
         if term.needs <= {Need.LOGITS}:  # stored logits come alone
             outputs.mask = None
         return outputs

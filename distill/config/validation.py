@@ -56,12 +56,14 @@ def validate_config(
     _validate_top_level(config, {*groups, *types})
     for key, wanted in types.items():
         _validate_type(key, plain.get(key), wanted)
+    typed = list(config.get("overrides") or []) if typed is None else typed
     for key in PATHS:
         given = OmegaConf.select(config, key)
-        if isinstance(given, str) and not given.strip():
+        starts_randomly = key == "teacher.path" and "shape" in config.get("teacher", {})
+        if isinstance(given, str) and not given.strip() and not starts_randomly:
             raise UserError(f"{key} is empty: give a folder{'' if '.' in key else ', or null'}")
     check_names(config)
-    allowed = check_typed(config, list(config.get("overrides") or []) if typed is None else typed)
+    allowed = check_typed(config, typed)
     if "seed" in types:
         validate_seed("seed", plain["seed"])
     if "repeats" in types:

@@ -298,8 +298,9 @@ def _teaching(report: Report, metric: Quantity) -> str:
     lower = "" if metric.higher_is_better else " (lower is better)"
     taught = "the teacher"
     if report.data.examples.get("unlabelled"):
-        unlabeled = "images" if report.task == "image_classification" else "text"
-        taught = f"the teacher, which labels {unlabeled} that the control cannot use,"
+        taught = "the teacher, which labels text that the control cannot use,"
+        if report.task == "image_classification":
+            taught = "the teacher, which labels images that the control cannot use,"
     return f"Learning from {taught} {verb}: {compared}{lower}."
 
 

@@ -179,6 +179,27 @@ class Objective(nn.Module):
         return {"loss": sum(weights[key] * loss for key, loss in losses.items())} | losses
 
 
+class OffPolicyObjective(Objective):
+    """An objective whose method also trains on texts of the student's own, which this does not.
+
+    Args:
+        name: name of the objective in reports.
+        on_policy: share of the batches on such texts, 0.
+        terms: see :class:`Objective`.
+
+    Raises:
+        UserError: for any other share.
+    """
+
+    def __init__(self, name: str, on_policy: float = 0.0, **terms: Term | None):
+        if on_policy != 0:
+            raise UserError(
+                f"objective.on_policy={on_policy}: training on texts that the student writes is "
+                "not implemented, set it to 0"
+            )
+        super().__init__(name, **terms)
+
+
 class Stage:
     """One part of a training: an objective with its own length and learning rate.
 

@@ -21,7 +21,7 @@ class OwnShapeFactory(StudentFactory):
 
     Attributes:
         name: name in reports.
-        hidden_layers: number of layers; ``None``: the teacher's, and so on.
+        hidden_layers: number of layers; ``None``, here and below: the teacher's.
         hidden_size: width of the layers.
         heads: number of attention heads; a model with fewer heads of keys and values gets as many
             of them as divide the number.
@@ -38,10 +38,6 @@ class OwnShapeFactory(StudentFactory):
         for key, value in self._sizes.items():
             if value is not None and value < 1:
                 raise UserError(f"student.{key}={value}: it must be 1 or more")
-        if all(value is None for value in self._sizes.values()):
-            raise UserError(
-                "student=shape: give student.hidden_layers, hidden_size, heads or intermediate_size"
-            )
 
     @property
     def _sizes(self) -> dict[str, int | None]:

@@ -247,9 +247,9 @@ def test_students_of_a_shape_are_of_the_teachers_family(family, tmp_path):
         OwnShapeFactory(name="shape", hidden_size=8, heads=3).check(model.config)
 
 
-def test_a_shape_needs_a_size():
-    with pytest.raises(UserError, match=r"student=shape: give student\.hidden_layers"):
-        OwnShapeFactory(name="shape")
+def test_a_size_below_one_is_refused():
+    with pytest.raises(UserError, match=r"student\.heads=0: it must be 1 or more"):
+        OwnShapeFactory(name="shape", heads=0)
 
 
 # --- bad input ---

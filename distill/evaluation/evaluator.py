@@ -13,6 +13,7 @@ from torch import nn
 from distill.core.jagged import ArrayOrJagged
 from distill.data.dataset import DistillationDataset
 from distill.evaluation import speed
+from distill.evaluation.divergence import mean_divergence
 from distill.metrics.base import Floats, Metric, MetricFunction
 from distill.metrics.calibration import (
     binned_error,
@@ -208,11 +209,21 @@ def model_report(
         calibration=calibration_of(candidate.logits, candidate.examples, task),
         fidelity=None
         if teacher is None or candidate is teacher
-        else Fidelity(task.evaluator.fidelity(candidate.logits, teacher.logits)),
+        else _fidelity(candidate, teacher, task),
         calibration_intervals=_calibration_intervals(candidate, task),
         constant_prediction=_constant_prediction(candidate, task),
         temperature_scaling=_temperature_scaling(candidate, task),
     )
+
+
+def _fidelity(candidate: EvaluatedModel, teacher: EvaluatedModel, task: Task) -> Fidelity:
+    """Compare a model with the teacher by their logits; run both where too little was kept."""
+    found = task.evaluator.fidelity(candidate.logits, teacher.logits)
+    if task.evaluator.compares_distributions:
+        found["kl_divergence"] = mean_divergence(
+            teacher.model, teacher.examples, candidate.model, candidate.examples
+        )
+    return Fidelity(found)
 
 
 def compare_models(

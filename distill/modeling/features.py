@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from distill.core.errors import UserError
 from distill.modeling.families import attention_projections, config_of
-from distill.modeling.forward import forward_at_positions
+from distill.modeling.forward import forward_at_positions, forward_to_rows
 from distill.modeling.inputs import MASK, PIXELS
 from distill.modeling.needs import Need
 from distill.modeling.outputs import AttentionStates, CombinedModel, ModelOutputs
@@ -21,7 +21,7 @@ __all__ = ["AttentionStates", "ModelOutputs", "attention_projections", "forward_
 
 
 def forward_with_features(
-    model: nn.Module, inputs: Mapping[str, Tensor], needs: Iterable[str]
+    model: nn.Module, inputs: Mapping[str, Tensor], needs: Iterable[str], row_wise: bool = False
 ) -> ModelOutputs:
     """Run one forward pass and return what the objective needs of it.
 
@@ -29,6 +29,7 @@ def forward_with_features(
         model: a transformers model with a head, or an ensemble.
         inputs: the model's inputs.
         needs: see :class:`~distill.modeling.needs.Need`.
+        row_wise: whether logits may be left to be computed from ``head_rows``, where they are many.
 
     Raises:
         UserError: if its attention cannot be captured.
@@ -36,21 +37,29 @@ def forward_with_features(
     if isinstance(model, CombinedModel):
         return model.outputs(inputs, needs)
     needs, mask = set(needs), inputs.get(MASK)
+    forward = forward_to_rows if row_wise else _forward_whole
     if not needs & {Need.HIDDEN_STATES, Need.ATTENTION, Need.FEATURE_MAPS}:
-        return ModelOutputs(forward_at_positions(model, inputs).logits, mask=mask)
+        result, rows = forward(model, inputs)
+        return ModelOutputs(result.logits, mask=mask, head_rows=rows)
     if Need.FEATURE_MAPS in needs:
         result = forward_at_positions(model, inputs, full_sequence=True, output_hidden_states=True)
         maps = named_feature_maps(result.hidden_states, inputs[PIXELS])
         return ModelOutputs(result.logits, feature_maps=maps)
     settings = {"output_hidden_states": True} if Need.HIDDEN_STATES in needs else {}
     if Need.ATTENTION not in needs:
-        result = forward_at_positions(model, inputs, full_sequence=True, **settings)
+        result, rows = forward(model, inputs, full_sequence=True, **settings)
         hidden, stacks = _hidden_states(result, model)
-        return ModelOutputs(result.logits, hidden, mask=mask, stacks=stacks)
+        return ModelOutputs(result.logits, hidden, mask=mask, stacks=stacks, head_rows=rows)
     with _ProjectionHooks(model) as hooks:
-        result = forward_at_positions(model, inputs, full_sequence=True, **settings)
+        result, rows = forward(model, inputs, full_sequence=True, **settings)
     hidden, stacks = _hidden_states(result, model) if settings else (None, {})
-    return ModelOutputs(result.logits, hidden, hooks.attention(), mask, stacks)
+    return ModelOutputs(result.logits, hidden, hooks.attention(), mask, stacks, head_rows=rows)
+
+
+def _forward_whole(
+    model: nn.Module, inputs: Mapping[str, Tensor], **settings: Any
+) -> tuple[Any, None]:
+    return forward_at_positions(model, inputs, **settings), None
 
 
 def named_feature_maps(hidden_states: Iterable[Tensor], pixels: Tensor) -> dict[str, Tensor]:

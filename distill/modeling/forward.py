@@ -7,6 +7,7 @@ all. The result is that of the whole layer, up to rounding, for a sixth to a thi
 language model's logits are never computed for tokens that are not needed.
 """
 
+import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,9 +20,12 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from distill.modeling.families import Projections, config_of, find_family, layer_stack
+from distill.modeling.head_rows import WHOLE_LOGITS, HeadRows
 from distill.modeling.inputs import POSITIONS, batch_size
 from distill.modeling.loading import call_model
 from distill.modeling.outputs import CombinedModel
+
+log = logging.getLogger(__name__)
 
 # End of the class names of models whose head reads the first token only.
 FIRST_TOKEN_HEAD = "ForSequenceClassification"
@@ -64,6 +68,65 @@ def forward_at_positions(
         result = call_model(model, inputs, **settings)
     result.logits = output_logits(result).squeeze(0)
     return result
+
+
+def forward_to_rows(
+    model: nn.Module, inputs: Mapping[str, Tensor], **settings: Any
+) -> tuple[Any, HeadRows | None]:
+    """Run a model on a batch; leave out its output layer where the logits are too many.
+
+    Args:
+        model: a transformers model with a head, or an ensemble of them.
+        inputs: the model's inputs, with ``positions``.
+        **settings: see :func:`forward_at_positions`.
+
+    Returns:
+        The model's output and ``None``; or, for more than ``WHOLE_LOGITS`` logits of a model that
+        returns the output layer's product as it is, an output whose logits are a placeholder, and
+        the rows that they can be computed from.
+    """
+    layer = _plain_output_layer(model, inputs)
+    if layer is None:
+        return forward_at_positions(model, inputs, **settings), None
+    passed: list[Tensor] = []
+
+    def keep(states: Tensor) -> Tensor:
+        passed.append(states)
+        return states
+
+    layer.forward = keep  # type: ignore[method-assign, assignment]
+    try:
+        positions = inputs[POSITIONS]
+        result = forward_at_positions(model, inputs, **settings)
+    finally:
+        del layer.forward  # back to the method of its class
+    # The same memory: nothing came after the output layer but a change of shape.
+    if len(passed) != 1 or result.logits.data_ptr() != passed[0].data_ptr():
+        log.info(
+            "%s: its logits are not those of its output layer alone, they are computed whole",
+            type(model).__name__,
+        )
+        _CHANGED_LOGITS.add(model)
+        return forward_at_positions(model, inputs, **settings), None
+    rows = HeadRows(result.logits, layer.weight, layer.bias)
+    assert len(rows) == int((positions >= 0).sum())
+    result.logits = rows.placeholder
+    return result, rows
+
+
+def _plain_output_layer(model: nn.Module, inputs: Mapping[str, Tensor]) -> nn.Linear | None:
+    """Return the output layer of a model that gets too many logits from it; else ``None``."""
+    if POSITIONS not in inputs or isinstance(model, CombinedModel) or model in _CHANGED_LOGITS:
+        return None
+    layer = cast(PreTrainedModel, model).get_output_embeddings()
+    if not isinstance(layer, nn.Linear) or "forward" in vars(layer):
+        return None
+    count = int((inputs[POSITIONS] >= 0).sum()) * layer.out_features
+    return layer if count > WHOLE_LOGITS else None
+
+
+# Models that change the product of their output layer, such as by a cap on logits.
+_CHANGED_LOGITS: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def output_logits(result: Any) -> Tensor:

@@ -135,6 +135,10 @@ class Head(ABC):
         model: PreTrainedModel = self.auto_model.from_config(config)
         return model
 
+    def check_teacher(self, config: PreTrainedConfig, task_name: str) -> None:
+        """Raise a ``UserError`` for a teacher that must not have this head; default: none."""
+        return
+
     def check_config(self, config: PreTrainedConfig, task_name: str) -> None:
         """Raise a ``UserError`` for an architecture that has no class with this head."""
         with torch.device("meta"):

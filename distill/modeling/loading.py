@@ -398,6 +398,8 @@ def call_model(model: nn.Module, inputs: Mapping[str, Tensor], **settings: Any) 
     accepted = _forward_parameters(model_type)
     if accepted is not None:
         inputs = {key: value for key, value in inputs.items() if key in accepted}
+        if "use_cache" in accepted:  # keys and values for generating, which nobody reads here
+            settings.setdefault("use_cache", False)
     if TOKEN_TYPES in inputs and has_one_token_type(getattr(model, "config", None)):
         inputs = {key: value for key, value in inputs.items() if key != TOKEN_TYPES}
     return model(**inputs, **settings)

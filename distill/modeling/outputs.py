@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distill.modeling.head_rows import HeadRows
 from distill.modeling.precision import attention_scores
 
 
@@ -41,6 +42,8 @@ class ModelOutputs:
         members: of an ensemble, the outputs of each teacher by name.
         averaged: of an ensemble whose probabilities are averaged, the weight of each member.
         by_class: whether each class is a decision of its own (sigmoid), for that average.
+        head_rows: what the logits can be computed from, where they are too many to exist whole;
+            ``logits`` is then a placeholder without numbers.
     """
 
     logits: Tensor
@@ -52,6 +55,16 @@ class ModelOutputs:
     members: Mapping[str, "ModelOutputs"] = field(default_factory=dict)
     averaged: Mapping[str, float] = field(default_factory=dict)
     by_class: bool = False
+    head_rows: HeadRows | None = None
+
+    def at_rows(self, rows: slice) -> "ModelOutputs":
+        """Return the logits of some rows, of an ensemble those of each member as well."""
+        if self.head_rows is not None:
+            return ModelOutputs(self.head_rows.logits(rows))
+        members = {name: member.at_rows(rows) for name, member in self.members.items()}
+        return ModelOutputs(
+            self.logits[rows], members=members, averaged=self.averaged, by_class=self.by_class
+        )
 
     def for_teacher(self, member: str | None) -> "ModelOutputs":
         """Return the outputs of a member of an ensemble; its own without a name."""

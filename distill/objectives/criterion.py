@@ -16,10 +16,13 @@ class Criterion(ABC):
     Attributes:
         distribution: decides the form of the terms on logits.
         caches_logits: whether a teacher's logits are small enough to be stored.
+        row_wise: whether logits are used as they are and the loss is a mean over their rows, so
+            that both can be computed for some rows at a time.
     """
 
     distribution: ClassVar[Distribution]
     caches_logits: ClassVar[bool] = True
+    row_wise: ClassVar[bool] = False
 
     @abstractmethod
     def hard_label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:

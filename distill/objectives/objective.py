@@ -4,11 +4,13 @@ import re
 from collections.abc import Iterable
 from typing import Any, Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 from distill.core.errors import UserError
 from distill.modeling.features import ModelOutputs
 from distill.modeling.needs import Need, as_needs
+from distill.objectives.functional.row_chunks import weighted_row_losses
 from distill.objectives.pair import ModelPair
 from distill.objectives.schedules import Schedule, schedule_bounds, value_at
 from distill.objectives.terms.base import Batch, Term
@@ -111,6 +113,20 @@ class Objective(nn.Module):
         terms = self.active_terms
         return _union_of_needs(terms[key] for key in self.weights_at(progress))
 
+    def is_row_wise_at(self, progress: float) -> bool:
+        """Return whether logits can be computed for some rows at a time.
+
+        That is where every term with a weight above 0 at this fraction of the training is a mean
+        over rows of logits, or reads no logits.
+        """
+        terms = [self.active_terms[key] for key in self.weights_at(progress)]
+        return all(
+            term.row_wise and not getattr(term, "has_adaptive_temperature", False)
+            if term.reads_logits
+            else True
+            for term in terms
+        ) and any(term.row_wise for term in terms)
+
     def scheduled_values(self, progress: float) -> dict[str, float]:
         """Return the values of schedules of time, for logging.
 
@@ -143,16 +159,45 @@ class Objective(nn.Module):
             The unweighted losses by term, and their weighted sum as ``loss``, scalars.
         """
         weights, losses, terms = self.weights_at(progress), {}, self.active_terms
+        in_chunks: list[str] = []
         for key in weights:
             term = terms[key]
             term.progress = progress
-            term_teacher = teacher
-            if term.needs and teacher is not None:
-                term_teacher = teacher.for_teacher(term.teacher)
-            losses[key] = term(student, term_teacher, batch)
+            if student.head_rows is not None and term.reads_logits:
+                in_chunks.append(key)
+            else:
+                losses[key] = term(student, _teacher_of(term, teacher), batch)
+        if in_chunks:
+            total, of_chunks = _losses_in_chunks(
+                {key: terms[key] for key in in_chunks},
+                [weights[key] for key in in_chunks], student, teacher, batch,
+            )  # fmt: skip
+            rest = sum(weights[key] * loss for key, loss in losses.items())
+            return {"loss": total + rest} | losses | of_chunks
         if not losses:  # every schedule is at 0
             return {"loss": student.logits.sum() * 0.0}
         return {"loss": sum(weights[key] * loss for key, loss in losses.items())} | losses
+
+
+class OffPolicyObjective(Objective):
+    """An objective whose method also trains on texts of the student's own, which this does not.
+
+    Args:
+        name: name of the objective in reports.
+        on_policy: share of the batches on such texts, 0.
+        terms: see :class:`Objective`.
+
+    Raises:
+        UserError: for any other share.
+    """
+
+    def __init__(self, name: str, on_policy: float = 0.0, **terms: Term | None):
+        if on_policy != 0:
+            raise UserError(
+                f"objective.on_policy={on_policy}: training on texts that the student writes is "
+                "not implemented, set it to 0"
+            )
+        super().__init__(name, **terms)
 
 
 class Stage:
@@ -285,6 +330,46 @@ def training_stages(objective: Objective | Recipe) -> list[Stage]:
             "add a stage that does"
         )
     return [Stage.from_objective(objective)]
+
+
+def _teacher_of(term: Term, teacher: ModelOutputs | None) -> ModelOutputs | None:
+    """Return the outputs that a term compares with."""
+    return teacher.for_teacher(term.teacher) if term.needs and teacher is not None else teacher
+
+
+def _losses_in_chunks(
+    terms: dict[str, Term],
+    weights: list[float],
+    student: ModelOutputs,
+    teacher: ModelOutputs | None,
+    batch: Batch,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute terms that are means over rows, a chunk of rows at a time.
+
+    Returns:
+        Their weighted sum, and each of them without gradient.
+    """
+    rows = student.head_rows
+    assert rows is not None
+
+    def losses_of(logits: Tensor, part: slice) -> Tensor:
+        of_student = ModelOutputs(logits)
+        of_teacher = None if teacher is None else _at_rows(teacher, part)
+        labels = {"labels": batch["labels"][part]}
+        return torch.stack(
+            [term(of_student, _teacher_of(term, of_teacher), labels) for term in terms.values()]
+        )
+
+    factors = torch.tensor(weights, device=rows.hidden.device)
+    total, losses = weighted_row_losses(
+        rows.hidden, rows.weight, rows.bias, losses_of, factors, rows.chunks()
+    )
+    return total, dict(zip(terms, losses.unbind(), strict=True))
+
+
+@torch.no_grad()
+def _at_rows(teacher: ModelOutputs, part: slice) -> ModelOutputs:
+    return teacher.at_rows(part)
 
 
 def _union_of_needs(terms: Iterable[Term]) -> frozenset[Need]:

@@ -13,6 +13,7 @@ from distill.data.sources.base import DataSource
 from distill.modeling.needs import Need
 from distill.objectives.objective import Objective, Recipe
 from distill.student.base import StudentFactory
+from distill.student.from_shape import ShapeFactory
 from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
 from distill.teacher.ensemble import EnsembleConfig
@@ -118,6 +119,30 @@ def masked_lm_needs_unfactorized_embeddings(components: Components) -> str | Non
     )
 
 
+def causal_lm_needs_a_decoder(components: Components) -> str | None:
+    """Refuse the shapes of BERT as students of a task that BERT cannot do."""
+    student, task = components.student, components.task
+    if "ForCausalLM" not in task.head.architectures or not isinstance(student, ShapeFactory):
+        return None
+    return (
+        f"student={student.name} is a BERT, in which every token sees those that it should "
+        "predict: for task=causal_lm use student=shape, half, third or single"
+    )
+
+
+def causal_lm_needs_terms_over_tokens(components: Components) -> str | None:
+    """Refuse terms that relate tokens of a batch to each other, or need all logits of them."""
+    if "ForCausalLM" not in components.task.head.architectures:
+        return None
+    for name, term in components.objective.active_terms.items():
+        if term.reads_logits and not term.row_wise:
+            return (
+                f"objective.{name}: it is no mean over tokens, which task=causal_lm needs to leave "
+                "out whole logits: use objective=kd, reverse_kl, gkd, distillm or minitron"
+            )
+    return None
+
+
 def logits_must_be_small_enough_to_cache(components: Components) -> str | None:
     """Refuse stored teacher outputs for tasks whose logits are too large."""
     if components.task.criterion.caches_logits or components.teacher.outputs != "cached":
@@ -189,6 +214,8 @@ RULES: tuple[Rule, ...] = (
     task_needs_a_head_of_the_student,
     token_level_task_needs_one_length,
     masked_lm_needs_unfactorized_embeddings,
+    causal_lm_needs_a_decoder,
+    causal_lm_needs_terms_over_tokens,
     logits_must_be_small_enough_to_cache,
     label_options_need_labels,
     augmentation_needs_text,

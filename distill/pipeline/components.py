@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 from distill.config.error_messages import user_message
 from distill.core.cache import cache_key
 from distill.core.errors import UserError
-from distill.data.prepare import UNLABELED, PreparedData
+from distill.data.prepare import UNLABELED, PreparedData, prepare_data
 from distill.data.sources.base import DataSource
 from distill.modeling import loading
 from distill.modeling.features import attention_projections
@@ -30,6 +30,7 @@ from distill.student.base import StudentFactory
 from distill.tasks.base import Task
 from distill.teacher.config import TeacherConfig
 from distill.teacher.ensemble import EnsembleConfig, expand_seeds
+from distill.teacher.scratch import ScratchConfig
 from distill.training.optimizer import AdamW
 from distill.training.trainer import TrainerFactory
 
@@ -93,6 +94,10 @@ class RunComponents:
         if source.unlabeled_select == "nearest" and source.unlabeled_encoder is None:
             first = next(iter(getattr(teacher, "members", {"": teacher}).values()))
             source = replace(source, unlabeled_encoder=first.path)
+        cache_dir = Path(config.cache_dir).expanduser()
+        if isinstance(teacher, ScratchConfig):
+            data = prepare_data(source, parts["task"].schema, cache_dir)
+            teacher = teacher.create(parts["task"], data, cache_dir)
         components = cls(
             task=parts["task"],
             source=source,
@@ -106,7 +111,7 @@ class RunComponents:
             repeats=config.get("repeats", 1),
             control=config.control,
             baselines=baseline_roles(config, parts["task"]),
-            cache_dir=Path(config.cache_dir).expanduser(),
+            cache_dir=cache_dir,
         )
         teacher_config = next(iter(components._teacher_configs().values()))
         check_compatibility(components)
@@ -236,6 +241,7 @@ class RunComponents:
         num_outputs = self.task.head.output_size(num_labels, configs[first])
         for config in configs.values():
             loading.check_max_length(config, self.source.max_length)
+            self.task.head.check_teacher(config, self.task.name)
             self._check_output_size(num_labels, config, num_outputs)
             if Need.ATTENTION in self.objective.needs:
                 attention_projections(loading.meta_model(config))

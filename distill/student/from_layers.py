@@ -243,6 +243,8 @@ def _copy_layers(model: PreTrainedModel, indices: list[int]) -> PreTrainedModel:
         elif match[2] in new_index:
             weights[match[1] + new_index[match[2]] + match[3]] = tensor
     result.load_state_dict(weights)
+    if model.can_generate():  # how it stops and samples is no part of the configuration
+        result.generation_config = copy.deepcopy(model.generation_config)
     return result
 
 

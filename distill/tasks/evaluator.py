@@ -61,11 +61,17 @@ class Evaluator(ABC, Generic[LogitsT]):
             conclusion go by, one of ``selection_metrics``.
         per_class: whether to report precision, recall and F1 of every class.
 
+    Attributes:
+        compares_distributions: whether student and teacher run side by side on the evaluated split
+            for the divergence of their distributions, of which :meth:`reduce_logits` keeps too
+            little.
+
     Raises:
         UserError: for a metric that does not exist.
     """
 
     selection_metrics: ClassVar[tuple[str, ...]]
+    compares_distributions: ClassVar[bool] = False
 
     def __init__(self, metric: str, per_class: bool = False):
         if metric not in self.selection_metrics:

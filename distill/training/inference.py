@@ -1,6 +1,6 @@
 """Forward passes over a whole split, outside of training."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from distill.core.hardware import Hardware
 from distill.core.jagged import ArrayOrJagged, allocate_rows
 from distill.data.dataset import DistillationDataset
 from distill.distributed.environment import SINGLE_PROCESS, ProcessRank
-from distill.modeling.forward import forward_at_positions
+from distill.modeling.forward import forward_at_positions, forward_to_rows
+from distill.modeling.inputs import POSITIONS
 from distill.modeling.packed_linear import packed_linears
 
 # Logits and labels of a batch -> what is kept of the logits.
@@ -54,9 +55,11 @@ def iter_logits(
     with torch.inference_mode(), packed_linears(model):
         for indices, batch in zip(loader.sampler, loader, strict=True):
             inputs = {key: value.to(hardware.device) for key, value in batch["student"].items()}
-            logits = forward_at_positions(model, inputs).logits.float()
-            if reduce_logits is not None:
-                logits = reduce_logits(logits, batch["labels"].to(hardware.device))
+            if reduce_logits is None:
+                logits = forward_at_positions(model, inputs).logits.float()
+            else:
+                labels = batch["labels"].to(hardware.device)
+                logits = _reduced_logits(model, inputs, labels, reduce_logits)
             if not bool(logits.isfinite().all()):
                 raise RunError(
                     f"{type(model).__name__}: an output is not a finite number: its weights are "
@@ -85,3 +88,21 @@ def predict_logits(
         result[indices] = logits
     assert result is not None, "a split without examples is refused when the data are prepared"
     return result
+
+
+def _reduced_logits(
+    model: nn.Module, inputs: Mapping[str, Tensor], labels: Tensor, reduce_logits: LogitsReducer
+) -> Tensor:
+    """Return what is kept of a batch's logits; of too many, a chunk of rows at a time."""
+    if len(labels) != _count_positions(inputs):  # a label is not one row's
+        return reduce_logits(forward_at_positions(model, inputs).logits.float(), labels)
+    result, rows = forward_to_rows(model, inputs)
+    if rows is None:
+        return reduce_logits(result.logits.float(), labels)
+    parts = [reduce_logits(rows.logits(part).float(), labels[part]) for part in rows.chunks()]
+    return torch.cat(parts)
+
+
+def _count_positions(inputs: Mapping[str, Tensor]) -> int | None:
+    positions = inputs.get(POSITIONS)
+    return None if positions is None else int((positions >= 0).sum())

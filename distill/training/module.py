@@ -14,7 +14,7 @@ from distill.core.jagged import ArrayOrJagged, allocate_rows
 from distill.data.dataset import DistillationDataset
 from distill.distributed.collectives import all_gather_object, all_reduce_mean
 from distill.modeling.features import ModelOutputs, forward_with_features
-from distill.modeling.forward import forward_at_positions
+from distill.modeling.forward import forward_at_positions, forward_to_rows
 from distill.modeling.head import last_linear
 from distill.modeling.row_embedding import RowEmbedding
 from distill.objectives.objective import Objective
@@ -72,13 +72,17 @@ class DistillationModule(pl.LightningModule):
         return self.trainer.global_step / self._steps if self._trainer is not None else 0.0
 
     def teacher_outputs(
-        self, batch: dict[str, Any], needs: frozenset[str] | None = None
+        self,
+        batch: dict[str, Any],
+        needs: frozenset[str] | None = None,
+        row_wise: bool = False,
     ) -> ModelOutputs | None:
         """Return the teacher's outputs: stored logits, or one live forward pass.
 
         Args:
             batch: with ``teacher_logits``, or the teacher's inputs.
             needs: features to compute; by default all that any term ever needs.
+            row_wise: whether logits may be left to be computed from ``head_rows``.
 
         Returns:
             ``None`` without a teacher, or if nothing is needed of it.
@@ -90,11 +94,13 @@ class DistillationModule(pl.LightningModule):
             return None
         with torch.no_grad():
             return self._to_distributions(
-                forward_with_features(self._teacher[0], batch["teacher"], needs), batch
+                forward_with_features(self._teacher[0], batch["teacher"], needs, row_wise), batch
             )
 
     def _to_distributions(self, outputs: ModelOutputs, batch: dict[str, Any]) -> ModelOutputs:
         """Bring the logits of a model, or of each member of an ensemble, into the terms' shape."""
+        if outputs.head_rows is not None:  # of a criterion that takes logits as they are
+            return outputs
         for member in (outputs, *outputs.members.values()):
             member.logits = self.task.criterion.to_distributions(member.logits, batch)
         if outputs.averaged:  # a mean of distributions, which the logits are only now
@@ -105,10 +111,13 @@ class DistillationModule(pl.LightningModule):
         """Run the student on a batch; return the weighted loss."""
         progress = self.progress
         needs = self.objective.needs_at(progress)
+        row_wise = self.task.criterion.row_wise and self.objective.is_row_wise_at(progress)
         student = self._to_distributions(
-            forward_with_features(self.student, batch["student"], needs), batch
+            forward_with_features(self.student, batch["student"], needs, row_wise), batch
         )
-        losses = self.objective(student, self.teacher_outputs(batch, needs), batch, progress)
+        # The teacher's logits are left out where the student's are, else both exist whole.
+        teacher = self.teacher_outputs(batch, needs, row_wise=student.head_rows is not None)
+        losses = self.objective(student, teacher, batch, progress)
         if "batch_share" in batch:
             losses = self._mean_over_processes(losses, batch["batch_share"])
         self.losses.append({name: value.detach() for name, value in losses.items()})
@@ -158,15 +167,32 @@ class DistillationModule(pl.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Collect the loss and the part of the logits that the metrics need, in fp32."""
         with torch.autocast(self.device.type, enabled=False):
-            logits = forward_at_positions(self.student, batch["student"]).logits.float()
-        outputs = self._to_distributions(ModelOutputs(logits), batch)
-        loss = self.task.criterion.hard_label_loss(outputs.logits, batch["labels"])
-        kept = self.task.evaluator.reduce_logits(logits, batch["labels"])
+            loss, kept = self._validated(batch)
         if len(batch["rows"]):
             size = len(batch["labels"])
             # A batch without any label has no loss.
             share = float(loss) * size if size else 0.0
             self._validation.append((batch["rows"].cpu(), kept.cpu(), share, size))
+
+    def _validated(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch, and the part of its logits that the metrics need."""
+        criterion, evaluator = self.task.criterion, self.task.evaluator
+        labels, rows = batch["labels"], None
+        if criterion.row_wise:
+            result, rows = forward_to_rows(self.student, batch["student"])
+        else:
+            result = forward_at_positions(self.student, batch["student"])
+        if rows is None:
+            logits = result.logits.float()
+            outputs = self._to_distributions(ModelOutputs(logits), batch)
+            loss = criterion.hard_label_loss(outputs.logits, labels)
+            return loss, evaluator.reduce_logits(logits, labels)
+        total, kept = torch.zeros((), device=labels.device), []
+        for part in rows.chunks():
+            logits = rows.logits(part).float()
+            total += criterion.hard_label_loss(logits, labels[part]) * len(logits) / len(rows)
+            kept.append(evaluator.reduce_logits(logits, labels[part]))
+        return total, torch.cat(kept)
 
     @property
     def loss_name(self) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from transformers import LlamaConfig, PreTrainedConfig
 
 import distill.tasks
 from distill.core.errors import UserError
@@ -26,6 +27,7 @@ from distill.modeling.image_networks import network_config
 from distill.modeling.size import multiply_accumulates
 from distill.objectives.criterion import Criterion, Distribution
 from distill.tasks.base import Task
+from distill.tasks.causal_lm import CausalLM
 from distill.tasks.evaluator import CalibrationSamples, Evaluator
 from distill.tasks.image_classification import ImageClassification
 from distill.tasks.masked_lm import MaskedLM
@@ -64,12 +66,14 @@ ROWS = {
     QuestionAnswering: lambda count, seed: asked(count, seed, unanswerable=True),
     MaskedLM: lambda count, seed: [{"text": row["text"]} for row in sentences(count, seed)],
     ImageClassification: image_rows,
+    CausalLM: lambda count, seed: [{"text": row["text"]} for row in sentences(count, seed)],
 }
 # Another value of each of the tasks' settings.
 OTHER_VALUES = {
     "per_class": True, "scale": 2.0, "stride": 1, "max_answer_length": 5,
     "no_answer_threshold": 0.5, "mlm_probability": 0.3, "mask_share": 0.5, "random_share": 0.2,
-    "whole_word": True, "smoothing": 0.7, "augmentation": "crop", "views": 3,
+    "whole_word": True, "smoothing": 0.7, "augmentation": "crop", "views": 3, "documents": "blocks",
+    "pairs": ["text", "text"], "min_steps": 7,
 }  # fmt: skip
 SETTINGS = [
     (kind, name)
@@ -100,6 +104,8 @@ class Case:
 
 TOKENIZER = make_tokenizer(FILLER + GOOD + BAD + PIECES)
 OTHER_TOKENIZER = make_tokenizer(BAD + GOOD + FILLER + PIECES)
+for tokenizer in (TOKENIZER, OTHER_TOKENIZER):
+    tokenizer.eos_token = "[SEP]"  # where texts end, for CausalLM
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +128,16 @@ def case(tmp_path_factory):
 
 
 def build_model(task: Task, names: list[str]) -> torch.nn.Module:
+    config: PreTrainedConfig = make_model(
+        layers=2, vocab_size=len(TOKENIZER), initializer_range=0.5
+    ).config
     if isinstance(task, ImageClassification):
         config = network_config("vgg_tiny", {}, "student", (8, 8), 3)
-    else:
-        config = make_model(layers=2, vocab_size=len(TOKENIZER), initializer_range=0.5).config
+    if isinstance(task, CausalLM):  # BERT is none
+        config = LlamaConfig(
+            vocab_size=len(TOKENIZER), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+            intermediate_size=64, pad_token_id=0, initializer_range=0.5,
+        )  # fmt: skip
     config.update(task.head.config_settings(names))
     torch.manual_seed(0)
     return task.head.build(config).eval()
@@ -427,7 +439,7 @@ def test_distributions_are_those_of_the_logits(kind, case):
 
 # --- evaluator ----------------------------------------------------------------------------------
 
-SMALLER_IS_BETTER = ("error", "loss", "perplexity")
+SMALLER_IS_BETTER = ("error", "loss", "perplexity", "per_byte")
 
 
 @every_task
@@ -461,7 +473,7 @@ def test_a_split_is_measured(kind, case):
     measures = evaluator.calibration(logits, examples.labels)
     assert measures is None or all(value >= 0 for value in measures.values())
     found = evaluator.categorical_logits(logits, examples)
-    assert (found is None) == (kind in (Regression, QuestionAnswering, MaskedLM))
+    assert (found is None) == (kind in (Regression, QuestionAnswering, MaskedLM, CausalLM))
     if found is not None:
         losses = CalibrationSamples.from_logits(*found).losses
         assert losses.mean() == pytest.approx(measures["negative_log_likelihood"])

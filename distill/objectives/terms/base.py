@@ -38,6 +38,8 @@ class Term(nn.Module, ABC):
             read the same tokens.
         trains_head: whether the term trains the student's head, so that its metric on the
             validation split is meaningful.
+        row_wise: whether the term reads nothing but logits and labels and is a mean over their
+            rows, so that it can be computed for some rows at a time.
         stack: stack of layers that is compared where a model has several (``encoder``,
             ``decoder``); ``None``: the only one.
         progress: fraction of the training that is done, from 0 to 1; set before every call.
@@ -46,6 +48,7 @@ class Term(nn.Module, ABC):
     needs: frozenset[Need] = frozenset()
     compares_tokens: bool = False
     trains_head: bool = False
+    row_wise: bool = False
     stack: str | None = None
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -79,6 +82,11 @@ class Term(nn.Module, ABC):
         Returns:
             Scalar, not yet weighted.
         """
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether :meth:`forward` reads logits of the student; a term without a teacher may."""
+        return not self.needs or self.trains_head or Need.LOGITS in self.needs
 
     @property
     def settings(self) -> dict[str, Any]:

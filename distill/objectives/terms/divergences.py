@@ -22,6 +22,7 @@ class ReverseKL(LogitTerm):
     """
 
     distributions = CATEGORICAL_FORMS
+    row_wise = True
 
     def compare(
         self, student: Tensor, teacher: Tensor, temperature: Temperature, batch: Batch
@@ -41,6 +42,7 @@ class TotalVariation(LogitTerm):
     """
 
     distributions = CATEGORICAL_FORMS
+    row_wise = True
 
     def compare(
         self, student: Tensor, teacher: Tensor, temperature: Temperature, batch: Batch
@@ -61,6 +63,7 @@ class JensenShannon(LogitTerm):
     """
 
     distributions = CATEGORICAL_FORMS
+    row_wise = True
 
     def __init__(
         self,
@@ -99,6 +102,7 @@ class SkewedKL(LogitTerm):
     """
 
     distributions = CATEGORICAL_FORMS
+    row_wise = True
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ class HardLabels(Term):
     """
 
     trains_head = True
+    row_wise = True
 
     def __init__(self, weight: float | Schedule = 0.5, label_smoothing: float = 0.0):
         super().__init__(weight)

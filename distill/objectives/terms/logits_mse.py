@@ -19,6 +19,7 @@ class LogitsMSE(LogitTerm):
     """
 
     distributions = ("categorical", "bernoulli", "gaussian")
+    row_wise = True
 
     def __init__(
         self,

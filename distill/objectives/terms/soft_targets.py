@@ -23,6 +23,7 @@ class SoftTargets(LogitTerm):
     """
 
     distributions = (*CATEGORICAL_FORMS, "bernoulli", "gaussian")
+    row_wise = True
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class SoftCrossEntropy(LogitTerm):
     """
 
     distributions = (*CATEGORICAL_FORMS, "gaussian")
+    row_wise = True
 
     def compare(
         self, student: Tensor, teacher: Tensor, temperature: Temperature, batch: Batch
@@ -79,6 +81,7 @@ class HardTeacherLabels(LogitTerm):
     """
 
     distributions = CATEGORICAL_FORMS
+    row_wise = True
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ class MaskedLMCriterion(Criterion):
 
     distribution: ClassVar[Distribution] = "categorical"
     caches_logits: ClassVar[bool] = False
+    row_wise: ClassVar[bool] = True
 
     def hard_label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         r"""Cross-entropy of the masked tokens in fp32: ``(U, V)``, ``(U,)`` -> scalar.

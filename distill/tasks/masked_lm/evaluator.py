@@ -20,27 +20,8 @@ from distill.tasks.masked_lm.preprocessor import MaskingConfig
 NLL, PREDICTED, CONFIDENCE = range(3)
 
 
-class MaskedLMEvaluator(Evaluator[JaggedArray]):
-    """Metrics over masked tokens.
-
-    Args:
-        metric: ``accuracy``.
-        masking: decides what is measured.
-    """
-
-    selection_metrics = ("accuracy",)
-
-    def __init__(self, metric: str, masking: MaskingConfig):
-        super().__init__(metric)
-        self.masking = masking
-
-    @property
-    def all_metrics(self) -> list[Metric]:
-        """Accuracy and perplexity."""
-        return [
-            Metric("accuracy", _accuracy),
-            Metric("perplexity", _perplexity, higher_is_better=False),
-        ]
+class VocabularyEvaluator(Evaluator[JaggedArray]):
+    """What predictions of single tokens have in common; of each distribution three numbers stay."""
 
     def reduce_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Reduce ``(U, V)`` logits and ``(U,)`` labels to ``(U, 3)``.
@@ -55,19 +36,19 @@ class MaskedLMEvaluator(Evaluator[JaggedArray]):
         columns = normalizer - label_logits, predicted.float(), (highest - normalizer).exp()
         return torch.stack(columns, -1)
 
-    def metric_inputs(
+    def sums(
         self, logits: JaggedArray, examples: DistillationDataset
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sums of each row over its masked tokens.
+        """Return the sums of each row over its predicted tokens.
 
         Returns:
             ``(N, 2)``, negative log-likelihoods in nats and correct tokens, and ``(N,)``, the
-            number of masked tokens.
+            number of predicted tokens.
         """
         reduced = np.asarray(logits.values, dtype=np.float64)
         correct = reduced[:, PREDICTED] == examples.label_values
         columns = np.stack([reduced[:, NLL], correct], axis=1)
-        starts = logits.starts[:-1]  # every row has a masked token
+        starts = logits.starts[:-1]  # every row has a predicted token
         return np.add.reduceat(columns, starts, axis=0), logits.counts
 
     def calibration(self, logits: JaggedArray, labels: JaggedArray) -> dict[str, float]:
@@ -92,14 +73,6 @@ class MaskedLMEvaluator(Evaluator[JaggedArray]):
             clusters=np.repeat(np.arange(len(logits.counts)), logits.counts),
         )
 
-    def constant_prediction(
-        self, logits: JaggedArray, examples: DistillationDataset, names: Sequence[str]
-    ) -> str | None:
-        """Return that one token is predicted throughout; the outputs have no names."""
-        predicted = logits.values[:, PREDICTED].astype(np.int64)
-        what = "the token with the id {} for every masked token"
-        return class_labels.constant_class(predicted, (), what)
-
     def fidelity(self, logits: JaggedArray, teacher: JaggedArray) -> dict[str, float | None]:
         """Return the share of equal tokens; whole distributions are not kept."""
         return {
@@ -108,6 +81,43 @@ class MaskedLMEvaluator(Evaluator[JaggedArray]):
             ),
             "kl_divergence": None,
         }
+
+
+class MaskedLMEvaluator(VocabularyEvaluator):
+    """Metrics over masked tokens.
+
+    Args:
+        metric: ``accuracy``.
+        masking: decides what is measured.
+    """
+
+    selection_metrics = ("accuracy",)
+
+    def __init__(self, metric: str, masking: MaskingConfig):
+        super().__init__(metric)
+        self.masking = masking
+
+    @property
+    def all_metrics(self) -> list[Metric]:
+        """Accuracy and perplexity."""
+        return [
+            Metric("accuracy", _accuracy),
+            Metric("perplexity", _perplexity, higher_is_better=False),
+        ]
+
+    def metric_inputs(
+        self, logits: JaggedArray, examples: DistillationDataset
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sums of each row over its masked tokens, see :meth:`sums`."""
+        return self.sums(logits, examples)
+
+    def constant_prediction(
+        self, logits: JaggedArray, examples: DistillationDataset, names: Sequence[str]
+    ) -> str | None:
+        """Return that one token is predicted throughout; the outputs have no names."""
+        predicted = logits.values[:, PREDICTED].astype(np.int64)
+        what = "the token with the id {} for every masked token"
+        return class_labels.constant_class(predicted, (), what)
 
     def fingerprint(self, content: str, examples: DistillationDataset) -> str:
         """Include the masked tokens: with others, numbers cannot be compared."""

@@ -25,6 +25,7 @@ TYPES: Mapping[str, Any] = {
 
 LARGEST = 2**63 - 1
 """Largest whole number that an option may have."""
+PRETRAINED_TEACHER = "distill.teacher.config.TeacherConfig"
 # Options whose empty value would mean the folder that the command is called in.
 PATHS = ("cache_dir", "resume", "data.path", "teacher.path", "student.path", "model")
 
@@ -59,8 +60,9 @@ def validate_config(
     typed = list(config.get("overrides") or []) if typed is None else typed
     for key in PATHS:
         given = OmegaConf.select(config, key)
-        starts_randomly = key == "teacher.path" and "shape" in config.get("teacher", {})
-        if isinstance(given, str) and not given.strip() and not starts_randomly:
+        # Other teachers start from random weights.
+        needed = key != "teacher.path" or config.teacher.get("_target_") == PRETRAINED_TEACHER
+        if isinstance(given, str) and not given.strip() and needed:
             raise UserError(f"{key} is empty: give a folder{'' if '.' in key else ', or null'}")
     check_names(config)
     allowed = check_typed(config, typed)

@@ -7,6 +7,7 @@ them. One seed compares two models, whatever the p-value.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from distill.reporting.quantities import Quantity, quantity, speedup
@@ -197,8 +198,10 @@ def _against_teacher(
     subject = f"Averaged over {paired.seeds} seeds, it" if over_seeds else "It"
     whose = "the one teacher's" if over_seeds else "the teacher's"
     numbers = f"{_with_interval(own)} against {score(reached.value)}"
-    if own.value == reached.value:
-        said = f"{subject} scores the same as its teacher: {metric.label} {numbers}."
+    if score(own.value) == score(reached.value):
+        same = math.isclose(own.value, reached.value, abs_tol=1e-9)
+        how = "the same" if same else "about the same"
+        said = f"{subject} scores {how} as its teacher: {metric.label} {numbers}."
     elif metric.is_better(own.value, reached.value):
         said = f"{subject} scores higher than its teacher: {metric.label} {numbers}."
         if not metric.higher_is_better:

@@ -17,15 +17,25 @@ from distill.data.columns import content_hash
 from distill.data.prepare import prepare_data
 from distill.data.sources import docstrings, hub
 from distill.data.sources.base import DataSource
+from distill.data.sources.digits import DigitsSource
 from distill.data.sources.docstrings import DocstringSource
 from distill.data.sources.files import FileSource
 from distill.data.sources.hub import HubSource
+from distill.data.sources.images import ImageSource
 from distill.data.sources.tweets import TweetSource
 from distill.tasks.sequence_classification import SequenceClassification
 from tests.factories import composed, sentences, write_csv
 from tests.subclasses import concrete_subclasses
 
-SOURCES = concrete_subclasses(DataSource, distill.data.sources)
+# Those of images promise the same of other columns: test_image_contract.py.
+ALL_SOURCES = concrete_subclasses(DataSource, distill.data.sources)
+SOURCES = [kind for kind in ALL_SOURCES if not issubclass(kind, ImageSource)]
+IMAGE_SOURCES = [kind for kind in ALL_SOURCES if issubclass(kind, ImageSource)]
+# What presets of images leave out.
+TEXT_OPTIONS = {
+    "text", "text_pair", "max_length", "label_separator", "unlabeled_select",
+    "unlabeled_neighbors", "unlabeled_encoder",
+}  # fmt: skip
 SIZES = {"train": 40, "validation": 20, "test": 30}
 
 
@@ -201,7 +211,7 @@ def presets() -> list[str]:
 
 
 def preset_config(preset: str):
-    own = ["data.path=someone/films"] if preset in ("files", "hub") else []
+    own = ["data.path=someone/films"] if preset in ("files", "hub", "images") else []
     return composed(f"data={preset}", *own).data
 
 
@@ -209,15 +219,19 @@ def preset_config(preset: str):
 def test_every_preset_makes_a_source(preset):
     config = preset_config(preset)
     source = instantiate(config, _convert_="all")
-    assert type(source) in SOURCES
+    assert type(source) in [*SOURCES, *IMAGE_SOURCES]
     assert source.name
     # A preset leaves no option out: what is not there cannot be found by a user.
     options = {option.name for option in dataclasses.fields(source)}
-    assert set(config) == options | {"_target_"}
+    of_texts = TEXT_OPTIONS if type(source) in IMAGE_SOURCES else set()
+    own = {"path"} if isinstance(source, DigitsSource) else set()
+    assert set(config) == options - of_texts - own | {"_target_"}
 
 
 def test_every_source_has_a_preset():
-    assert {get_class(preset_config(preset)._target_) for preset in presets()} == set(SOURCES)
+    assert {get_class(preset_config(preset)._target_) for preset in presets()} == {
+        *SOURCES, *IMAGE_SOURCES
+    }  # fmt: skip
 
 
 def test_a_source_without_a_method_cannot_be_made():

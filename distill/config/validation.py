@@ -61,7 +61,9 @@ def validate_config(
     for key in PATHS:
         given = OmegaConf.select(config, key)
         # Other teachers start from random weights.
-        needed = key != "teacher.path" or config.teacher.get("_target_") == PRETRAINED_TEACHER
+        needed = key != "teacher.path" or (
+            OmegaConf.select(config, "teacher._target_") == PRETRAINED_TEACHER
+        )
         if isinstance(given, str) and not given.strip() and needed:
             raise UserError(f"{key} is empty: give a folder{'' if '.' in key else ', or null'}")
     check_names(config)

@@ -20,7 +20,7 @@ def test_help_answers_from_any_folder(start, tmp_path):
     result = call(*start, "--help", cwd=tmp_path)
     seconds = time.perf_counter() - started
     assert result.returncode == 0
-    assert "student: bilstm, cnn, fast" in result.stdout
+    assert "student: bilstm, cnn, convnext, fast" in result.stdout
     assert seconds < 10  # 0.8 s on an idle machine: torch is not imported
     assert not list(tmp_path.iterdir())
 

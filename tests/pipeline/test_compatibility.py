@@ -10,6 +10,7 @@ from distill.core.errors import UserError
 from distill.data.augmentation.word_noise import WordNoise
 from distill.data.sources.base import DataSource
 from distill.objectives.objective import Objective
+from distill.objectives.terms.dist import DIST
 from distill.objectives.terms.hard_labels import HardLabels
 from distill.objectives.terms.hidden_states import HiddenStates
 from distill.objectives.terms.soft_targets import SoftTargets
@@ -19,8 +20,10 @@ from distill.student.base import StudentFactory
 from distill.student.bilstm import BiLSTMFactory
 from distill.student.cnn import CNNFactory
 from distill.student.from_layers import LayersFactory
+from distill.student.from_shape import ShapeFactory
 from distill.student.static import StaticFactory
 from distill.tasks.base import Task
+from distill.tasks.causal_lm import CausalLM
 from distill.tasks.masked_lm import MaskedLM
 from distill.tasks.question_answering import QuestionAnswering
 from distill.tasks.sequence_classification import SequenceClassification
@@ -80,6 +83,21 @@ VIOLATED = [
             student=LayersFactory(name="s", layers="half", embedding_size=8),
         ),
         ("student.embedding_size=8", "task=masked_lm"),
+    ),
+    (
+        compatibility.causal_lm_needs_a_decoder,
+        replace(
+            USUAL, task=CausalLM(),
+            student=ShapeFactory(name="tiny", hidden_layers=2, hidden_size=128),
+        ),
+        ("student=tiny", "task=causal_lm", "student=shape"),
+    ),
+    (
+        compatibility.causal_lm_needs_terms_over_tokens,
+        replace(
+            USUAL, task=CausalLM(), objective=Objective("dist", dist=DIST(1.0, 4.0))
+        ),
+        ("objective.dist", "task=causal_lm"),
     ),
     (
         compatibility.logits_must_be_small_enough_to_cache,
@@ -153,6 +171,8 @@ SATISFIED = [
         compatibility.masked_lm_needs_unfactorized_embeddings,
         replace(USUAL, student=LayersFactory(name="s", layers="half", embedding_size=8)),
     ),
+    (compatibility.causal_lm_needs_a_decoder, replace(USUAL, task=CausalLM())),
+    (compatibility.causal_lm_needs_terms_over_tokens, replace(USUAL, task=CausalLM())),
     (compatibility.logits_must_be_small_enough_to_cache, replace(USUAL, teacher=CACHED)),
     (compatibility.logits_must_be_small_enough_to_cache, replace(USUAL, task=MaskedLM())),
     (compatibility.label_options_need_labels, replace(USUAL, task=MaskedLM())),

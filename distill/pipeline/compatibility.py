@@ -211,10 +211,10 @@ def unlabeled_inputs_need_a_teacher(components: Components) -> str | None:
 
 
 RULES: tuple[Rule, ...] = (
+    causal_lm_needs_a_decoder,  # says more than that there is no head
     task_needs_a_head_of_the_student,
     token_level_task_needs_one_length,
     masked_lm_needs_unfactorized_embeddings,
-    causal_lm_needs_a_decoder,
     causal_lm_needs_terms_over_tokens,
     logits_must_be_small_enough_to_cache,
     label_options_need_labels,

@@ -19,6 +19,7 @@ from distill.objectives.pair import ModelPair
 from distill.student.base import Student, StudentArchitecture, StudentFactory
 from distill.student.bilstm import BiLSTMFactory
 from distill.student.cnn import CNNFactory
+from distill.student.decoder import OwnShapeFactory
 from distill.student.from_layers import LayersFactory
 from distill.student.from_shape import ShapeFactory
 from distill.student.network import NetworkFactory
@@ -55,6 +56,7 @@ CASES: dict[str, Callable[[Path], StudentFactory]] = {
     "low rank": lambda _: LayersFactory(name="low rank", layers="half", embedding_size=8),
     "layers, corpus": lambda _: LayersFactory(name="c", layers="single", vocabulary="corpus"),
     "shape": lambda _: ShapeFactory(name="shape", hidden_layers=2, hidden_size=128),
+    "own shape": lambda _: OwnShapeFactory(name="own", hidden_layers=1, hidden_size=16, heads=2),
     "pretrained": lambda folder: PretrainedFactory(path=str(other_model(folder))),
     "bilstm": lambda _: BiLSTMFactory(name="bilstm", hidden_size=24, hidden_layers=2),
     "bilstm, corpus": lambda _: BiLSTMFactory(name="bilstm", vocabulary=3),

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 from distill.core.hardware import mkl_is_slow
 
@@ -28,8 +29,8 @@ def packed_linears(model: nn.Module, enabled: bool | None = None) -> Iterator[No
     """Compute the large linear layers of a model with oneDNN within the context.
 
     For inference alone: the layers have no gradient, and changes of their weights within the
-    context have no effect. Layers on other devices, of other precisions and of subclasses of
-    ``nn.Linear`` stay as they are.
+    context have no effect. Output layers over a vocabulary, layers on other devices, of other
+    precisions and of subclasses of ``nn.Linear`` stay as they are.
 
     Args:
         model: the model.
@@ -40,7 +41,7 @@ def packed_linears(model: nn.Module, enabled: bool | None = None) -> Iterator[No
         yield
     finally:
         for layer in layers:
-            del layer.forward
+            layer.__dict__.pop("forward", None)
 
 
 def pack_linears(model: nn.Module, enabled: bool | None = None) -> list[nn.Linear]:
@@ -51,7 +52,16 @@ def pack_linears(model: nn.Module, enabled: bool | None = None) -> list[nn.Linea
     """
     if not (mkl_is_slow() if enabled is None else enabled):
         return []
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and _gains(layer)]
+    modules = list(model.modules())
+    # Over a vocabulary the weights would take as much memory again.
+    left_out = [one.get_output_embeddings() for one in modules if isinstance(one, PreTrainedModel)]
+    layers = [
+        layer
+        for layer in modules
+        if isinstance(layer, nn.Linear)
+        and _gains(layer)
+        and not any(layer is one for one in left_out)
+    ]
     with torch.inference_mode():
         for layer in layers:
             weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers import BertConfig, BertForMaskedLM
 
 from distill.core import hardware
 from distill.core.hardware import Hardware
@@ -75,6 +76,13 @@ def test_subclasses_and_other_precisions_stay():
 
     model = nn.Sequential(Doubled(256, 256), nn.Linear(256, 256, dtype=torch.bfloat16))
     assert pack_linears(model, enabled=True) == []
+
+
+def test_an_output_layer_over_a_vocabulary_stays():
+    sizes = {"hidden_size": 256, "num_attention_heads": 2, "intermediate_size": 256}
+    model = BertForMaskedLM(BertConfig(vocab_size=600, num_hidden_layers=1, **sizes))
+    packed = pack_linears(model, enabled=True)
+    assert packed and model.get_output_embeddings() not in packed
 
 
 def test_logits_of_a_split_are_those_of_torch(tokenizer, monkeypatch):

@@ -21,6 +21,7 @@ from distill.distributed.environment import ProcessRank
 from distill.evaluation import speed
 from distill.metrics.statistics import bootstrap_interval
 from distill.modeling import features, size
+from distill.modeling import forward as forward_module
 from distill.modeling.forward import forward_at_positions
 from distill.student import narrow
 from distill.student.narrow import Widths
@@ -299,7 +300,7 @@ def test_no_logits_of_tokens_that_nobody_asks_about(command, given, monkeypatch)
     original, all_labels = forward_at_positions, DistillationDataset._transformed_labels
     # A training split may be larger than memory: only what is measured is masked as a whole.
     monkeypatch.setattr(DistillationDataset, "_transformed_labels", labels)
-    for module in (features, inference, training):
+    for module in (features, forward_module, inference, training):
         monkeypatch.setattr(module, "forward_at_positions", forward)
     monkeypatch.setattr(speed, "measure_speed", untimed(speed.measure_speed))
     monkeypatch.setattr(size, "multiply_accumulates", untimed(size.multiply_accumulates))

@@ -214,7 +214,7 @@ def test_one_seed_or_none_is_a_single_teacher():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"seeds": 0}, "teacher.seeds=0: give a number of 1 or more"),
+        ({"seeds": 0}, "teacher.seeds=0: give a number from 1 to 1000"),
         ({"seeds": -2}, "teacher.seeds=-2"),
         ({"seeds": []}, "or a list of different seeds"),
         ({"seeds": [1, 1]}, "or a list of different seeds"),
